@@ -1,0 +1,16 @@
+//! `exec` checks: their settings. Not available in this build yet; `config` refuses them.
+
+use std::path::PathBuf;
+
+use crate::config::Secret;
+
+/// Which monitoring plugin to run.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// All of its environment; values may be secrets.
+    pub env: Vec<(String, Secret)>,
+}

@@ -1,0 +1,180 @@
+//! The config: the only place that knows YAML.
+
+mod secret;
+
+pub use secret::Secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::check::Check;
+use crate::net::TlsSettings;
+
+/// All that a config says, defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who writes the logs.
+    pub agent: Arc<str>,
+    /// Threads that may run checks at once, at most.
+    pub workers_max: usize,
+    /// What to check; labels are unique.
+    pub checks: Vec<Arc<Check>>,
+    /// Labels of the checks that tell whether the agent's own network works.
+    pub network_gate: Vec<Arc<str>>,
+    /// The durable queue on the agent's disk.
+    pub spool: Spool,
+    /// The broker between agents and store; `None`: the spool feeds the store in this process.
+    pub queue: Option<Kafka>,
+    /// Where logs end up. `None` only with a queue: this process consumes nothing.
+    pub store: Option<Store>,
+    /// Where the page, the metrics and the health are served.
+    pub web: Option<Web>,
+    /// How much to say.
+    pub log_level: log::LevelFilter,
+}
+
+/// The durable queue on the agent's disk.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// The file.
+    pub path: PathBuf,
+    /// How large it may become, in bytes.
+    pub max_bytes: u64,
+    /// What happens then.
+    pub when_full: WhenFull,
+    /// Logs are committed to disk together, this often; a log waits for it at most this long.
+    pub flush: Duration,
+}
+
+/// What happens when the spool is full. What is dropped is counted, and leaves its sequence numbers missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Drops `up` logs between changes first, oldest first.
+    Thin,
+    /// Drops the oldest.
+    DropOldest,
+    /// Drops nothing: checks wait, and slots go missed.
+    Block,
+}
+
+/// A Kafka cluster.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// `host:port`, at least one.
+    pub brokers: Vec<String>,
+    /// The topic of the logs.
+    pub topic: String,
+    /// Which client to use.
+    pub client: KafkaClient,
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// The consumer group.
+    pub group: String,
+    /// TLS to the brokers.
+    pub tls: Option<Arc<TlsSettings>>,
+    /// Who we are.
+    pub sasl: Option<Sasl>,
+}
+
+/// Which Kafka client to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaClient {
+    /// Ask the broker.
+    Auto,
+    /// The `kafka` crate.
+    KafkaCrate,
+    /// Our own.
+    Native,
+}
+
+/// How Kafka batches are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+}
+
+/// SASL credentials.
+#[derive(Clone, Debug)]
+pub struct Sasl {
+    /// How they are shown.
+    pub mechanism: SaslMechanism,
+    /// Who.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// How SASL credentials are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// RFC 4616.
+    Plain,
+    /// RFC 7677.
+    ScramSha256,
+    /// The same with SHA-512.
+    ScramSha512,
+}
+
+/// Where logs end up.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// The embedded database.
+    Sqlite(Sqlite),
+    /// A Postgres server.
+    Postgres(Postgres),
+}
+
+/// The embedded store.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    /// The file.
+    pub path: PathBuf,
+    /// How long logs are kept.
+    pub retention: Duration,
+}
+
+/// A Postgres server.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// The connection URL, without a password.
+    pub url: String,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Logs in one insert, at most.
+    pub batch_max: usize,
+    /// How long a smaller batch may wait for more.
+    pub batch_wait: Duration,
+    /// Consumers in this process, each with its own connection.
+    pub connections: usize,
+    /// How statements are prepared.
+    pub prepared: Prepared,
+    /// How long logs are kept.
+    pub retention: Duration,
+}
+
+/// How Postgres statements are prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Named, unless a transaction-pooling pgbouncer is in the way.
+    Auto,
+    /// Once a connection.
+    Named,
+    /// With each batch.
+    Unnamed,
+}
+
+/// Where the page, the metrics and the health are served.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// Address and port.
+    pub listen: SocketAddr,
+}

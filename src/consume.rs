@@ -1,0 +1,1 @@
+//! The consumer half: every thread and channel of it, on one screen.

@@ -1,0 +1,1 @@
+//! The agent half: every thread and channel of it, on one screen.

@@ -1,0 +1,1 @@
+//! Uptime, latency and outages out of a store.

@@ -1,0 +1,1 @@
+//! Which check is due when. Pure: no threads, no clock of its own.

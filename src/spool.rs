@@ -1,0 +1,1 @@
+//! The durable queue on disk: a Sink and a Source.

@@ -1,0 +1,3 @@
+//! Sinks that know SQL, and the queries that reports and pages ask.
+
+pub mod sqlite;

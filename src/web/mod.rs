@@ -1,0 +1,1 @@
+//! Status page, /metrics, /healthz.
