@@ -62,7 +62,7 @@ impl Timestamp {
         let wrong = || format!("`{text}` is not a time like 2026-11-24T10:00:00Z");
         let nanos = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?.unix_timestamp_nanos();
         let micros = i64::try_from(nanos.div_euclid(1_000)).map_err(|_| wrong())?;
-        if micros < 0 || micros > Self::MAX.0 { Err(wrong()) } else { Ok(Timestamp(micros)) }
+        if !(0..=Self::MAX.0).contains(&micros) { Err(wrong()) } else { Ok(Timestamp(micros)) }
     }
 }
 
