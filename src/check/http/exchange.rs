@@ -126,7 +126,7 @@ fn broken(error: &ureq::Error, answer: &Answer, talk: &Talk, course: &mut Course
             )
         }
         (Some(_), error) => course.failed(Phase::Body, format!("body cannot be read: {error}")),
-        (None, ureq::Error::LargeResponseHeader(..)) => head_too_large(course),
+        (None, ureq::Error::LargeResponseHeader(..)) => too_large(false, course),
         (None, _) if closed && talk.opening.is_empty() => {
             course.failed(Phase::FirstByte, format!("connection closed by {peer} before the first byte"))
         }
@@ -143,8 +143,13 @@ fn broken(error: &ureq::Error, answer: &Answer, talk: &Talk, course: &mut Course
     }
 }
 
-fn head_too_large(course: &mut Course) -> Failure {
-    course.failed(Phase::FirstByte, format!("answer's head is larger than {} KiB", HEAD_BYTES_MAX / 1024))
+/// A head that came to its bound; once the head is done, it is that of a chunk.
+fn too_large(head_done: bool, course: &mut Course) -> Failure {
+    let bound = HEAD_BYTES_MAX / 1024;
+    match head_done {
+        false => course.failed(Phase::FirstByte, format!("answer's head is larger than {bound} KiB")),
+        true => course.failed(Phase::Body, format!("body cannot be read: a chunk's head is larger than {bound} KiB")),
+    }
 }
 
 /// The beginning of what came, as far as it can be shown on one line.
@@ -232,7 +237,8 @@ impl Transport for Line {
         let before = self.buffer.input().len();
         loop {
             let Some(room) = self.buffer.room() else {
-                talk.failure = Some(head_too_large(&mut talk.course));
+                let head_done = self.buffer.head_done;
+                talk.failure = Some(too_large(head_done, &mut talk.course));
                 return Err(ureq::Error::ConnectionFailed);
             };
             let read = match talk.receive(room, until) {

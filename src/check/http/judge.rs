@@ -28,8 +28,9 @@ impl Expect {
 pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -> Outcome {
     let took = visit.course.took();
     let mut assertions = Assertions::default();
+    hold_head(&http.expect, &visit.answer, &mut assertions);
     if failure.is_none() {
-        hold(&http.expect, net, &visit, took, &mut assertions);
+        hold_rest(&http.expect, net, &visit, took, &mut assertions);
     }
     let forbidden = refused_by_proxy(&visit);
     let (verdict, phase, reason) = match failure.or(forbidden) {
@@ -54,12 +55,16 @@ fn refused_by_proxy(visit: &Visit) -> Option<Failure> {
     (visit.forwarded && status == 407).then_some(Failure { phase: Phase::FirstByte, blame: Blame::Agent, reason })
 }
 
-fn hold(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut Assertions) {
-    let Some(head) = &visit.answer.head else { return };
+fn hold_head(expect: &Expect, answer: &Answer, to: &mut Assertions) {
+    let Some(head) = &answer.head else { return };
     status(expect, head, to);
     for (name, text) in &expect.headers {
         header(name, text, head, to);
     }
+}
+
+/// What can only be told of an answer that came whole, and of a check that came to its end.
+fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut Assertions) {
     body(expect, &visit.answer, to);
     if let Some(limit) = expect.under {
         to.under(limit, took);
