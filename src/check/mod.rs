@@ -4,6 +4,7 @@
 //! own fault) is `unknown`, never `down`. Nothing is retried behind the user's back, and one deadline bounds all of it.
 //! The settings in here come out of [`crate::config`] and cannot hold a bad value.
 
+mod assertions;
 pub mod dns;
 pub mod exec;
 pub mod http;

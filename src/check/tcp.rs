@@ -1,9 +1,16 @@
-//! `tcp` checks.
+//! `tcp` checks: a connection, and a dialogue over it.
+//!
+//! Each step of a dialogue takes its turn: what is sent is the phase `send`, the wait for the first byte of what is expected
+//! is `first_byte`, and the rest of it `body`; several steps add up.
 
 use std::time::{Duration, Instant};
 
-use super::Outcome;
-use crate::net::{Host, IpFamily, Net};
+use regex::bytes::Regex;
+use serde_json::{Map, json};
+
+use super::assertions::{Assertions, cut};
+use super::{Outcome, Phase, Verdict};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble};
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -24,14 +31,110 @@ pub struct Tcp {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Read until this matches what has come since the last step.
-    Expect(regex::bytes::Regex),
+    Expect(Regex),
     /// Send these bytes.
     Send(Vec<u8>),
     /// Go on in TLS. Not available in this build yet; `config` refuses it.
     StartTls,
 }
 
-/// Connects once.
-pub fn run(_tcp: &Tcp, _net: &Net, _deadline: Instant) -> Outcome {
-    Outcome::unknown("not built yet")
+/// A dialogue's expectation may look at this much; what comes beyond it without a match fails.
+const DIALOGUE_BYTES_MAX: usize = 64 * 1024;
+
+/// How much is read at once.
+const READ_BYTES: usize = 4 * 1024;
+
+/// Connects once, and holds the dialogue.
+pub fn run(tcp: &Tcp, net: &Net, deadline: Instant) -> Outcome {
+    let mut course = Course::new(deadline);
+    let mut received = 0;
+    let failure = talk(tcp, net, &mut course, &mut received).err();
+    course.leave();
+    let mut assertions = Assertions::default();
+    if let (Some(limit), None) = (tcp.under, &failure) {
+        assertions.under(limit, course.took());
+    }
+    let (verdict, phase, reason) = match failure {
+        Some(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
+        Some(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
+        None => assertions.verdict(),
+    };
+    let mut result = Map::new();
+    result.insert("phases".to_owned(), json!(course.phases()));
+    if let Some(address) = course.address {
+        result.insert("address".to_owned(), address.to_string().into());
+    }
+    if !tcp.dialogue.is_empty() {
+        result.insert("received".to_owned(), received.into());
+    }
+    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+}
+
+fn talk(tcp: &Tcp, net: &Net, course: &mut Course, received: &mut u64) -> Result<(), Failure> {
+    let mut stream = net.dial(&tcp.host, tcp.port, tcp.ip, course)?;
+    let peer = course.address.map(|address| address.to_string()).unwrap_or_default();
+    let mut heard = Heard { bytes: Vec::new(), total: received };
+    for step in &tcp.dialogue {
+        match step {
+            Step::Send(bytes) => {
+                course.enter(Phase::Send);
+                stream
+                    .write_all(bytes, course.deadline())
+                    .map_err(|trouble| trouble.failure(course, Phase::Send, &peer))?;
+            }
+            Step::Expect(regex) => heard.until(regex, &mut stream, &peer, course)?,
+            // `config` refuses it with the same words.
+            Step::StartTls => {
+                return Err(course.blocked(Phase::Tls, "`starttls` is not available in this build yet"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What came since the last match.
+struct Heard<'a> {
+    bytes: Vec<u8>,
+    total: &'a mut u64,
+}
+
+impl Heard<'_> {
+    /// Reads until `regex` matches. What comes after the match is left for the next step.
+    ///
+    /// Nothing at all fails in `first_byte`, as the wait for it does; something else fails in `assert`, and is shown.
+    fn until(&mut self, regex: &Regex, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
+        loop {
+            if let Some(end) = regex.find(&self.bytes).map(|found| found.end()) {
+                self.bytes.drain(..end);
+                return Ok(());
+            }
+            if self.bytes.len() >= DIALOGUE_BYTES_MAX {
+                return Err(self.unmet(regex, &format!("{} KiB came without it", DIALOGUE_BYTES_MAX / 1024), course));
+            }
+            course.enter(if self.bytes.is_empty() { Phase::FirstByte } else { Phase::Body });
+            let mut chunk = [0; READ_BYTES];
+            match stream.read(&mut chunk, course.deadline()) {
+                Ok(0) if self.bytes.is_empty() => {
+                    return Err(Trouble::Closed.failure(course, Phase::FirstByte, &peer));
+                }
+                Ok(0) => return Err(self.unmet(regex, "then the connection was closed", course)),
+                Ok(read) => {
+                    *self.total += read as u64;
+                    self.bytes.extend_from_slice(&chunk[..read]);
+                }
+                Err(Trouble::Late) if !self.bytes.is_empty() => {
+                    let why = format!("nothing else within {}", course.budget());
+                    return Err(self.unmet(regex, &why, course));
+                }
+                Err(trouble) => {
+                    let phase = course.phase().unwrap_or(Phase::FirstByte);
+                    return Err(trouble.failure(course, phase, &peer));
+                }
+            }
+        }
+    }
+
+    fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
+        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", cut(&self.bytes)))
+    }
 }

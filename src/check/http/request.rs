@@ -1,0 +1,135 @@
+//! The request of one hop: the way to its host, and the headers that go there.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ureq::http::Request;
+use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
+
+use super::redirect::{self, Hop};
+use super::{Auth, Http};
+use crate::check::Phase;
+use crate::net::{Course, Failure, Host, Net, ProxyScheme, Stream, proxy::Through, tls};
+
+/// A connection that is ready for a request.
+#[derive(Debug)]
+pub struct Wire {
+    /// The connection.
+    pub stream: Stream,
+    /// Who is at its other end, for messages.
+    pub peer: String,
+    /// Set where a proxy is asked to get the URL itself, and not for a tunnel.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// What a request to a forwarding proxy has beside (RFC 9112, section 3.2.2).
+#[derive(Debug)]
+pub struct Forwarded {
+    /// Scheme and authority, which go before the path; taken when they were sent.
+    pub origin: Option<String>,
+    /// The value of `Proxy-Authorization`.
+    pub authorization: Option<String>,
+}
+
+/// Connects to where `hop` goes: through a proxy or straight, with TLS or without.
+///
+/// # Errors
+/// What is in the way.
+pub fn reach(http: &Http, net: &Net, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
+    let secure = hop.uri.scheme_str() == Some("https");
+    let (host, port) = (Host::parse(hop.uri.host().unwrap_or_default()), redirect::port(&hop.uri));
+    let pinned = http.connect_to.filter(|_| hop.own_origin);
+    let place = match pinned {
+        Some(address) => (Host::Address(address.ip()), if address.port() == 0 { port } else { address.port() }),
+        None => (host.clone(), port),
+    };
+    let through = http
+        .proxy
+        .towards(net.proxies(), secure, &host, port)
+        .map_err(|reason| course.blocked(Phase::Connect, reason))?;
+
+    let mut wire = connect(http, net, place, through, (secure, pinned.is_some()), hop, course)?;
+    if secure {
+        tls::secure(&mut wire.stream, net.tls(), &http.tls, &host, hop.own_origin, &wire.peer, course)?;
+    }
+    Ok(wire)
+}
+
+/// Connects, straight or through a proxy. Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; a pinned
+/// address needs a tunnel, since the proxy would look up the name.
+fn connect(
+    http: &Http,
+    net: &Net,
+    (host, port): (Host, u16),
+    through: Option<Through<'_>>,
+    (secure, pinned): (bool, bool),
+    hop: &Hop,
+    course: &mut Course,
+) -> Result<Wire, Failure> {
+    let Some(through) = through else {
+        let stream = net.dial(&host, port, http.ip, course)?;
+        let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
+        return Ok(Wire { stream, peer, forwarded: None });
+    };
+    let mut stream = through.reach(net, http.ip, course)?;
+    if through.scheme == ProxyScheme::Http && !secure && !pinned {
+        let authority = hop.uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let forwarded =
+            Forwarded { origin: Some(format!("http://{authority}")), authorization: through.authorization() };
+        return Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded) });
+    }
+    through.tunnel(&mut stream, &host, port, course)?;
+    Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None })
+}
+
+/// The user's headers that go to any origin: they say what is wanted and not who asks. All others may hold a key.
+const HARMLESS: [&str; 9] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-type",
+    "pragma",
+    "range",
+    "user-agent",
+];
+
+/// The request of a hop, with the headers that may go there.
+///
+/// # Errors
+/// Which header cannot be sent.
+pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Request<()>, String> {
+    let mut request = Request::new(());
+    *request.method_mut() = hop.method.clone();
+    *request.uri_mut() = hop.uri.clone();
+    let headers = request.headers_mut();
+    for (name, value) in &http.headers {
+        if hop.own_origin || HARMLESS.contains(&name.as_str()) {
+            headers.append(name.clone(), secret_value(name, value.expose())?);
+        }
+    }
+    if let Some(auth) = http.auth.as_ref().filter(|_| hop.own_origin) {
+        let value = match auth {
+            Auth::Basic { user, password } => {
+                format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())))
+            }
+            Auth::Bearer(token) => format!("Bearer {}", token.expose()),
+        };
+        headers.insert(AUTHORIZATION, secret_value(&AUTHORIZATION, &value)?);
+    }
+    if let Some(value) = forwarded.and_then(|forwarded| forwarded.authorization.as_deref()) {
+        let name = HeaderName::from_static("proxy-authorization");
+        headers.insert(name.clone(), secret_value(&name, value)?);
+    }
+    // No connection is kept, and the server may as well know.
+    if !headers.contains_key(CONNECTION) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(request)
+}
+
+fn secret_value(name: &HeaderName, value: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| format!("the value of header `{name}` cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
