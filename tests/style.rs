@@ -41,7 +41,7 @@ const RULES: &[Rule] = &[
     rule(&["todo!", "unimplemented!", "dbg!"], Everywhere, &[], "what is merged is done"),
     rule(&["#[ignore"], Everywhere, &[], "a test that does not run proves nothing"),
     rule(&[".unwrap()", ".expect(", "panic!("], Product, &[], "what input, network or disk can reach gives an error, not a panic"),
-    rule(&["thread::sleep"], Tests, &[], "a test waits for a condition with a deadline"),
+    rule(&["thread::sleep"], Tests, &["tests/service/running.rs"], "a test waits for a condition with a deadline"),
     rule(&["thread::sleep"], Product, &[], "a wait ends early when the word to stop comes: `Stop::wait`"),
     rule(&["thread::spawn", "thread::Builder", "thread::scope"], Product, &["src/jobs.rs"], "`jobs` names, supervises and joins every thread"),
     rule(&["serde_yaml"], Product, &["src/config/"], "only `config` knows YAML"),

@@ -24,6 +24,7 @@ impl Agent {
         Command::new(env!("CARGO_BIN_EXE_pingeon"))
             .args(["run", "--config", "pingeon.yaml"])
             .current_dir(folder)
+            .env_clear() // no proxy
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
             .stderr(said)
