@@ -25,8 +25,8 @@ fn main() {
         Some("serve") => serve(),
         Some("serve-tls") => serve_tls(),
         _ => {
-            let number = |at: usize, default| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
-            let (seconds, threads) = (number(0, 5), number(1, 8));
+            let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok());
+            let (seconds, threads) = (number(0).unwrap_or(5), number(1).unwrap_or(8));
             measure("http", "serve", seconds, threads, false);
             measure("https, full handshake", "serve-tls", seconds, threads, false);
             measure("https, resumed", "serve-tls", seconds, threads, true);
@@ -34,7 +34,7 @@ fn main() {
     }
 }
 
-fn measure(name: &str, server: &str, seconds: u64, threads: usize, resume: bool) {
+fn measure(name: &str, server: &str, seconds: u64, threads: u64, resume: bool) {
     let own = std::env::current_exe().unwrap();
     let mut child = Command::new(own).arg(server).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -3,8 +3,14 @@
 
 #[path = "checks/dialogue.rs"]
 mod dialogue;
+#[path = "checks/pki.rs"]
+mod pki;
 #[path = "checks/plain.rs"]
 mod plain;
+#[path = "checks/proxies.rs"]
+mod proxies;
+#[path = "checks/secure.rs"]
+mod secure;
 #[path = "checks/servers.rs"]
 mod servers;
 #[path = "checks/table.rs"]

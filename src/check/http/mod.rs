@@ -6,7 +6,8 @@
 //! `first_byte` ends with the first byte of the answer; the rest of its head and its body are `body`. A check that comes to
 //! nothing after the first byte has failed in `body`, unless what began to come is no HTTP answer (garbage, an endless
 //! head): then there was no first byte of an answer, and it has failed in `first_byte`. A redirect adds to the phases of
-//! the hop before. Too many redirects fail in `assert`: every hop answered, but not as was asked.
+//! the hop before. Too many redirects fail in `assert`: every hop answered, but not as was asked. A server that misses a
+//! client certificate in TLS 1.3 says so only once the request was sent: that fails in `tls`, and `send` has a time.
 //!
 //! # What goes to whom
 //!
