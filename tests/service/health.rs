@@ -47,6 +47,6 @@ fn healthz(port: u16) -> Option<String> {
 }
 
 /// A port that nobody listens on just now.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

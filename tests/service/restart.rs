@@ -40,9 +40,9 @@ fn the_time_that_the_agent_was_off_is_one_missed_log_for_each_label() {
 
 /// From a label's first slot to its last: how many more there were than its logs account for.
 fn slots_without_a_log(place: &Place, label: &str) -> i64 {
-    let due_at = "unixepoch(CASE verdict WHEN 'missed' THEN result ->> 'last_due_at' ELSE due_at END, 'subsec')";
+    let last = "CASE verdict WHEN 'missed' THEN unixepoch(result ->> 'last_due_at', 'subsec') ELSE due_at / 1e6 END";
     let query = format!(
-        "SELECT cast(round((max({due_at}) - min(unixepoch(due_at, 'subsec'))) / {}) AS INTEGER) + 1
+        "SELECT cast(round((max({last}) - min(due_at / 1e6)) / {}) AS INTEGER) + 1
                 - sum(CASE verdict WHEN 'missed' THEN result ->> 'slots' ELSE 1 END)
          FROM log WHERE label = '{label}'",
         INTERVAL.as_secs_f64()
