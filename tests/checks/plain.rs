@@ -292,6 +292,11 @@ fn answers_of_all_sorts() {
 #[test]
 fn names_and_addresses() {
     let named = |name: &str, steps| get(format!("http://{name}:{}/", serve(steps)));
+    let swallows = || {
+        let port = serve(ok("ok"));
+        full_port_at(&format!("127.0.0.2:{port}"));
+        get(format!("http://first-refuses.example:{port}/"))
+    };
     let refuses = || format!("http://first-refuses.example:{}/", serve(ok("ok")));
     run(vec![
         case("a name", named("local.example", ok("ok")), Up, None, "")
@@ -324,6 +329,12 @@ fn names_and_addresses() {
         ),
         case("second address accepts", get(refuses()), Up, None, "").also(|outcome| {
             assert!(outcome.result["address"].as_str().unwrap().starts_with("127.0.0.1:"));
+        }),
+        case("first address swallows", swallows(), Up, None, "").within(4 * SHORT).also(|outcome| {
+            // Half of the time went to the first one.
+            let half = u64::try_from((2 * SHORT).as_micros()).unwrap();
+            let connect = outcome.phases.connect.unwrap();
+            assert!((half - 50_000..half + 300_000).contains(&connect), "{:?}", outcome.phases);
         }),
         case(
             "all addresses refuse",
@@ -512,7 +523,7 @@ fn redirects() {
             to("ftp://a.example/", 5),
             Down,
             Some(Assert),
-            "redirected to `ftp://a.example/`, which is not",
+            "redirected to `ftp://a.example/`, which is no",
         ),
         case("other host gets no password", elsewhere("^(?s:[^p]|p[^r])*$"), Up, None, "").also(no_credentials),
         case("other host gets harmless headers", elsewhere("accept: text/x\r\n"), Up, None, "").also(no_credentials),
@@ -605,6 +616,13 @@ fn expectations() {
             None,
             "expected at most 0 µs",
         ),
+        case(
+            "no certificate to count the days of",
+            with(page(), |http| http.expect.certificate_days = Some(14)),
+            Degraded,
+            None,
+            "no certificate was shown",
+        ),
         fails(
             "a down beats a degraded",
             with(body(contains("nope")), |http| http.expect.under = Some(Duration::from_nanos(1))),
@@ -636,4 +654,50 @@ fn expectations() {
             );
         }),
     ]);
+}
+
+/// Pieces of answers, well-formed or not.
+fn piece() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    let known = vec![
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 404 No\r\n",
+        "HTTP/1.1 100 Continue\r\n",
+        "HTTP/1.1 302 Found\r\n",
+        "HTTP/1.1 204 No\r\n",
+        "content-length: 5\r\n",
+        "content-length: 18446744073709551615\r\n",
+        "content-length: -1\r\n",
+        "transfer-encoding: chunked\r\n",
+        "location: /\r\n",
+        "location: \r\n",
+        "connection: keep-alive\r\n",
+        "\r\n",
+        "\n",
+        "hello",
+        "5\r\nhello\r\n",
+        "ffffffffffffffff\r\n",
+        "0\r\n\r\n",
+        "0\r\nx: y\r\n\r\n",
+        ":\r\n",
+    ];
+    prop_oneof![
+        6 => proptest::sample::select(known).prop_map(|text| text.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..40),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn whatever_a_server_says_there_is_a_verdict_with_its_reason(pieces in proptest::collection::vec(piece(), 0..12)) {
+        let port = serve(vec![Do::ReadHead, Do::Send(pieces.concat())]);
+        let http = with(get(url(port)), |http| http.redirects = 2);
+        let outcome = look(pingeon::check::Kind::Http(Box::new(http)), &net(), LONG);
+        let fails = outcome.verdict == Down;
+        proptest::prop_assert!(fails || outcome.verdict == Up, "{:?}", outcome);
+        proptest::prop_assert_eq!((outcome.phase.is_some(), outcome.reason.is_some()), (fails, fails));
+        proptest::prop_assert!(outcome.phases.connect.is_some() && outcome.phases.first_byte.is_some(), "{:?}", outcome);
+    }
 }

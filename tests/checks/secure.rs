@@ -287,6 +287,14 @@ fn handshakes() {
             "not done within 300 ms",
         )
         .within(SHORT),
+        case(
+            "says goodbye",
+            from(vec![Do::Send(vec![0x15, 3, 3, 0, 2, 1, 0]), Do::Hang]),
+            Down,
+            Some(Tls),
+            "not done within 300 ms",
+        )
+        .within(SHORT),
         case("closes", from(vec![]), Down, Some(Tls), "in the TLS handshake"),
         case("resets", from(vec![Do::Reset]), Down, Some(Tls), "in the TLS handshake"),
         case(

@@ -124,8 +124,13 @@ pub fn closed_port() -> u16 {
 
 /// A port whose backlog is full, so that a SYN gets no answer.
 pub fn full_port() -> u16 {
+    full_port_at("127.0.0.1:0")
+}
+
+/// The same at an address.
+pub fn full_port_at(address: &str) -> u16 {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.bind(&address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap();
     std::mem::forget(socket);

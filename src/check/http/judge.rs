@@ -69,18 +69,21 @@ fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut
     if let Some(limit) = expect.under {
         to.under(limit, took);
     }
-    if let (Some(days), Some(certificate)) = (expect.certificate_days, &visit.course.ends_first) {
-        let left = certificate.days_left(net.now());
-        let reason = || {
-            format!(
-                "certificate {} ends {} (in {left} days), expected at least {days} days",
-                certificate.subject,
-                tls::date(certificate.not_after)
-            )
-        };
-        let held = left >= i64::from(days);
-        to.limit(held, "certificate_days", format!("at least {days}"), left.to_string(), reason);
+    if let Some(days) = expect.certificate_days {
+        certificate_days(days, net, &visit.course, to);
     }
+}
+
+fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions) {
+    let (what, expected) = ("certificate_days", format!("at least {days}"));
+    let Some(certificate) = &course.ends_first else {
+        let reason = || format!("no certificate was shown, expected one for at least {days} days");
+        return to.limit(false, what, expected, "no certificate", reason);
+    };
+    let left = certificate.days_left(net.now());
+    let (subject, ends) = (&certificate.subject, tls::date(certificate.not_after));
+    let reason = || format!("certificate {subject} ends {ends} (in {left} days), expected at least {days} days");
+    to.limit(left >= i64::from(days), what, expected, left.to_string(), reason);
 }
 
 fn status(expect: &Expect, head: &Head, to: &mut Assertions) {
