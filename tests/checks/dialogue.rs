@@ -101,7 +101,7 @@ fn dialogues() {
         case("closes without a word", hears(vec![], "^220 "), Down, Some(FirstByte), "connection closed by 127.0.0.1:"),
         case(
             "resets without a word",
-            hears(vec![Do::Reset], "^220 "),
+            tcp(serve(vec![Do::ReadUntil(b"x"), Do::Reset]), vec![send("x"), expect("^220 ")]),
             Down,
             Some(FirstByte),
             "connection reset by 127.0.0.1:",

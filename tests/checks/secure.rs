@@ -296,7 +296,7 @@ fn handshakes() {
         )
         .within(SHORT),
         case("closes", from(vec![]), Down, Some(Tls), "in the TLS handshake"),
-        case("resets", from(vec![Do::Reset]), Down, Some(Tls), "in the TLS handshake"),
+        case("resets", from(vec![Do::ReadUntil(&[0x16]), Do::Reset]), Down, Some(Tls), "in the TLS handshake"),
         case(
             "too old",
             from(vec![Do::Send(vec![0x15, 3, 1, 0, 2, 2, 70])]),
