@@ -168,3 +168,22 @@ impl fmt::Debug for Net {
         f.debug_struct("Net").field("proxies", &self.proxies).field("lookups", &self.lookups).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for (text, host, shown) in [
+            ("a.example", Host::Name("a.example".to_owned()), "a.example"),
+            ("192.0.2.7", Host::Address([192, 0, 2, 7].into()), "192.0.2.7"),
+            ("[2001:db8::7]", Host::Address("2001:db8::7".parse().unwrap()), "[2001:db8::7]"),
+            ("::1", Host::Address("::1".parse().unwrap()), "[::1]"),
+            ("[a.example]", Host::Name("[a.example]".to_owned()), "[a.example]"),
+        ] {
+            assert_eq!(Host::parse(text), host);
+            assert_eq!(host.to_string(), shown);
+        }
+    }
+}

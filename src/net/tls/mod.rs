@@ -48,23 +48,32 @@ thread_local! {
     static WITNESS: RefCell<Witness> = RefCell::default();
 }
 
-/// Secures `stream`: shakes hands with `peer`, the host `host`. The session is noted in `course` whatever comes of it.
+/// Whom a handshake is for, and how it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// How.
+    pub settings: &'a Arc<TlsSettings>,
+    /// The host that must be at the other end, unless the settings have another name for it.
+    pub host: &'a Host,
+    /// Whether this is the target of the check. The name and the client's certificate in the settings are for it, and not
+    /// for whoever it redirects to.
+    pub own_host: bool,
+}
+
+/// Secures `stream`: shakes hands with `peer`. The session is noted in `course` whatever comes of it.
 ///
 /// # Errors
 /// Why the handshake failed.
 pub fn secure(
     stream: &mut Stream,
     configs: &Configs,
-    settings: &Arc<TlsSettings>,
-    host: &Host,
-    own_host: bool,
+    asked: Asked<'_>,
     peer: &dyn fmt::Display,
     course: &mut Course,
 ) -> Result<(), Failure> {
     course.enter(Phase::Tls);
-    // The name and the client's certificate were set for the target, and not for whoever it redirects to.
-    let asked = settings.server_name.as_ref().filter(|_| own_host);
-    let name = match (asked, host) {
+    let Asked { settings, host, own_host } = asked;
+    let name = match (settings.server_name.as_ref().filter(|_| own_host), host) {
         (Some(name), _) | (None, Host::Name(name)) => ServerName::try_from(name.clone()),
         (None, Host::Address(address)) => Ok(ServerName::IpAddress((*address).into())),
     };
