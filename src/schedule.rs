@@ -1,1 +1,0 @@
-//! Which check is due when. Pure: no threads, no clock of its own.
