@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, Tr
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 
 use super::IpFamily;
+use crate::jobs;
 
 /// Lookups that run at once, at most. When all are stuck, checks of names are `unknown`.
 pub const THREADS_MAX: usize = 128;
@@ -102,7 +103,7 @@ impl Lookups {
         })
     }
 
-    /// The one place where a lookup thread starts. It is not joined: it may hang in getaddrinfo for longer than anybody
+    /// Starts a lookup thread. It is not joined: it may hang in getaddrinfo for longer than anybody
     /// wants to wait, and holds nothing but its question.
     fn start(&self, first: Question) -> io::Result<()> {
         let (taken, names) = (self.taken.clone(), self.names.clone());
@@ -116,7 +117,7 @@ impl Lookups {
                 next = taken.recv_timeout(IDLE);
             }
         };
-        std::thread::Builder::new().name("lookup".to_owned()).stack_size(STACK_BYTES).spawn(serve).map(drop)
+        jobs::start_detached("lookup", STACK_BYTES, serve)
     }
 }
 

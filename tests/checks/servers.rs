@@ -79,7 +79,7 @@ pub fn act(steps: &[Do], mut stream: TcpStream) {
             Do::Send(bytes) => drop(stream.write_all(bytes)),
             Do::Drip(bytes, pause) => drip(&mut stream, bytes, *pause),
             Do::Hang => while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {},
-            Do::Freeze => std::thread::sleep(Duration::from_secs(60)),
+            Do::Freeze => std::thread::park_timeout(Duration::from_secs(60)),
             Do::Reset => return reset(&stream),
         }
     }
@@ -94,7 +94,7 @@ fn drip(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {
         if stream.write_all(&[*byte]).is_err() {
             return;
         }
-        std::thread::sleep(pause);
+        std::thread::park_timeout(pause);
     }
 }
 
