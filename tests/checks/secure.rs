@@ -12,7 +12,7 @@ use pingeon::config::Secret;
 use pingeon::net::{Pem, TlsSettings};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 use crate::pki::{Authority, FINE, Issued};
 use crate::servers::*;
@@ -50,7 +50,9 @@ fn serve_tls(
         let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
         let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
         read_until(&mut stream, b"\r\n\r\n");
-        let _ = stream.write_all(if answer == NOTHING { b"" } else { answer.as_bytes() });
+        let kind = format!("{:?}", stream.conn.handshake_kind().unwrap_or(HandshakeKind::Full));
+        let answer = if answer == NOTHING { String::new() } else { answer.replace("KIND", &kind) };
+        let _ = stream.write_all(answer.as_bytes());
         let _ = stream.flush();
         let _ = stream.sock.shutdown(std::net::Shutdown::Write);
         while matches!(stream.sock.read(&mut [0; 1024]), Ok(1..)) {}
@@ -82,6 +84,11 @@ fn certificates() {
     let stranger = Authority::root("Stranger");
     let plain = |issued: Issued| trusting(&root, serve_tls(issued, BOTH, None, ANSWER), |_| {});
     let name = "local.example";
+    let leads_on = {
+        let next = serve_tls(root.issue(name, FINE), BOTH, None, ANSWER);
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: https://{name}:{next}/\r\n\r\n");
+        serve_tls(root.issue(name, (-30, 20)), BOTH, None, answer.leak())
+    };
     let unverified = |issued: Issued| trusting(&root, serve_tls(issued, BOTH, None, ANSWER), |tls| tls.verify = false);
     run(vec![
         case("fine", plain(root.issue(name, FINE)), Up, None, "").also(|outcome| {
@@ -116,6 +123,7 @@ fn certificates() {
         case("intermediate expired", plain(ended.issue(name, FINE).with(&ended)), Down, Some(Tls), "certificate of CN=Ended expired"),
         case("intermediate ends first", plain(ends_first.issue(name, FINE).with(&ends_first)), Up, None, "")
             .also(|outcome| assert_eq!(days(outcome), 10)),
+        case("an earlier hop ends first", trusting(&root, leads_on, |_| {}), Up, None, "").also(|outcome| assert_eq!(days(outcome), 20)),
         case("fewer days than wanted", with(plain(ends_first.issue(name, FINE).with(&ends_first)), |http| http.expect.certificate_days = Some(14)), Degraded, None, "certificate CN=Ends First ends 20"),
         case("days enough", with(plain(root.issue(name, FINE)), |http| http.expect.certificate_days = Some(90)), Up, None, "").also(|outcome| {
             assert_eq!(outcome.assertions.last().map(|one| one.what.as_str()), Some("certificate_days"));
@@ -191,14 +199,16 @@ fn handshakes() {
 }
 
 #[test]
-fn a_resumed_session_still_tells_its_certificates() {
+fn a_session_is_resumed_when_told_so_and_still_tells_its_certificates() {
     let root = Authority::root("Test Root");
-    let port = serve_tls(root.issue("local.example", FINE), &[&TLS12], None, ANSWER);
-    let http = trusting(&root, port, |tls| tls.resume = true);
-    let net = net();
-    for _ in 0..2 {
-        run(vec![
-            case("resumed", http.clone(), Up, None, "").on(net.clone()).also(|outcome| assert_eq!(days(outcome), 90)),
-        ]);
+    for versions in [&[&TLS12][..], BOTH] {
+        for (resume, second) in [(false, "Full"), (true, "Resumed")] {
+            let port = serve_tls(root.issue("local.example", FINE), versions, None, "HTTP/1.1 200 OK\r\n\r\nKIND");
+            let (net, http) = (net(), trusting(&root, port, |tls| tls.resume = resume));
+            for kind in ["Full", second] {
+                let http = with(http.clone(), |http| http.expect.body = contains(kind));
+                run(vec![case(kind, http, Up, None, "").on(net.clone()).also(|outcome| assert_eq!(days(outcome), 90))]);
+            }
+        }
     }
 }

@@ -198,3 +198,8 @@ pub fn contains(part: &str) -> Text {
 pub fn matches(regex: &str) -> Text {
     Text { matches: Some(regex.parse().unwrap()), ..Text::default() }
 }
+
+/// A text that must not contain `part`.
+pub fn lacks(part: &str) -> Text {
+    Text { not_contains: Some(part.to_owned()), ..Text::default() }
+}
