@@ -202,3 +202,6 @@ pub struct Web {
     /// Address and port.
     pub listen: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,8 @@ use super::error::{Complaint, ConfigError};
 
 /// How large a file may be, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
-/// Values in one file, aliases written out; ten checks of the longest kind take about 500.
-const NODES_MAX: usize = 4_000_000;
+/// Values in one file, aliases written out: twenty for each of the checks that a config may have.
+const NODES_MAX: usize = 2_000_000;
 /// Keys in one mapping.
 const KEYS_MAX: usize = 1_000;
 
