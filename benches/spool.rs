@@ -60,7 +60,7 @@ fn log(label: &Arc<str>, due_at: Timestamp) -> Log {
 fn json(labels: &[Arc<str>]) {
     let logs: Vec<Log> = labels.iter().take(1_000).map(|label| log(label, SystemClock.now().wall)).collect();
     let begun = Instant::now();
-    let written: Vec<Vec<u8>> = (0..20).flat_map(|_| &logs).map(Log::to_json).collect();
+    let written: Vec<Vec<u8>> = logs.iter().map(Log::to_json).collect();
     let write = begun.elapsed() / written.len() as u32;
     let begun = Instant::now();
     let read = written.iter().filter(|bytes| Log::from_json(bytes).is_ok()).count();
@@ -81,7 +81,7 @@ fn flow(labels: &[Arc<str>], rate: u64, length: Duration, flush: Duration) {
     let (before, begun) = (cpu(), Instant::now());
     let (mut made, mut kept) = (0, 0);
     std::thread::scope(|scope| {
-        scope.spawn(|| spool::write(writer, &receiver, flush, &stop).expect("it writes"));
+        let writes = scope.spawn(|| spool::write(writer, &receiver, flush, &stop).expect("it writes"));
         scope.spawn(|| {
             while !stop.is_set() || gauge.figures().depth > 0 {
                 let batch = reader.pull(Duration::from_secs(10)).expect("a batch");
@@ -98,9 +98,7 @@ fn flow(labels: &[Arc<str>], rate: u64, length: Duration, flush: Duration) {
             std::thread::sleep(TICK);
         }
         drop(sender);
-        while gauge.figures().depth > 0 || !receiver.is_empty() {
-            std::thread::sleep(TICK);
-        }
+        writes.join().expect("it ends");
         stop.set();
     });
     let (cost, took) = (cpu() - before, begun.elapsed());
