@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use regex::bytes::Regex;
 use serde_json::{Map, json};
 
-use super::assertions::{Assertions, cut};
+use super::assertions::Assertions;
 use super::{Outcome, Phase, Verdict};
-use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown};
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl Heard<'_> {
     }
 
     fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
-        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", cut(&self.bytes)))
+        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", shown(&self.bytes)))
     }
 }
 

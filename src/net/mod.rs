@@ -7,10 +7,12 @@ pub mod course;
 mod dial;
 pub mod lookup;
 pub mod proxy;
+mod shown;
 pub mod stream;
 pub mod tls;
 
 pub use course::{Blame, Course, Failure, Spoken, Trouble};
+pub use shown::shown;
 pub use stream::Stream;
 
 use std::fmt;

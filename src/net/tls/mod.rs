@@ -18,7 +18,7 @@ use rustls::{AlertDescription, CertificateError, ClientConnection, InvalidMessag
 
 use super::course::{Course, Failure};
 use super::stream::Stream;
-use super::{Host, TlsSettings};
+use super::{Host, TlsSettings, shown};
 use crate::check::Phase;
 use crate::clock::Timestamp;
 
@@ -223,14 +223,14 @@ fn names(presented: &[String]) -> String {
     const SHOWN: usize = 3;
     // rustls presents `DnsName("a.example")` and `IpAddress(192.0.2.7)`.
     let bare = |name: &String| match name.split_once('(') {
-        Some((_, inner)) => inner.trim_end_matches(')').trim_matches('"').to_owned(),
-        None => name.clone(),
+        Some((_, inner)) => shown(inner.trim_end_matches(')').trim_matches('"').as_bytes()),
+        None => shown(name.as_bytes()),
     };
-    let mut shown = presented.iter().take(SHOWN).map(bare).collect::<Vec<_>>().join(", ");
+    let mut listed = presented.iter().take(SHOWN).map(bare).collect::<Vec<_>>().join(", ");
     if presented.len() > SHOWN {
-        shown.push_str(&format!(" and {} more", presented.len() - SHOWN));
+        listed.push_str(&format!(" and {} more", presented.len() - SHOWN));
     }
-    shown
+    listed
 }
 
 fn moment(time: UnixTime) -> Timestamp {
