@@ -64,7 +64,7 @@ impl Database {
 
     fn set_up(&mut self, access: Access, cache_kib: u32) -> rusqlite::Result<Result<(), String>> {
         self.connection.busy_timeout(BUSY_WAIT)?;
-        if let Err(reason) = self.recognise()? {
+        if let Err(reason) = self.recognise(access)? {
             return Ok(Err(reason));
         }
         // A negative size is in KiB. A mapped file would count as memory of this process, and end it on an I/O error.
@@ -80,7 +80,7 @@ impl Database {
     }
 
     /// Whether this is a file of the kind, or a new one.
-    fn recognise(&self) -> rusqlite::Result<Result<(), String>> {
+    fn recognise(&self, access: Access) -> rusqlite::Result<Result<(), String>> {
         let number = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let (id, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
         let Kind { name, key, application_id, migrations, .. } = self.kind;
@@ -88,7 +88,11 @@ impl Database {
         if id != i64::from(*application_id) {
             let empty = id == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
             let reason = format!("is an SQLite file, but not a Pingeon {name}; name another file in `{key}`");
-            return Ok(if empty { Ok(()) } else { Err(reason) });
+            return Ok(match access {
+                Access::Write if empty => Ok(()),
+                Access::Read if empty => Err("is empty: `pingeon run` fills it".to_owned()),
+                _ => Err(reason),
+            });
         }
         let newer = format!("was made by a newer Pingeon: schema {version}, and this build knows up to {known}");
         Ok(if usize::try_from(version).is_ok_and(|version| version <= known) { Ok(()) } else { Err(newer) })

@@ -36,7 +36,6 @@ const fn rule(
     Rule { banned, scope, allowed, why }
 }
 
-// `net::lookup` starts threads of its own, since nobody can join one that hangs in getaddrinfo(3).
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
     rule(&["todo!", "unimplemented!", "dbg!"], Everywhere, &[], "what is merged is done"),
@@ -44,7 +43,7 @@ const RULES: &[Rule] = &[
     rule(&[".unwrap()", ".expect(", "panic!("], Product, &[], "what input, network or disk can reach gives an error, not a panic"),
     rule(&["thread::sleep"], Tests, &["tests/service/running.rs"], "a test waits for a condition with a deadline"),
     rule(&["thread::sleep"], Product, &[], "a wait ends early when the word to stop comes: `Stop::wait`"),
-    rule(&["thread::spawn", "thread::Builder", "thread::scope"], Product, &["src/jobs.rs", "src/net/lookup.rs"], "`jobs` names, supervises and joins every thread"),
+    rule(&["thread::spawn", "thread::Builder", "thread::scope"], Product, &["src/jobs.rs"], "`jobs` names, supervises and joins every thread"),
     rule(&["serde_yaml"], Product, &["src/config/"], "only `config` knows YAML"),
     rule(&["rusqlite"], Product, &["src/spool/", "src/store/", "src/database.rs"], "only `spool` and `store` know SQL, and the file that both open"),
     rule(&["println!", "print!", "stdout()", "stderr()"], Product, &["src/main.rs"], "only `main` prints"),

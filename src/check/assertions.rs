@@ -1,14 +1,10 @@
 //! Expectations held against what came: the list of them, and the verdict they come to.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::http::Text;
 use super::{Assertion, Phase, Verdict};
-use crate::net::Spoken;
-
-/// What came is shown up to here.
-const GOT_CHARS_MAX: usize = 120;
+use crate::net::{Spoken, shown};
 
 /// The expectations looked at so far, and the first reasons for being down and for being degraded.
 #[derive(Debug, Default)]
@@ -59,22 +55,22 @@ impl Assertions {
 
     /// Lists all that is expected of a text, which people know as `who`.
     pub fn text(&mut self, what: &str, who: &str, text: &Text, got: &[u8]) {
-        let shown = cut(got);
+        let got_shown = shown(got);
         if let Some(equals) = &text.equals {
-            let reason = || format!("{who} is `{shown}`, expected `{}`", cut(equals.as_bytes()));
-            self.must(got == equals.as_bytes(), &format!("{what}.equals"), equals, shown.clone(), reason);
+            let reason = || format!("{who} is `{got_shown}`, expected `{}`", shown(equals.as_bytes()));
+            self.must(got == equals.as_bytes(), &format!("{what}.equals"), equals, got_shown.clone(), reason);
         }
         if let Some(part) = &text.contains {
             let reason = || format!("{who} does not contain `{part}`");
-            self.must(holds(got, part.as_bytes()), &format!("{what}.contains"), part, shown.clone(), reason);
+            self.must(holds(got, part.as_bytes()), &format!("{what}.contains"), part, got_shown.clone(), reason);
         }
         if let Some(part) = &text.not_contains {
             let reason = || format!("{who} contains `{part}`");
-            self.must(!holds(got, part.as_bytes()), &format!("{what}.not_contains"), part, shown.clone(), reason);
+            self.must(!holds(got, part.as_bytes()), &format!("{what}.not_contains"), part, got_shown.clone(), reason);
         }
         if let Some(regex) = &text.matches {
             let reason = || format!("{who} does not match `{regex}`");
-            self.must(regex.is_match(got), &format!("{what}.matches"), regex.as_str(), shown.clone(), reason);
+            self.must(regex.is_match(got), &format!("{what}.matches"), regex.as_str(), got_shown.clone(), reason);
         }
     }
 
@@ -101,35 +97,9 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
     part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// What came, for people: on one line, and not too long.
-pub fn cut(bytes: &[u8]) -> String {
-    // Four bytes make a character, at most; what is longer need not be looked at.
-    let looked_at = &bytes[..bytes.len().min(GOT_CHARS_MAX * 4)];
-    let text = String::from_utf8_lossy(looked_at);
-    let mut shown: String = text.chars().take(GOT_CHARS_MAX).flat_map(visible).collect();
-    if looked_at.len() < bytes.len() || text.chars().count() > GOT_CHARS_MAX {
-        shown.push('…');
-    }
-    shown
-}
-
-/// Control characters could steer a terminal; a server must not be able to.
-fn visible(c: char) -> impl Iterator<Item = char> + fmt::Debug {
-    let escaped = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    escaped.chars().collect::<Vec<_>>().into_iter()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_came_is_cut_and_harmless() {
-        assert_eq!(cut(b"ok\n\x1b[31m"), "ok\\n\\u{1b}[31m");
-        assert_eq!(cut(&[b'a'; 120]).len(), 120);
-        assert_eq!(cut(&[b'a'; 121]), format!("{}…", "a".repeat(120)));
-        assert_eq!(cut("ü".repeat(500).as_bytes()), format!("{}…", "ü".repeat(120)));
-    }
 
     #[test]
     fn a_down_beats_a_degraded_and_the_first_of_each_gives_the_reason() {

@@ -201,7 +201,7 @@ impl Phases {
 pub struct Assertion {
     /// What was looked at, as the config names it: `status`, `headers.content-type`, `body.contains`, `under`.
     pub what: String,
-    /// What was expected, for people: `200-299`, `at most 800ms`.
+    /// What was expected, for people: `200-299`, `at most 800 ms`.
     pub expected: String,
     /// What came, for people; cut to a readable length.
     pub got: String,

@@ -1,16 +1,17 @@
 //! `tcp` checks: a connection, and a dialogue over it.
 //!
 //! Each step of a dialogue takes its turn: what is sent is the phase `send`, the wait for the first byte of what is expected
-//! is `first_byte`, and the rest of it `body`; several steps add up.
+//! is `first_byte`, and the rest of it `body`; several steps add up. In an expectation, `^` and `$` are those of what has come
+//! since the last match, or of any line in it: the protocols that people hold dialogues in speak in lines.
 
 use std::time::{Duration, Instant};
 
 use regex::bytes::Regex;
 use serde_json::{Map, json};
 
-use super::assertions::{Assertions, cut};
+use super::assertions::Assertions;
 use super::{Outcome, Phase, Verdict};
-use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown};
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ impl Heard<'_> {
     /// Nothing at all fails in `first_byte`, as the wait for it does; something else fails in `assert`, and is shown.
     fn until(&mut self, regex: &Regex, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
         loop {
-            if let Some(end) = regex.find(&self.bytes).map(|found| found.end()) {
+            if let Some(end) = end_of_match(regex, &self.bytes) {
                 self.bytes.drain(..end);
                 return Ok(());
             }
@@ -135,6 +136,41 @@ impl Heard<'_> {
     }
 
     fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
-        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", cut(&self.bytes)))
+        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", shown(&self.bytes)))
+    }
+}
+
+/// Where the first match ends: in all of it, or in one of its lines. A reply may have more lines than the step before asked
+/// for, and `^220 ` should still find its own.
+fn end_of_match(regex: &Regex, bytes: &[u8]) -> Option<usize> {
+    let whole = regex.find(bytes).map(|found| found.end());
+    whole.or_else(|| {
+        let mut start = 0;
+        bytes.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
+            let found = regex.find(line.trim_ascii_end()).map(|found| start + found.end());
+            start += line.len();
+            found
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_is_looked_for_in_all_of_it_and_in_every_line() {
+        for (regex, bytes, end) in [
+            ("^220 ", "220 mail", Some(4)),
+            ("^220 ", "\r\n250 SIZE\r\n220 go", Some(16)),
+            ("^220$", "250\r\n220\r\n", Some(8)),
+            ("ready\r\n", "220 ready\r\n", Some(11)),
+            ("250 a\r\n250 b", "250 a\r\n250 b", Some(12)),
+            ("^220 ", "x220 ", None),
+            ("^220 ", "", None),
+            ("", "", Some(0)),
+        ] {
+            assert_eq!(end_of_match(&regex.parse().unwrap(), bytes.as_bytes()), end, "{regex} in {bytes:?}");
+        }
     }
 }

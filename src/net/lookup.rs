@@ -4,7 +4,7 @@
 //! grow on demand up to [`THREADS_MAX`] and end when idle for [`IDLE`]. A check waits for its answer until its deadline and
 //! then goes; the thread that is stuck ends its lookup by itself. Nothing is cached: a check asks anew each time.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, Tr
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 
 use super::IpFamily;
+use crate::jobs;
 
 /// Lookups that run at once, at most. When all are stuck, checks of names are `unknown`.
 pub const THREADS_MAX: usize = 128;
@@ -93,36 +94,45 @@ impl Lookups {
     fn hand_over(&self, question: Question, deadline: Instant) -> Result<(), Unresolved> {
         let grow = |threads| (threads < THREADS_MAX).then_some(threads + 1);
         if self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok() {
-            return self.start(question).map_err(|error| {
-                self.threads.fetch_sub(1, Ordering::Relaxed);
-                Unresolved::Agent(format!("cannot start a thread for name lookups: {error}"))
-            });
+            return self
+                .start(question)
+                .map_err(|error| Unresolved::Agent(format!("cannot start a thread for name lookups: {error}")));
         }
         self.questions.send_deadline(question, deadline).map_err(|error| match error {
             SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_) => Unresolved::AllStuck,
         })
     }
 
-    /// The one place where a lookup thread starts. It is not joined: it may hang in getaddrinfo for longer than anybody
+    /// Starts a lookup thread. It is not joined: it may hang in getaddrinfo for longer than anybody
     /// wants to wait, and holds nothing but its question.
     fn start(&self, first: Question) -> io::Result<()> {
-        let (taken, threads, names) = (self.taken.clone(), self.threads.clone(), self.names.clone());
+        let (taken, names) = (self.taken.clone(), self.names.clone());
+        let place = Place(self.threads.clone());
         let serve = move || {
+            let _place = place;
             let mut next = Ok(first);
             while let Ok(question) = next {
                 // Whoever asked may have gone already.
                 let _ = question.reply.send(names(&question.name, question.family));
                 next = taken.recv_timeout(IDLE);
             }
-            threads.fetch_sub(1, Ordering::Relaxed);
         };
-        std::thread::Builder::new().name("lookup".to_owned()).stack_size(STACK_BYTES).spawn(serve).map(drop)
+        jobs::start_detached("lookup", STACK_BYTES, serve)
     }
 }
 
 impl fmt::Debug for Lookups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lookups").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+/// A thread's place among those that may run; given back however the thread ends, or if it cannot begin.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -140,6 +150,9 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
     let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| match error.kind() {
         LookupErrorKind::NoName => Unresolved::NoSuchName,
         LookupErrorKind::NoData => Unresolved::NoAddress,
+        LookupErrorKind::Again | LookupErrorKind::Fail if !has_route() => {
+            Unresolved::Agent(format!("cannot look up `{name}`: this agent has no route to any network"))
+        }
         LookupErrorKind::Again | LookupErrorKind::Fail => Unresolved::NoAnswer,
         // EAI_ADDRFAMILY, which the crate does not name: glibc has addresses of the other family only.
         LookupErrorKind::Unknown if error.error_num() == -9 => Unresolved::NoAddress,
@@ -152,6 +165,13 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         }
     }
     if addresses.is_empty() { Err(Unresolved::NoAddress) } else { Ok(addresses) }
+}
+
+/// Whether this machine knows a way to anywhere but itself. Connecting a datagram socket sends nothing; it only looks the
+/// address up in the routing table. The addresses are those of documentation (RFC 5737, RFC 3849), so nobody's.
+fn has_route() -> bool {
+    let reaches = |local: &str, remote: &str| UdpSocket::bind(local).and_then(|socket| socket.connect(remote)).is_ok();
+    reaches("0.0.0.0:0", "192.0.2.1:53") || reaches("[::]:0", "[2001:db8::1]:53")
 }
 
 #[cfg(test)]
@@ -186,6 +206,15 @@ mod tests {
             assert_eq!(lookups.ask("x", IpFamily::Any, deadline), Err(Unresolved::NoSuchName));
         }
         assert!(lookups.threads.load(Ordering::Relaxed) < 50, "{lookups:?}");
+    }
+
+    #[test]
+    fn a_lookup_that_panics_gives_its_place_back() {
+        let lookups = Lookups::new(Arc::new(|_, _| panic!("on purpose")));
+        for _ in 0..2 * THREADS_MAX {
+            let answer = lookups.ask("x", IpFamily::Any, Instant::now() + Duration::from_secs(10));
+            assert_eq!(answer, Err(Unresolved::Agent("a name lookup died".to_owned())));
+        }
     }
 
     #[test]

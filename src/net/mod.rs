@@ -7,10 +7,12 @@ pub mod course;
 mod dial;
 pub mod lookup;
 pub mod proxy;
+mod shown;
 pub mod stream;
 pub mod tls;
 
 pub use course::{Blame, Course, Failure, Spoken, Trouble};
+pub use shown::shown;
 pub use stream::Stream;
 
 use std::fmt;
@@ -166,5 +168,24 @@ impl Net {
 impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Net").field("proxies", &self.proxies).field("lookups", &self.lookups).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for (text, host, shown) in [
+            ("a.example", Host::Name("a.example".to_owned()), "a.example"),
+            ("192.0.2.7", Host::Address([192, 0, 2, 7].into()), "192.0.2.7"),
+            ("[2001:db8::7]", Host::Address("2001:db8::7".parse().unwrap()), "[2001:db8::7]"),
+            ("::1", Host::Address("::1".parse().unwrap()), "[::1]"),
+            ("[a.example]", Host::Name("[a.example]".to_owned()), "[a.example]"),
+        ] {
+            assert_eq!(Host::parse(text), host);
+            assert_eq!(host.to_string(), shown);
+        }
     }
 }

@@ -55,12 +55,14 @@ impl Stream {
         let mut socket = Armed { socket: &self.socket, deadline };
         while tls.is_handshaking() {
             flush(tls, &mut socket)?;
-            if tls.is_handshaking() && tls.wants_read() {
-                if tls.read_tls(&mut socket)? == 0 {
-                    return Err(Trouble::Closed);
-                }
-                process(tls, &mut socket)?;
+            if !tls.is_handshaking() {
+                break;
             }
+            // A server may say goodbye in the middle: then rustls wants to read no more, and waits for nothing.
+            if !tls.wants_read() || tls.read_tls(&mut socket)? == 0 {
+                return Err(Trouble::Closed);
+            }
+            process(tls, &mut socket)?;
         }
         flush(tls, &mut socket)?;
         Ok(tls)

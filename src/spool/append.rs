@@ -119,7 +119,7 @@ impl Appender {
             self.wal_max
         ))?;
         let (boot, seq, depth) = connection.query_row("SELECT boot, seq, logs FROM tally", [], |row| {
-            Ok((row.get_ref(0)?.as_blob()? == self.boot.as_bytes(), row.get::<_, u64>(1)?, row.get::<_, u64>(2)?))
+            Ok((row.get_ref(0)?.as_blob()? == self.boot.as_bytes(), row.get::<_, u64>(1)?, row.get::<_, usize>(2)?))
         })?;
         self.next_seq = if boot { seq + 1 } else { 1 };
         self.next_id = connection.query_row("SELECT ifnull(max(id), 0) + 1 FROM log", [], |row| row.get(0))?;
@@ -129,9 +129,8 @@ impl Appender {
             let known = Known { id: row.get(1)?, last_due: Timestamp::from_micros(row.get(2)?) };
             self.labels.insert(row.get::<_, String>(0)?.into(), known);
         }
-        let mut figures = self.shared.figures();
-        figures.depth = depth;
-        figures.bytes = used(connection, self.page_size)?;
+        self.shared.count(depth, 0);
+        self.shared.figures().bytes = used(connection, self.page_size)?;
         Ok(())
     }
 
@@ -254,7 +253,8 @@ impl Appender {
         self.shared.handover().deleted = done.forgotten_to;
         let bytes = self.bytes_on_disk();
         let mut figures = self.shared.figures();
-        let dropped = (done.thinned + done.oldest) as u64;
+        let dropped = done.thinned + done.oldest;
+        self.shared.count(logs.len(), dropped);
         if dropped > 0 && figures.dropped.is_empty() {
             log::warn!(
                 "the spool `{}` is full ({} bytes): logs are dropped from now on, and counted",
@@ -267,7 +267,6 @@ impl Appender {
                 *figures.dropped.entry(reason).or_default() += count as u64;
             }
         }
-        figures.depth = (figures.depth + logs.len() as u64).saturating_sub(dropped);
         figures.bytes = bytes;
         figures.last_commit_at = Some(SystemClock.now().wall);
         if let Some(log) = logs.last() {

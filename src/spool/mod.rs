@@ -28,6 +28,7 @@ pub use reader::Reader;
 pub use writer::{Writer, write};
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -74,6 +75,8 @@ pub struct Spool {
 struct Shared {
     figures: Mutex<Figures>,
     handover: Mutex<Handover>,
+    /// Logs not yet handed on. Below zero for a moment when the reader was faster than the writer's own count.
+    depth: AtomicI64,
     /// Wakes the reader when logs were accepted: holds at most one word, which stands for any number.
     fresh: (Sender<()>, Receiver<()>),
     /// Wakes the writer when logs were handed on, likewise.
@@ -138,6 +141,7 @@ impl Spool {
         let shared = Arc::new(Shared {
             figures: Mutex::default(),
             handover: Mutex::default(),
+            depth: AtomicI64::new(0),
             fresh: bounded(1),
             room: bounded(1),
             _lock: lock,
@@ -166,11 +170,17 @@ impl Spool {
 impl Gauge {
     /// How the spool stands now.
     pub fn figures(&self) -> Figures {
-        self.0.figures().clone()
+        let depth = self.0.depth.load(Ordering::Relaxed);
+        Figures { depth: u64::try_from(depth).unwrap_or(0), ..self.0.figures().clone() }
     }
 }
 
 impl Shared {
+    fn count(&self, more: usize, fewer: usize) {
+        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.depth.fetch_add(signed(more) - signed(fewer), Ordering::Relaxed);
+    }
+
     fn figures(&self) -> MutexGuard<'_, Figures> {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -75,9 +75,8 @@ impl Reader {
         for (_, Unreadable { origin, reason, .. }) in rows {
             log::error!("{origin} can't be read as a log and was set aside: {reason}");
         }
-        let mut figures = self.shared.figures();
-        figures.refused += rows.len() as u64;
-        figures.depth = figures.depth.saturating_sub(rows.len() as u64);
+        self.shared.figures().refused += rows.len() as u64;
+        self.shared.count(0, rows.len());
         Ok(())
     }
 
@@ -137,8 +136,7 @@ impl Source for Reader {
             self.set_refused_aside(batch, refused).map_err(|error| self.database.fault(&error))?;
         }
         self.shared.handover().committed = position;
-        let mut figures = self.shared.figures();
-        figures.depth = figures.depth.saturating_sub(batch.logs.len() as u64);
+        self.shared.count(0, batch.logs.len());
         // A word that is there already says the same.
         let _ = self.shared.room.0.try_send(());
         Ok(())

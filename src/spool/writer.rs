@@ -27,7 +27,7 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 pub struct Writer {
     appender: Appender,
     /// When waiting ends, once the word to stop was seen while waiting.
-    give_up_at: Option<Instant>,
+    pub(super) give_up_at: Option<Instant>,
 }
 
 /// Takes logs in until their channel closes, and commits them together every `flush`. Never wakes while nothing comes.
@@ -51,7 +51,9 @@ pub fn write(mut writer: Writer, logs: &Receiver<Log>, flush: Duration, stop: &S
 /// Adds what comes within `flush`.
 fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, stop: &Stop) {
     let until = Instant::now() + flush;
+    let crowd = logs.capacity().unwrap_or(usize::MAX) / 2;
     loop {
+        let before = group.len();
         while group.len() < GROUP_LOGS_MAX {
             match logs.try_recv() {
                 Ok(log) => group.push(log),
@@ -63,8 +65,9 @@ fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, stop: &St
         if left.is_zero() || group.len() >= GROUP_LOGS_MAX {
             return;
         }
-        // After the word to stop, a wait that sees the channel close matters more than a few wake-ups.
-        if stop.wait(left.min(GATHER_SLICE)) {
+        // Nobody shall wait for a nap of ours: not who sends, in a small channel, and not who stops.
+        let hurry = group.len() - before >= crowd || stop.wait(left.min(GATHER_SLICE));
+        if hurry {
             match logs.recv_timeout(left) {
                 Ok(log) => group.push(log),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,

@@ -82,6 +82,7 @@ fn without_credentials(mut http: Http) -> Http {
 }
 
 #[test]
+#[rustfmt::skip]
 fn connect_proxies() {
     let target = "https://nowhere.example/";
     let via = |port| through(ProxyScheme::Http, port, target);
@@ -92,53 +93,12 @@ fn connect_proxies() {
         })
     };
     run(vec![
-        case(
-            "a tunnel to a plain port",
-            through(
-                ProxyScheme::Http,
-                connects(),
-                &format!("https://nowhere.example:{}/", serve(vec![Do::Send(b"220 mail\r\n".to_vec()), Do::Hang])),
-            ),
-            Down,
-            Some(pingeon::check::Phase::Tls),
-            "does not speak TLS",
-        ),
+        case("a tunnel to a plain port", through(ProxyScheme::Http, connects(), &format!("https://nowhere.example:{}/", serve(vec![Do::Send(b"220 mail\r\n".to_vec()), Do::Hang]))), Down, Some(pingeon::check::Phase::Tls), "does not speak TLS"),
         case("a tunnel to a pinned address", pinned(serve(ok("ok"))), Up, None, ""),
-        case(
-            "refused",
-            via(closed_port()),
-            Unknown,
-            Some(Connect),
-            "cannot be reached: connection refused by 127.0.0.1:",
-        ),
-        case(
-            "no such proxy",
-            with(via(1), |http| {
-                http.proxy = Proxy::Through {
-                    scheme: ProxyScheme::Http,
-                    host: Host::Name("nowhere.example".to_owned()),
-                    port: 1,
-                    credentials: None,
-                }
-            }),
-            Unknown,
-            Some(pingeon::check::Phase::Resolve),
-            "no such name",
-        ),
-        case(
-            "407",
-            says("407 Proxy Authentication Required"),
-            Unknown,
-            Some(Connect),
-            "asks for credentials: HTTP/1.1 407",
-        ),
-        case(
-            "403",
-            says("403 Forbidden"),
-            Unknown,
-            Some(Connect),
-            "refuses to connect to nowhere.example:443: HTTP/1.1 403",
-        ),
+        case("refused", via(closed_port()), Unknown, Some(Connect), "cannot be reached: connection refused by 127.0.0.1:"),
+        case("no such proxy", with(via(1), |http| { http.proxy = Proxy::Through { scheme: ProxyScheme::Http, host: Host::Name("nowhere.example".to_owned()), port: 1, credentials: None, } }), Unknown, Some(pingeon::check::Phase::Resolve), "no such name"),
+        case("407", says("407 Proxy Authentication Required"), Unknown, Some(Connect), "asks for credentials: HTTP/1.1 407"),
+        case("403", says("403 Forbidden"), Unknown, Some(Connect), "refuses to connect to nowhere.example:443: HTTP/1.1 403"),
         case("502", says("502 Bad Gateway"), Down, Some(Connect), "cannot reach nowhere.example:443: HTTP/1.1 502"),
         case("no HTTP", via(serve(answers("what?\r\n\r\n"))), Unknown, Some(Connect), "does not answer in HTTP"),
         case("endless head", via(serve(answers("x".repeat(20_000)))), Unknown, Some(Connect), "endless head"),
@@ -148,6 +108,7 @@ fn connect_proxies() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn forwarding_proxies() {
     let mirror = || echo(|head| format!("HTTP/1.1 200 OK\r\n\r\n{head}"));
     let sees = |regex: &'static str| {
@@ -161,50 +122,21 @@ fn forwarding_proxies() {
         case("names the whole URL", sees("^GET http://nowhere.example:81/a\\?b HTTP/1.1\r\n"), Up, None, ""),
         case("keeps the host", sees("host: nowhere.example:81\r\n"), Up, None, ""),
         case("logs in", sees("proxy-authorization: Basic cHJvYmU6aHVudGVyMg==\r\n"), Up, None, ""),
-        case(
-            "407",
-            through(
-                ProxyScheme::Http,
-                serve(answers("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n")),
-                "http://nowhere.example/",
-            ),
-            Unknown,
-            Some(FirstByte),
-            "the proxy asks for credentials",
-        ),
-        case(
-            "407 without a proxy",
-            get(format!("http://127.0.0.1:{}/", serve(answers("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n")))),
-            Down,
-            Some(pingeon::check::Phase::Assert),
-            "status 407",
-        ),
+        case("407", through(ProxyScheme::Http, serve(answers("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n")), "http://nowhere.example/"), Unknown, Some(FirstByte), "the proxy asks for credentials"),
+        case("407 without a proxy", get(format!("http://127.0.0.1:{}/", serve(answers("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n")))), Down, Some(pingeon::check::Phase::Assert), "status 407"),
         case("of the environment", get("http://nowhere.example/"), Up, None, "")
             .on(environment("http_proxy", mirror())),
         case("of the environment, for all", get("http://nowhere.example/"), Up, None, "")
             .on(environment("ALL_PROXY", mirror())),
         case("not for this machine", get(format!("http://127.0.0.1:{}/", serve(ok("ok")))), Up, None, "")
             .on(environment("http_proxy", closed_port())),
-        case(
-            "not when told so",
-            with(get(format!("http://local.example:{}/", serve(ok("ok")))), |http| http.proxy = Proxy::None),
-            Up,
-            None,
-            "",
-        )
-        .on(environment("http_proxy", closed_port())),
-        case(
-            "that is no URL",
-            get("http://nowhere.example/"),
-            Unknown,
-            Some(Connect),
-            "the environment's `http_proxy` is neither",
-        )
-        .on(net_with(&[("http_proxy", "gopher://x")])),
+        case("not when told so", with(get(format!("http://local.example:{}/", serve(ok("ok")))), |http| http.proxy = Proxy::None), Up, None, "").on(environment("http_proxy", closed_port())),
+        case("that is no URL", get("http://nowhere.example/"), Unknown, Some(Connect), "the environment's `http_proxy` is neither").on(net_with(&[("http_proxy", "gopher://x")])),
     ]);
 }
 
 #[test]
+#[rustfmt::skip]
 fn socks_proxies() {
     let target = || format!("http://nowhere.example:{}/", serve(ok("ok")));
     let replies =

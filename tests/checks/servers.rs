@@ -79,7 +79,7 @@ pub fn act(steps: &[Do], mut stream: TcpStream) {
             Do::Send(bytes) => drop(stream.write_all(bytes)),
             Do::Drip(bytes, pause) => drip(&mut stream, bytes, *pause),
             Do::Hang => while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {},
-            Do::Freeze => std::thread::sleep(Duration::from_secs(60)),
+            Do::Freeze => std::thread::park_timeout(Duration::from_secs(60)),
             Do::Reset => return reset(&stream),
         }
     }
@@ -94,7 +94,7 @@ fn drip(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {
         if stream.write_all(&[*byte]).is_err() {
             return;
         }
-        std::thread::sleep(pause);
+        std::thread::park_timeout(pause);
     }
 }
 
@@ -124,8 +124,13 @@ pub fn closed_port() -> u16 {
 
 /// A port whose backlog is full, so that a SYN gets no answer.
 pub fn full_port() -> u16 {
+    full_port_at("127.0.0.1:0")
+}
+
+/// The same at an address.
+pub fn full_port_at(address: &str) -> u16 {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.bind(&address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap();
     std::mem::forget(socket);

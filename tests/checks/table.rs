@@ -141,7 +141,6 @@ fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         // The second address refuses on any port that only listens on the first.
         "first-refuses.example" => &["127.0.0.2", "127.0.0.1"],
         "all-refuse.example" => &["127.0.0.2", "127.0.0.3"],
-        "swallows.example" => &["192.0.2.1", "127.0.0.1"],
         "v4-only.example" if family == IpFamily::V6 => return Err(Unresolved::NoAddress),
         "v4-only.example" => &["127.0.0.1"],
         "servfail.example" => return Err(Unresolved::NoAnswer),
@@ -198,4 +197,9 @@ pub fn contains(part: &str) -> Text {
 /// A text that must match `regex`.
 pub fn matches(regex: &str) -> Text {
     Text { matches: Some(regex.parse().unwrap()), ..Text::default() }
+}
+
+/// A text that must not contain `part`.
+pub fn lacks(part: &str) -> Text {
+    Text { not_contains: Some(part.to_owned()), ..Text::default() }
 }

@@ -10,9 +10,9 @@ use ureq::http::Version;
 
 use super::answer::{Answer, Head};
 use super::{Expect, Http, Text, Visit};
-use crate::check::assertions::{Assertions, cut};
+use crate::check::assertions::Assertions;
 use crate::check::{Outcome, Phase, Verdict};
-use crate::net::{Blame, Course, Failure, Net, tls};
+use crate::net::{Blame, Course, Failure, Net, shown, tls};
 
 /// Certificates of a chain that a log carries, at most.
 const CERTIFICATES_SHOWN: usize = 6;
@@ -69,18 +69,21 @@ fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut
     if let Some(limit) = expect.under {
         to.under(limit, took);
     }
-    if let (Some(days), Some(certificate)) = (expect.certificate_days, &visit.course.ends_first) {
-        let left = certificate.days_left(net.now());
-        let reason = || {
-            format!(
-                "certificate {} ends {} (in {left} days), expected at least {days} days",
-                certificate.subject,
-                tls::date(certificate.not_after)
-            )
-        };
-        let held = left >= i64::from(days);
-        to.limit(held, "certificate_days", format!("at least {days}"), left.to_string(), reason);
+    if let Some(days) = expect.certificate_days {
+        certificate_days(days, net, &visit.course, to);
     }
+}
+
+fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions) {
+    let (what, expected) = ("certificate_days", format!("at least {days}"));
+    let Some(certificate) = &course.ends_first else {
+        let reason = || format!("no certificate was shown, expected one for at least {days} days");
+        return to.limit(false, what, expected, "no certificate", reason);
+    };
+    let left = certificate.days_left(net.now());
+    let (subject, ends) = (&certificate.subject, tls::date(certificate.not_after));
+    let reason = || format!("certificate {subject} ends {ends} (in {left} days), expected at least {days} days");
+    to.limit(left >= i64::from(days), what, expected, left.to_string(), reason);
 }
 
 fn status(expect: &Expect, head: &Head, to: &mut Assertions) {
@@ -103,7 +106,7 @@ fn header(name: &str, text: &Text, head: &Head, to: &mut Assertions) {
     match head.header(name) {
         Some(value) => {
             if text.is_empty() {
-                to.must(true, &what, "present", cut(&value), String::new);
+                to.must(true, &what, "present", shown(&value), String::new);
             }
             to.text(&what, &who, text, &value);
         }
@@ -130,7 +133,7 @@ fn body(expect: &Expect, answer: &Answer, to: &mut Assertions) {
         };
         match found {
             Some(found) => {
-                let got = cut(found.to_string().as_bytes());
+                let got = shown(found.to_string().as_bytes());
                 let reason = || format!("`{pointer}` is {got}, expected {wanted}");
                 to.must(equal(found, expected), &what, wanted.clone(), got.clone(), reason);
             }
@@ -177,23 +180,23 @@ fn result(net: &Net, visit: &Visit) -> Map<String, Value> {
 
 fn session(net: &Net, course: &Course) -> Option<Value> {
     let session = course.session.as_ref()?;
-    let mut shown = Map::new();
+    let mut tls = Map::new();
     if let Some(version) = session.version {
-        shown.insert("version".to_owned(), version.into());
+        tls.insert("version".to_owned(), version.into());
     }
     if let Some(cipher) = &session.cipher {
-        shown.insert("cipher".to_owned(), cipher.as_str().into());
+        tls.insert("cipher".to_owned(), cipher.as_str().into());
     }
     if let Some(certificate) = &course.ends_first {
-        shown.insert("certificate_days".to_owned(), certificate.days_left(net.now()).into());
+        tls.insert("certificate_days".to_owned(), certificate.days_left(net.now()).into());
     }
     let certificates = session.certificates.iter().take(CERTIFICATES_SHOWN);
     let certificates: Vec<_> =
         certificates.map(|one| json!({"subject": one.subject, "not_after": tls::date(one.not_after)})).collect();
     if !certificates.is_empty() {
-        shown.insert("certificates".to_owned(), certificates.into());
+        tls.insert("certificates".to_owned(), certificates.into());
     }
-    (!shown.is_empty()).then_some(Value::Object(shown))
+    (!tls.is_empty()).then_some(Value::Object(tls))
 }
 
 fn version(version: Version) -> &'static str {

@@ -6,7 +6,7 @@ use ureq::http::{Method, StatusCode, Uri};
 use super::Http;
 use super::answer::Answer;
 use crate::check::Phase;
-use crate::net::{Course, Failure};
+use crate::net::{Course, Failure, shown};
 
 /// One request on the way.
 #[derive(Clone, Debug)]
@@ -45,8 +45,10 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
     let given = location(answer).unwrap_or_default();
     let status = answer.head.as_ref().map(|head| head.status).unwrap_or_default();
     let uri = resolve(&hop.uri, given).ok_or_else(|| {
-        let given: String = String::from_utf8_lossy(given).chars().take(80).collect();
-        course.failed(Phase::Assert, format!("redirected to `{given}`, which is not an `http` or `https` URL"))
+        course.failed(
+            Phase::Assert,
+            format!("redirected to `{}`, which is no `http` or `https` URL", without_secrets(given)),
+        )
     })?;
     // A form that was sent is not sent again to where it leads, as browsers do it; 307 and 308 are there to insist.
     let becomes_get = match status {
@@ -65,14 +67,27 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
 /// The failure when there are more redirects than the check follows.
 pub fn too_many(followed: u32, seen: &[Uri], next: &Hop, course: &mut Course) -> Failure {
     let what = if seen.contains(&next.uri) { "redirect loop" } else { "too many redirects" };
-    course.failed(Phase::Assert, format!("{what}: followed {followed}, the last one leads to {}", shown(&next.uri)))
+    course.failed(
+        Phase::Assert,
+        format!("{what}: followed {followed}, the last one leads to {}", without_query(&next.uri)),
+    )
 }
 
 /// A URL without its query, which often holds tokens.
-pub fn shown(uri: &Uri) -> String {
+fn without_query(uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
     let query = if uri.query().is_some() { "?…" } else { "" };
     format!("{scheme}://{authority}{}{query}", uri.path())
+}
+
+/// The same for what is no URL of ours; user info is left out as well.
+fn without_secrets(given: &[u8]) -> String {
+    let text = shown(given);
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    match (text.find("//"), text.find('@')) {
+        (Some(begin), Some(end)) if begin < end => format!("{}//{}", &text[..begin], &text[end + 1..]),
+        _ => text.to_owned(),
+    }
 }
 
 /// Scheme, host and port.
@@ -220,6 +235,18 @@ mod tests {
             let resolved = resolve(&base, reference.as_bytes()).map(|uri| uri.to_string()).unwrap_or_default();
             assert_eq!(resolved, expected, "{reference}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_secret() {
+        for (given, raw) in [
+            ("ftp://user:pass@a.example/x?token=1", "ftp://a.example/x"),
+            ("mailto:me@a.example", "mailto:me@a.example"),
+            ("x\n", "x\\n"),
+        ] {
+            assert_eq!(without_secrets(given.as_bytes()), raw);
+        }
+        assert_eq!(without_query(&"https://a.example/x?token=1".parse().unwrap()), "https://a.example/x?…");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ureq::http::Request;
 use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
+use ureq::http::uri::Authority;
 
 use super::redirect::{self, Hop};
 use super::{Auth, Http};
@@ -38,46 +39,53 @@ pub fn reach(http: &Http, net: &Net, hop: &Hop, course: &mut Course) -> Result<W
     let secure = hop.uri.scheme_str() == Some("https");
     let (host, port) = (Host::parse(hop.uri.host().unwrap_or_default()), redirect::port(&hop.uri));
     let pinned = http.connect_to.filter(|_| hop.own_origin);
-    let place = match pinned {
-        Some(address) => (Host::Address(address.ip()), if address.port() == 0 { port } else { address.port() }),
-        None => (host.clone(), port),
-    };
     let through = http
         .proxy
         .towards(net.proxies(), secure, &host, port)
         .map_err(|reason| course.blocked(Phase::Connect, reason))?;
-
-    let mut wire = connect(http, net, place, through, (secure, pinned.is_some()), hop, course)?;
+    let place = match pinned {
+        Some(address) if address.port() == 0 => (Host::Address(address.ip()), port),
+        Some(address) => (Host::Address(address.ip()), address.port()),
+        None => (host.clone(), port),
+    };
+    let mut wire = match through {
+        None => straight(http, net, &place, course)?,
+        // Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; but a pinned address needs a tunnel, since
+        // the proxy would look up the name.
+        Some(through) if through.scheme == ProxyScheme::Http && !secure && pinned.is_none() => {
+            forwarded(http, net, &through, hop, course)?
+        }
+        Some(through) => tunnelled(http, net, &through, &place, course)?,
+    };
     if secure {
-        tls::secure(&mut wire.stream, net.tls(), &http.tls, &host, hop.own_origin, &wire.peer, course)?;
+        let asked = tls::Asked { settings: &http.tls, host: &host, own_host: hop.own_origin };
+        tls::secure(&mut wire.stream, net.tls(), asked, &wire.peer, course)?;
     }
     Ok(wire)
 }
 
-/// Connects, straight or through a proxy. Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; a pinned
-/// address needs a tunnel, since the proxy would look up the name.
-fn connect(
+fn straight(http: &Http, net: &Net, (host, port): &(Host, u16), course: &mut Course) -> Result<Wire, Failure> {
+    let stream = net.dial(host, *port, http.ip, course)?;
+    let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
+    Ok(Wire { stream, peer, forwarded: None })
+}
+
+fn forwarded(http: &Http, net: &Net, through: &Through<'_>, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
+    let stream = through.reach(net, http.ip, course)?;
+    let authority = hop.uri.authority().map(Authority::as_str).unwrap_or_default();
+    let forwarded = Forwarded { origin: Some(format!("http://{authority}")), authorization: through.authorization() };
+    Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded) })
+}
+
+fn tunnelled(
     http: &Http,
     net: &Net,
-    (host, port): (Host, u16),
-    through: Option<Through<'_>>,
-    (secure, pinned): (bool, bool),
-    hop: &Hop,
+    through: &Through<'_>,
+    (host, port): &(Host, u16),
     course: &mut Course,
 ) -> Result<Wire, Failure> {
-    let Some(through) = through else {
-        let stream = net.dial(&host, port, http.ip, course)?;
-        let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
-        return Ok(Wire { stream, peer, forwarded: None });
-    };
     let mut stream = through.reach(net, http.ip, course)?;
-    if through.scheme == ProxyScheme::Http && !secure && !pinned {
-        let authority = hop.uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        let forwarded =
-            Forwarded { origin: Some(format!("http://{authority}")), authorization: through.authorization() };
-        return Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded) });
-    }
-    through.tunnel(&mut stream, &host, port, course)?;
+    through.tunnel(&mut stream, host, *port, course)?;
     Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None })
 }
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::course::{Blame, Course, Failure, Trouble};
 use super::stream::Stream;
-use super::{Host, IpFamily, Net, Proxy, ProxyScheme};
+use super::{Host, IpFamily, Net, Proxy, ProxyScheme, shown};
 use crate::check::Phase;
 use crate::config::Secret;
 
@@ -107,8 +107,7 @@ impl Through<'_> {
             }
             head.push(self.receive::<1>(stream, course)?[0]);
         }
-        let line = String::from_utf8_lossy(&head);
-        let line = line.lines().next().unwrap_or_default();
+        let line = shown(head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end());
         let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
         match status {
             Some(200..300) => Ok(()),

@@ -5,9 +5,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
 use crate::clock::Timestamp;
-
-/// A name of a certificate is shown up to here; they may be of any length.
-const NAME_CHARS_MAX: usize = 120;
+use crate::net::shown;
 
 /// What is kept of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +25,8 @@ impl Certificate {
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, read) = X509Certificate::from_der(der).ok()?;
         Some(Certificate {
-            subject: cut(read.subject().to_string()),
-            issuer: cut(read.issuer().to_string()),
+            subject: shown(read.subject().to_string().as_bytes()),
+            issuer: shown(read.issuer().to_string().as_bytes()),
             not_before: moment(read.validity().not_before),
             not_after: moment(read.validity().not_after),
         })
@@ -42,13 +40,6 @@ impl Certificate {
 
 fn moment(time: ASN1Time) -> Timestamp {
     Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000))
-}
-
-fn cut(name: String) -> String {
-    match name.char_indices().nth(NAME_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name,
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use rustls::{AlertDescription, CertificateError, ClientConnection, InvalidMessag
 
 use super::course::{Course, Failure};
 use super::stream::Stream;
-use super::{Host, TlsSettings};
+use super::{Host, TlsSettings, shown};
 use crate::check::Phase;
 use crate::clock::Timestamp;
 
@@ -48,23 +48,32 @@ thread_local! {
     static WITNESS: RefCell<Witness> = RefCell::default();
 }
 
-/// Secures `stream`: shakes hands with `peer`, the host `host`. The session is noted in `course` whatever comes of it.
+/// Whom a handshake is for, and how it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// How.
+    pub settings: &'a Arc<TlsSettings>,
+    /// The host that must be at the other end, unless the settings have another name for it.
+    pub host: &'a Host,
+    /// Whether this is the target of the check. The name and the client's certificate in the settings are for it, and not
+    /// for whoever it redirects to.
+    pub own_host: bool,
+}
+
+/// Secures `stream`: shakes hands with `peer`. The session is noted in `course` whatever comes of it.
 ///
 /// # Errors
 /// Why the handshake failed.
 pub fn secure(
     stream: &mut Stream,
     configs: &Configs,
-    settings: &Arc<TlsSettings>,
-    host: &Host,
-    own_host: bool,
+    asked: Asked<'_>,
     peer: &dyn fmt::Display,
     course: &mut Course,
 ) -> Result<(), Failure> {
     course.enter(Phase::Tls);
-    // The name and the client's certificate were set for the target, and not for whoever it redirects to.
-    let asked = settings.server_name.as_ref().filter(|_| own_host);
-    let name = match (asked, host) {
+    let Asked { settings, host, own_host } = asked;
+    let name = match (settings.server_name.as_ref().filter(|_| own_host), host) {
         (Some(name), _) | (None, Host::Name(name)) => ServerName::try_from(name.clone()),
         (None, Host::Address(address)) => Ok(ServerName::IpAddress((*address).into())),
     };
@@ -214,14 +223,14 @@ fn names(presented: &[String]) -> String {
     const SHOWN: usize = 3;
     // rustls presents `DnsName("a.example")` and `IpAddress(192.0.2.7)`.
     let bare = |name: &String| match name.split_once('(') {
-        Some((_, inner)) => inner.trim_end_matches(')').trim_matches('"').to_owned(),
-        None => name.clone(),
+        Some((_, inner)) => shown(inner.trim_end_matches(')').trim_matches('"').as_bytes()),
+        None => shown(name.as_bytes()),
     };
-    let mut shown = presented.iter().take(SHOWN).map(bare).collect::<Vec<_>>().join(", ");
+    let mut listed = presented.iter().take(SHOWN).map(bare).collect::<Vec<_>>().join(", ");
     if presented.len() > SHOWN {
-        shown.push_str(&format!(" and {} more", presented.len() - SHOWN));
+        listed.push_str(&format!(" and {} more", presented.len() - SHOWN));
     }
-    shown
+    listed
 }
 
 fn moment(time: UnixTime) -> Timestamp {
