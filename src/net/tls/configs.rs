@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use super::WITNESS;
 use crate::clock::Clock;
@@ -99,7 +100,7 @@ impl Configs {
         }
         let roots = match &settings.ca {
             Some(pem) => roots(pem)?,
-            None => self.system_roots.get_or_init(system_roots).clone()?,
+            None => self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?,
         };
         let trust = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
             .build()
@@ -128,9 +129,8 @@ fn same(one: &TlsSettings, other: &TlsSettings, show_client: bool) -> bool {
     one.verify == other.verify && one.resume == other.resume && ca && (!show_client || client())
 }
 
-/// The system's roots, read once.
-fn system_roots() -> Result<Arc<RootCertStore>, Unusable> {
-    let found = rustls_native_certs::load_native_certs();
+/// The roots that the system has.
+fn system_roots(found: CertificateResult) -> Result<Arc<RootCertStore>, Unusable> {
     let mut store = RootCertStore::empty();
     // Systems carry a few roots that no verifier takes; the others still count.
     let (added, _) = store.add_parsable_certificates(found.certs);
@@ -245,5 +245,33 @@ impl TimeProvider for Time {
 impl fmt::Debug for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Time")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn settings(verify: bool, resume: bool) -> Arc<TlsSettings> {
+        Arc::new(TlsSettings { verify, resume, ..TlsSettings::default() })
+    }
+
+    #[test]
+    fn a_host_without_roots_is_told_what_to_do() {
+        let Err(Unusable(reason)) = system_roots(CertificateResult::default()) else { panic!("there are none") };
+        assert_eq!(reason, "no CA certificates on this host; install `ca-certificates` or set `tls.ca_file`");
+    }
+
+    #[test]
+    fn settings_of_equal_content_share_a_configuration_and_what_nobody_has_is_forgotten() {
+        let configs = Configs::new(Arc::new(SystemClock));
+        let (one, like, other) = (settings(false, false), settings(false, false), settings(false, true));
+        let get = |settings: &Arc<TlsSettings>| configs.get(settings, true).unwrap();
+        assert!(Arc::ptr_eq(&get(&one), &get(&like)));
+        assert!(!Arc::ptr_eq(&get(&one), &get(&other)));
+        drop((like, other));
+        get(&settings(false, false));
+        assert_eq!(configs.known.lock().unwrap().len(), 2, "the first one, and the newest");
     }
 }
