@@ -21,7 +21,7 @@ mod walk;
 mod web_checks;
 mod yaml;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
 pub(crate) use secret::Origin;

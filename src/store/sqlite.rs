@@ -45,6 +45,11 @@ const STORE: Kind = Kind {
     layout: "PRAGMA auto_vacuum = INCREMENTAL",
 };
 
+/// The SQL that makes the schema, from nothing on.
+pub fn schema() -> String {
+    STORE.migrations.concat()
+}
+
 /// The store, open for writing.
 pub struct Sqlite {
     database: Database,
