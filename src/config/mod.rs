@@ -19,6 +19,7 @@ mod summary;
 mod targets;
 mod walk;
 mod web_checks;
+mod write;
 mod yaml;
 
 pub use error::ConfigError;
