@@ -33,7 +33,7 @@ const CLOCK_WRONG: Duration = Duration::from_secs(24 * 3_600);
 /// The database side of the writing end. Its memory of what the file holds moves on only when a transaction is on disk.
 #[derive(Debug)]
 pub(super) struct Appender {
-    database: Database,
+    pub database: Database,
     pub shared: Arc<Shared>,
     when_full: WhenFull,
     bytes_max: u64,
