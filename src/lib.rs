@@ -27,6 +27,7 @@ pub mod clock;
 pub mod logs;
 pub mod schedule;
 
+mod database;
 pub mod flow;
 pub mod spool;
 pub mod store;

@@ -4,6 +4,8 @@
 //! `seq` starts at 1 with each `boot` and has no holes, so a reader can prove that nothing was lost. A reader ignores fields
 //! that it does not know and hands them on unchanged; `v` changes only when a reader must not guess.
 
+mod wire;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,23 @@ use crate::clock::Timestamp;
 /// The version of the wire form that is written and read.
 pub const VERSION: u8 = 1;
 
+/// The longest log that is read, in bytes of its wire form.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// The longest agent's name, in bytes: that of a host (RFC 1035, section 2.3.4).
+pub const AGENT_BYTES_MAX: usize = 255;
+/// The longest label, in bytes. Labels are index keys, and Postgres takes none of more than 2,704 bytes.
+pub const LABEL_BYTES_MAX: usize = 512;
+/// The longest name of a kind, in bytes.
+pub const KIND_BYTES_MAX: usize = 64;
+/// The longest target, in bytes; a longer one is cut when the log is made.
+pub const TARGET_BYTES_MAX: usize = 2_048;
+/// The longest reason, in bytes; a longer one is cut when the log is made.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// The largest `result`, in bytes; what goes past it is left out when the log is made.
+pub const RESULT_BYTES_MAX: usize = 64 * 1024;
+
 /// One outcome with its identity.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     /// The version of the wire form.
     pub v: u8,
@@ -55,7 +72,6 @@ pub struct Log {
     /// What belongs to the kind; for `missed`, see [`Missed`].
     pub result: Map<String, Value>,
     /// Fields that a newer agent wrote and this build does not know.
-    #[serde(flatten)]
     pub unknown_fields: Map<String, Value>,
 }
 
@@ -133,11 +149,11 @@ impl Log {
         Log {
             started_at: Some(ran.started_at),
             ended_at: Some(ran.started_at.plus(ran.took)),
-            duration_us: Some(u64::try_from(ran.took.as_micros()).unwrap_or(u64::MAX)),
+            duration_us: Some(u64::try_from(ran.took.as_micros()).unwrap_or(wire::NUMBER_MAX).min(wire::NUMBER_MAX)),
             verdict: outcome.verdict,
             phase: outcome.phase,
-            reason: outcome.reason.map(Arc::from),
-            result: outcome.result,
+            reason: outcome.reason.map(|reason| cut(&reason, REASON_BYTES_MAX).into()),
+            result: bounded(outcome.result),
             ..Self::blank(author, check, due_at)
         }
     }
@@ -166,12 +182,16 @@ impl Log {
             seq: 0,
             label: check.label.clone(),
             kind: check.kind.name().into(),
-            target: check.target.clone(),
+            target: if check.target.len() > TARGET_BYTES_MAX {
+                cut(&check.target, TARGET_BYTES_MAX).into()
+            } else {
+                check.target.clone()
+            },
             due_at,
             started_at: None,
             ended_at: None,
             duration_us: None,
-            interval_ms: u64::try_from(check.interval.as_millis()).unwrap_or(u64::MAX),
+            interval_ms: u64::try_from(check.interval.as_millis()).unwrap_or(u64::MAX).clamp(1, wire::INTERVAL_MS_MAX),
             verdict: Verdict::Unknown,
             phase: None,
             reason: None,
@@ -189,6 +209,51 @@ impl Log {
     }
 }
 
+/// The longest start of `text` that ends on a character and has at most `most` bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
+
+/// `result` without the fields that lie past [`RESULT_BYTES_MAX`]; they are named in a field of their own.
+fn bounded(result: Map<String, Value>) -> Map<String, Value> {
+    // Hardly any result comes near the bound: one pass over it, without writing it, tells.
+    if weight(&result) <= RESULT_BYTES_MAX {
+        return result;
+    }
+    let (mut kept, mut left_out, mut room) = (Map::new(), Vec::new(), RESULT_BYTES_MAX - LEFT_OUT_BYTES);
+    for (key, value) in result {
+        let takes = key.len() + weigh(&value);
+        if takes <= room {
+            room -= takes;
+            kept.insert(key, value);
+        } else if left_out.len() < LEFT_OUT_NAMED {
+            left_out.push(Value::from(cut(&key, LEFT_OUT_BYTES / LEFT_OUT_NAMED / 8)));
+        }
+    }
+    kept.insert("left_out".to_owned(), Value::Array(left_out));
+    kept
+}
+
+/// How many fields that were left out are named.
+const LEFT_OUT_NAMED: usize = 16;
+/// What their names may take together, in bytes.
+const LEFT_OUT_BYTES: usize = 8 * 1024;
+
+fn weight(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(key, value)| key.len() + weigh(value)).sum()
+}
+
+/// At least what `value` takes on the wire, give or take its escapes.
+fn weigh(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 6,
+        Value::Array(items) => items.iter().map(weigh).sum::<usize>() + 2,
+        Value::Object(fields) => weight(fields) + 6,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 24,
+    }
+}
+
 /// A UUIDv7 with the milliseconds of `at` (RFC 9562, section 5.7), the rest random.
 fn uid_at(at: Timestamp) -> Uuid {
     let seconds = at.as_millis() / 1_000;
@@ -197,13 +262,4 @@ fn uid_at(at: Timestamp) -> Uuid {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_uid_carries_the_milliseconds_it_was_made_for() {
-        let at = Timestamp::parse("2026-11-24T10:00:00.987654Z").unwrap();
-        let (seconds, nanos) = uid_at(at).get_timestamp().unwrap().to_unix();
-        assert_eq!((seconds * 1_000 + u64::from(nanos) / 1_000_000, uid_at(at).get_version_num()), (at.as_millis(), 7));
-    }
-}
+mod tests;

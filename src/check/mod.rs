@@ -4,6 +4,7 @@
 //! own fault) is `unknown`, never `down`. Nothing is retried behind the user's back, and one deadline bounds all of it.
 //! The settings in here come out of [`crate::config`] and cannot hold a bad value.
 
+mod assertions;
 pub mod dns;
 pub mod exec;
 pub mod http;
@@ -200,7 +201,7 @@ impl Phases {
 pub struct Assertion {
     /// What was looked at, as the config names it: `status`, `headers.content-type`, `body.contains`, `under`.
     pub what: String,
-    /// What was expected, for people: `200-299`, `at most 800ms`.
+    /// What was expected, for people: `200-299`, `at most 800 ms`.
     pub expected: String,
     /// What came, for people; cut to a readable length.
     pub got: String,

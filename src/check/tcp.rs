@@ -1,9 +1,17 @@
-//! `tcp` checks.
+//! `tcp` checks: a connection, and a dialogue over it.
+//!
+//! Each step of a dialogue takes its turn: what is sent is the phase `send`, the wait for the first byte of what is expected
+//! is `first_byte`, and the rest of it `body`; several steps add up. In an expectation, `^` and `$` are those of what has come
+//! since the last match, or of any line in it: the protocols that people hold dialogues in speak in lines.
 
 use std::time::{Duration, Instant};
 
-use super::Outcome;
-use crate::net::{Host, IpFamily, Net};
+use regex::bytes::Regex;
+use serde_json::{Map, json};
+
+use super::assertions::Assertions;
+use super::{Outcome, Phase, Verdict};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown};
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -24,14 +32,145 @@ pub struct Tcp {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Read until this matches what has come since the last step.
-    Expect(regex::bytes::Regex),
+    Expect(Regex),
     /// Send these bytes.
     Send(Vec<u8>),
     /// Go on in TLS. Not available in this build yet; `config` refuses it.
     StartTls,
 }
 
-/// Connects once.
-pub fn run(_tcp: &Tcp, _net: &Net, _deadline: Instant) -> Outcome {
-    Outcome::unknown("not built yet")
+/// A dialogue's expectation may look at this much; what comes beyond it without a match fails.
+const DIALOGUE_BYTES_MAX: usize = 64 * 1024;
+
+/// How much is read at once.
+const READ_BYTES: usize = 4 * 1024;
+
+/// Connects once, and holds the dialogue.
+pub fn run(tcp: &Tcp, net: &Net, deadline: Instant) -> Outcome {
+    let mut course = Course::new(deadline);
+    let mut received = 0;
+    let failure = talk(tcp, net, &mut course, &mut received).err();
+    course.leave();
+    let mut assertions = Assertions::default();
+    if let (Some(limit), None) = (tcp.under, &failure) {
+        assertions.under(limit, course.took());
+    }
+    let (verdict, phase, reason) = match failure {
+        Some(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
+        Some(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
+        None => assertions.verdict(),
+    };
+    let mut result = Map::new();
+    result.insert("phases".to_owned(), json!(course.phases()));
+    if let Some(address) = course.address {
+        result.insert("address".to_owned(), address.to_string().into());
+    }
+    if !tcp.dialogue.is_empty() {
+        result.insert("received".to_owned(), received.into());
+    }
+    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+}
+
+fn talk(tcp: &Tcp, net: &Net, course: &mut Course, received: &mut u64) -> Result<(), Failure> {
+    let mut stream = net.dial(&tcp.host, tcp.port, tcp.ip, course)?;
+    let peer = course.address.map(|address| address.to_string()).unwrap_or_default();
+    let mut heard = Heard { bytes: Vec::new(), total: received };
+    for step in &tcp.dialogue {
+        match step {
+            Step::Send(bytes) => {
+                course.enter(Phase::Send);
+                stream
+                    .write_all(bytes, course.deadline())
+                    .map_err(|trouble| trouble.failure(course, Phase::Send, &peer))?;
+            }
+            Step::Expect(regex) => heard.until(regex, &mut stream, &peer, course)?,
+            // `config` refuses it with the same words.
+            Step::StartTls => {
+                return Err(course.blocked(Phase::Tls, "`starttls` is not available in this build yet"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What came since the last match.
+struct Heard<'a> {
+    bytes: Vec<u8>,
+    total: &'a mut u64,
+}
+
+impl Heard<'_> {
+    /// Reads until `regex` matches. What comes after the match is left for the next step.
+    ///
+    /// Nothing at all fails in `first_byte`, as the wait for it does; something else fails in `assert`, and is shown.
+    fn until(&mut self, regex: &Regex, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
+        loop {
+            if let Some(end) = end_of_match(regex, &self.bytes) {
+                self.bytes.drain(..end);
+                return Ok(());
+            }
+            if self.bytes.len() >= DIALOGUE_BYTES_MAX {
+                return Err(self.unmet(regex, &format!("{} KiB came without it", DIALOGUE_BYTES_MAX / 1024), course));
+            }
+            course.enter(if self.bytes.is_empty() { Phase::FirstByte } else { Phase::Body });
+            let mut chunk = [0; READ_BYTES];
+            match stream.read(&mut chunk, course.deadline()) {
+                Ok(0) if self.bytes.is_empty() => {
+                    return Err(Trouble::Closed.failure(course, Phase::FirstByte, &peer));
+                }
+                Ok(0) => return Err(self.unmet(regex, "then the connection was closed", course)),
+                Ok(read) => {
+                    *self.total += read as u64;
+                    self.bytes.extend_from_slice(&chunk[..read]);
+                }
+                Err(Trouble::Late) if !self.bytes.is_empty() => {
+                    let why = format!("nothing else within {}", course.budget());
+                    return Err(self.unmet(regex, &why, course));
+                }
+                Err(trouble) => {
+                    let phase = course.phase().unwrap_or(Phase::FirstByte);
+                    return Err(trouble.failure(course, phase, &peer));
+                }
+            }
+        }
+    }
+
+    fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
+        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", shown(&self.bytes)))
+    }
+}
+
+/// Where the first match ends: in all of it, or in one of its lines. A reply may have more lines than the step before asked
+/// for, and `^220 ` should still find its own.
+fn end_of_match(regex: &Regex, bytes: &[u8]) -> Option<usize> {
+    let whole = regex.find(bytes).map(|found| found.end());
+    whole.or_else(|| {
+        let mut start = 0;
+        bytes.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
+            let found = regex.find(line.trim_ascii_end()).map(|found| start + found.end());
+            start += line.len();
+            found
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_is_looked_for_in_all_of_it_and_in_every_line() {
+        for (regex, bytes, end) in [
+            ("^220 ", "220 mail", Some(4)),
+            ("^220 ", "\r\n250 SIZE\r\n220 go", Some(16)),
+            ("^220$", "250\r\n220\r\n", Some(8)),
+            ("ready\r\n", "220 ready\r\n", Some(11)),
+            ("250 a\r\n250 b", "250 a\r\n250 b", Some(12)),
+            ("^220 ", "x220 ", None),
+            ("^220 ", "", None),
+            ("", "", Some(0)),
+        ] {
+            assert_eq!(end_of_match(&regex.parse().unwrap(), bytes.as_bytes()), end, "{regex} in {bytes:?}");
+        }
+    }
 }

@@ -1,8 +1,32 @@
 //! The config: the only place that knows YAML.
+//!
+//! A file is read into a tree ([`yaml`]), and each section takes its part of the tree ([`walk`]) into types that cannot hold
+//! a bad value. Anything wrong ends in one [`ConfigError`] with file, line, column, the key's path and a hint. What the
+//! contract has and this build has not yet is validated like all else and then refused ([`available`]).
 
+mod available;
+mod checks;
+mod error;
+mod expand;
+mod explain;
+mod kinds;
+mod load;
+mod quantities;
 mod secret;
+mod sections;
+mod shared;
+mod summary;
+mod targets;
+mod walk;
+mod web_checks;
+mod yaml;
 
+pub use error::ConfigError;
+pub use explain::explain;
+pub use load::{find, load};
+pub(crate) use secret::Origin;
 pub use secret::Secret;
+pub use summary::{summary, workers};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -178,3 +202,6 @@ pub struct Web {
     /// Address and port.
     pub listen: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests;

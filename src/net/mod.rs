@@ -1,8 +1,26 @@
 //! What checks share: resolve, connect, TLS, each a timed phase under one deadline.
+//!
+//! A [`Course`] carries the deadline and the phases of one check from function to function. Nothing in here retries, keeps a
+//! connection, or starts a thread for a check, but for lookups of names ([`lookup`]).
 
-use std::net::{IpAddr, SocketAddr};
+pub mod course;
+mod dial;
+pub mod lookup;
+pub mod proxy;
+mod shown;
+pub mod stream;
+pub mod tls;
+
+pub use course::{Blame, Course, Failure, Spoken, Trouble};
+pub use shown::shown;
+pub use stream::Stream;
+
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Secret;
 
 /// A name or an address to reach.
@@ -88,8 +106,86 @@ pub struct Pem {
     pub content: Secret,
 }
 
-/// What all checks share: the resolver, and TLS configurations by their settings.
-#[derive(Debug, Default)]
+impl Host {
+    /// The host of an authority or a URL, where an IPv6 address stands in brackets.
+    pub fn parse(text: &str) -> Self {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        bare.parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Address)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::Address(IpAddr::V4(address)) => write!(f, "{address}"),
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// What all checks share: the lookup threads, TLS configurations by their settings, and what the environment says.
 pub struct Net {
-    _sketch: Option<SocketAddr>,
+    clock: Arc<dyn Clock>,
+    tls: tls::Configs,
+    proxies: proxy::Environment,
+    lookups: lookup::Lookups,
+}
+
+impl Net {
+    /// The network as `clock`, `environment` (which proxies to take) and `names` (how names are looked up) make it.
+    /// Nothing is read or started before a check needs it, but for the environment.
+    pub fn new(clock: Arc<dyn Clock>, environment: impl Fn(&str) -> Option<String>, names: Arc<lookup::Names>) -> Self {
+        Net {
+            tls: tls::Configs::new(clock.clone()),
+            clock,
+            proxies: proxy::Environment::read(environment),
+            lookups: lookup::Lookups::new(names),
+        }
+    }
+
+    /// The network of this machine, as this process's environment sees it.
+    pub fn system() -> Self {
+        Self::new(Arc::new(SystemClock), |name| std::env::var(name).ok(), Arc::new(lookup::system))
+    }
+
+    /// What the wall clock shows: certificates are judged by it.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().wall
+    }
+
+    /// The proxies that the environment names.
+    pub fn proxies(&self) -> &proxy::Environment {
+        &self.proxies
+    }
+
+    /// TLS configurations by their settings.
+    pub fn tls(&self) -> &tls::Configs {
+        &self.tls
+    }
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").field("proxies", &self.proxies).field("lookups", &self.lookups).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for (text, host, shown) in [
+            ("a.example", Host::Name("a.example".to_owned()), "a.example"),
+            ("192.0.2.7", Host::Address([192, 0, 2, 7].into()), "192.0.2.7"),
+            ("[2001:db8::7]", Host::Address("2001:db8::7".parse().unwrap()), "[2001:db8::7]"),
+            ("::1", Host::Address("::1".parse().unwrap()), "[::1]"),
+            ("[a.example]", Host::Name("[a.example]".to_owned()), "[a.example]"),
+        ] {
+            assert_eq!(Host::parse(text), host);
+            assert_eq!(host.to_string(), shown);
+        }
+    }
 }

@@ -1,1 +1,213 @@
-//! The embedded store.
+//! The embedded store: one SQLite file (WAL, synchronous=FULL; its schema is `sql/sqlite/`).
+//!
+//! A batch is kept in one transaction, on disk before [`Sink::deliver`] returns; a log whose uid is known already is dropped.
+//! What can't be kept as a log (not one, older than the retention, more than a day ahead) goes into `rejected` with its bytes,
+//! origin and reason, in the same transaction: nothing disappears without a trace. Reports read while `run` writes.
+
+mod archive;
+#[cfg(test)]
+mod tests;
+
+pub use archive::Archive;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::database::{Access, Database, Kind};
+use crate::flow::{Batch, Delivered, Fault, Sink};
+use crate::logs::Log;
+
+/// How far ahead of this machine's clock a log may be.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How many rejects are kept, and what one of them may take; the rest of it is cut off.
+const REJECTED_ROWS_MAX: i64 = 1_000;
+const REJECTED_BYTES_MAX: usize = 64 * 1024;
+/// Logs that one transaction of the retention deletes, and how many of these one call does.
+const RETAIN_CHUNK: usize = 1_000;
+const RETAIN_CHUNKS_MAX: usize = 20;
+/// Free pages that are given back to the disk after each chunk.
+const SHRINK_PAGES: usize = 500;
+/// The page cache, in KiB: the end of the table, and the part of the index that a thousand labels touch.
+const CACHE_KIB: u32 = 4_096;
+
+const STORE: Kind = Kind {
+    name: "store",
+    key: "store.sqlite.path",
+    application_id: i32::from_be_bytes(*b"PngL"),
+    migrations: &[include_str!("../../sql/sqlite/001_log.sql")],
+    // So that the file can shrink; only a new file can be laid out for it.
+    layout: "PRAGMA auto_vacuum = INCREMENTAL",
+};
+
+/// The store, open for writing.
+pub struct Sqlite {
+    database: Database,
+    retention: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.database.path()).finish_non_exhaustive()
+    }
+}
+
+impl Sqlite {
+    /// Opens the store, or makes it, and brings its schema up to date. `clock` tells which logs are too old or too new.
+    ///
+    /// # Errors
+    /// A sentence for people: not a store, damaged, made by a newer Pingeon.
+    pub fn open(settings: &config::Sqlite, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let database = Database::open(&settings.path, &STORE, Access::Write, CACHE_KIB)?;
+        Ok(Sqlite { database, retention: settings.retention, clock })
+    }
+
+    /// Deletes what is older than the retention at `now`, in short transactions, and says how many logs that were. May be
+    /// called often: a call bounds its own work, and the next one goes on with the rest.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn retain(&mut self, now: Timestamp) -> Result<u64, Fault> {
+        let before = first_uid(now.minus(self.retention));
+        let mut deleted = 0;
+        for _ in 0..RETAIN_CHUNKS_MAX {
+            let count = self.delete_before(before).map_err(|error| self.database.fault(&error))?;
+            deleted += count as u64;
+            if count < RETAIN_CHUNK {
+                break;
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn delete_before(&mut self, before: Uuid) -> rusqlite::Result<usize> {
+        let transaction = self.database.begin()?;
+        let count = transaction
+            .prepare_cached("DELETE FROM log WHERE uid IN (SELECT uid FROM log WHERE uid < ? ORDER BY uid LIMIT ?)")?
+            .execute(params![before.as_bytes(), RETAIN_CHUNK])?;
+        if count > 0 {
+            // Each step of this pragma frees one page.
+            let mut shrink = transaction.prepare(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))?;
+            let mut freed = shrink.query([])?;
+            while freed.next()?.is_some() {}
+        }
+        transaction.commit()?;
+        Ok(count)
+    }
+
+    fn keep(&mut self, batch: &Batch) -> rusqlite::Result<Delivered> {
+        let now = self.clock.now().wall;
+        let (oldest, newest) = (now.minus(self.retention), now.plus(AHEAD_MAX));
+        let mut delivered = Delivered::default();
+        let transaction = self.database.begin()?;
+        {
+            let mut insert = transaction.prepare_cached(INSERT)?;
+            for log in &batch.logs {
+                if let Some(reason) = unfit(log, oldest, newest) {
+                    reject(&transaction, now, &log.to_json(), &format!("{} {}", log.agent, log.seq), reason)?;
+                    log::warn!("a log of `{}` was rejected: {reason}", log.label);
+                } else if put(&mut insert, log)? {
+                    delivered.new += 1;
+                } else {
+                    delivered.duplicate += 1;
+                }
+            }
+        }
+        for unreadable in &batch.unreadable {
+            reject(&transaction, now, &unreadable.bytes, &unreadable.origin, &unreadable.reason)?;
+            log::warn!("{} was rejected: {}", unreadable.origin, unreadable.reason);
+        }
+        transaction.commit()?;
+        Ok(delivered)
+    }
+}
+
+impl Sink for Sqlite {
+    fn deliver(&mut self, batch: &Batch) -> Result<Delivered, Fault> {
+        self.keep(batch).map_err(|error| self.database.fault(&error))
+    }
+}
+
+const INSERT: &str = "INSERT INTO log
+    (uid, agent, boot, seq, label, kind, target, due_at, started_at, ended_at, duration_us, interval_ms, verdict, phase, reason,
+     result, extra)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO NOTHING";
+
+/// Whether the log is new.
+fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Result<bool> {
+    let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let extra = match &log.unknown_fields {
+        none if none.is_empty() => None,
+        some => Some(serde_json::to_string(some).map_err(json)?),
+    };
+    let result = serde_json::to_string(&log.result).map_err(json)?;
+    let inserted = insert.execute(params![
+        log.uid.as_bytes(),
+        log.agent,
+        log.boot.as_bytes(),
+        log.seq,
+        log.label,
+        log.kind,
+        log.target,
+        log.due_at.as_micros(),
+        log.started_at.map(Timestamp::as_micros),
+        log.ended_at.map(Timestamp::as_micros),
+        log.duration_us,
+        log.interval_ms,
+        log.verdict.name(),
+        log.phase.map(crate::check::Phase::name),
+        log.reason,
+        result,
+        extra,
+    ])?;
+    Ok(inserted > 0)
+}
+
+/// Why the store does not take `log`; `None`: it does.
+fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&'static str> {
+    // A missed range may reach back further than what is kept; what counts is whether its end does.
+    let last = log.as_missed().map_or(log.due_at, |missed| missed.last_due_at.max(log.due_at));
+    if last < oldest {
+        return Some("older than the retention");
+    }
+    if last > newest {
+        return Some("more than a day ahead of this machine's clock");
+    }
+    // Queries and retention find a log by the time in its uid.
+    (millis(&log.uid) != log.due_at.as_millis()).then_some("the uid has another time than `due_at`")
+}
+
+fn reject(transaction: &Connection, at: Timestamp, bytes: &[u8], origin: &str, reason: &str) -> rusqlite::Result<()> {
+    let kept = &bytes[..bytes.len().min(REJECTED_BYTES_MAX)];
+    transaction
+        .prepare_cached("INSERT INTO rejected (at, origin, reason, bytes) VALUES (?, ?, ?, ?)")?
+        .execute(params![at.as_micros(), origin, reason, kept])?;
+    transaction
+        .prepare_cached("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?")?
+        .execute([REJECTED_ROWS_MAX])?;
+    Ok(())
+}
+
+/// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).
+fn millis(uid: &Uuid) -> u64 {
+    uid.as_u64_pair().0 >> 16
+}
+
+/// Not after any uid of `at`'s millisecond, and after all of those before it.
+fn first_uid(at: Timestamp) -> Uuid {
+    Uuid::from_u64_pair(at.as_millis() << 16, 0)
+}
+
+/// Opens the store at `path` for reading.
+fn open_to_read(path: &Path, cache_kib: u32) -> Result<Database, String> {
+    if !path.exists() {
+        return Err(format!("there is no store `{}` yet: `pingeon run` makes it", path.display()));
+    }
+    Database::open(path, &STORE, Access::Read, cache_kib)
+}

@@ -1,0 +1,157 @@
+//! What an agent costs and how well it keeps time: the release build, against a target server on this machine.
+//!
+//! `cargo bench --bench agent` runs the paced scenario, `cargo bench --bench agent -- --most` the other one; `--help` names
+//! what can be set. Both ends run on the same cores, so the figures are those of a machine that does nothing else.
+
+mod figures;
+mod kept;
+mod process;
+mod target;
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use figures::Figures;
+use process::{Agent, Target};
+
+/// Measures the release build of `pingeon run` against a local target server.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "agent")]
+struct Arguments {
+    /// Demand more than the agent can do, of a server that answers at once
+    #[arg(long)]
+    most: bool,
+    /// How many HTTP checks [default: 10000]
+    #[arg(long)]
+    checks: Option<usize>,
+    /// Seconds between two runs of a check [default: 10; with --most: 1]
+    #[arg(long)]
+    interval: Option<u64>,
+    /// Milliseconds until the server answers [default: 50; with --most: 0]
+    #[arg(long)]
+    delay: Option<u64>,
+    /// Seconds to measure [default: 60; with --most: 30]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Be the target server (the bench starts itself once more with this)
+    #[arg(long, hide = true)]
+    target: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+struct Scenario {
+    most: bool,
+    /// Whether nobody changed it, so that the acceptance figures apply.
+    unchanged: bool,
+    checks: usize,
+    interval: Duration,
+    delay: Duration,
+    window: Duration,
+}
+
+impl Arguments {
+    fn scenario(&self) -> Scenario {
+        let (interval, delay, window) = if self.most { (1, 0, 30) } else { (10, 50, 60) };
+        Scenario {
+            most: self.most,
+            unchanged: self.checks.is_none()
+                && self.interval.is_none()
+                && self.delay.is_none()
+                && self.seconds.is_none(),
+            checks: self.checks.unwrap_or(10_000),
+            interval: Duration::from_secs(self.interval.unwrap_or(interval)),
+            delay: Duration::from_millis(self.delay.unwrap_or(delay)),
+            window: Duration::from_secs(self.seconds.unwrap_or(window)),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let scenario = arguments.scenario();
+    let outcome = if arguments.target {
+        target::serve(scenario.checks, scenario.delay).map(|()| true)
+    } else {
+        measure(&scenario).and_then(|figures| {
+            write!(io::stdout(), "{}", figures.table(&scenario))?;
+            Ok(figures.accepted(&scenario))
+        })
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(scenario: &Scenario) -> io::Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let target = Target::start(&target_arguments(scenario))?;
+    std::fs::write(folder.path().join("pingeon.yaml"), config(scenario, target.port))?;
+    let mut agent = Agent::start(folder.path())?;
+
+    let (window, agent_usage, target_usage) = match watch(&mut agent, &target, scenario) {
+        Ok(seen) => seen,
+        Err(error) => return Err(io::Error::other(format!("{error}\n{}", said(folder.path())))),
+    };
+    let (status, stopped_in) = agent.stop()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("`pingeon run` stopped with {status}\n{}", said(folder.path()))));
+    }
+    let arrivals = target.stop()?;
+    let kept = kept::read(&folder.path().join("pingeon.db"))?;
+    Ok(Figures::of(scenario, &arrivals, window, agent_usage, target_usage, kept, stopped_in))
+}
+
+type Seen = ((u64, u64), [process::Usage; 2], [process::Usage; 2]);
+
+/// Lets the agent warm up, then watches both processes for the window: its begin and end, and their usage at both.
+fn watch(agent: &mut Agent, target: &Target, scenario: &Scenario) -> io::Result<Seen> {
+    // One interval until every check ran once, and a moment for the machine to come to rest.
+    agent.let_run(scenario.interval + Duration::from_secs(3))?;
+    let (begin, agent_before, target_before) = (target::now(), agent.usage()?, target.usage()?);
+    agent.let_run(scenario.window)?;
+    let (end, agent_after, target_after) = (target::now(), agent.usage()?, target.usage()?);
+    Ok(((begin, end), [agent_before, agent_after], [target_before, target_after]))
+}
+
+fn target_arguments(scenario: &Scenario) -> Vec<String> {
+    let delay = scenario.delay.as_millis().to_string();
+    ["--target", "--checks", &scenario.checks.to_string(), "--delay", &delay].map(str::to_owned).to_vec()
+}
+
+fn config(scenario: &Scenario, port: u16) -> String {
+    let interval = scenario.interval.as_secs();
+    let timeout = interval.min(5);
+    let checks: String = (0..scenario.checks)
+        .map(|check| {
+            format!("  - {{label: c{check:05}, http: \"http://{}:{port}/{check}\"}}\n", target::address(check))
+        })
+        .collect();
+    format!(
+        "agent: bench\n\
+         defaults: {{interval: {interval}s, timeout: {timeout}s}}\n\
+         spool: {{path: spool.db}}\n\
+         store: {{sqlite: {{path: pingeon.db}}}}\n\
+         log: {{level: warn}}\n\
+         checks:\n{checks}"
+    )
+}
+
+/// The end of what the agent said.
+fn said(folder: &Path) -> String {
+    let said = std::fs::read_to_string(folder.join("agent.log")).unwrap_or_default();
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}

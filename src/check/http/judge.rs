@@ -1,0 +1,207 @@
+//! What came, held against what was expected, and the outcome of it.
+//!
+//! Every expectation is looked at and listed, as far as there is something to look at. The first that makes the check down
+//! gives the reason; limits (`under`, `certificate_days`) make it degraded, which a down beats.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use ureq::http::Version;
+
+use super::answer::{Answer, Head};
+use super::{Expect, Http, Text, Visit};
+use crate::check::assertions::Assertions;
+use crate::check::{Outcome, Phase, Verdict};
+use crate::net::{Blame, Course, Failure, Net, shown, tls};
+
+/// Certificates of a chain that a log carries, at most.
+const CERTIFICATES_SHOWN: usize = 6;
+
+impl Expect {
+    /// Whether any expectation needs the body itself.
+    pub fn looks_at_body(&self) -> bool {
+        !self.body.is_empty() || !self.json.is_empty()
+    }
+}
+
+/// The outcome of a visit, that failed or came to its end.
+pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -> Outcome {
+    let took = visit.course.took();
+    let mut assertions = Assertions::default();
+    hold_head(&http.expect, &visit.answer, &mut assertions);
+    if failure.is_none() {
+        hold_rest(&http.expect, net, &visit, took, &mut assertions);
+    }
+    let forbidden = refused_by_proxy(&visit);
+    let (verdict, phase, reason) = match failure.or(forbidden) {
+        Some(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
+        Some(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
+        None => assertions.verdict(),
+    };
+    Outcome {
+        verdict,
+        phase,
+        reason,
+        phases: visit.course.phases(),
+        assertions: assertions.listed,
+        result: result(net, &visit),
+    }
+}
+
+/// A forwarding proxy that wants credentials answers in the target's place.
+fn refused_by_proxy(visit: &Visit) -> Option<Failure> {
+    let status = visit.answer.head.as_ref()?.status.as_u16();
+    let reason = "the proxy asks for credentials (status 407)".to_owned();
+    (visit.forwarded && status == 407).then_some(Failure { phase: Phase::FirstByte, blame: Blame::Agent, reason })
+}
+
+fn hold_head(expect: &Expect, answer: &Answer, to: &mut Assertions) {
+    let Some(head) = &answer.head else { return };
+    status(expect, head, to);
+    for (name, text) in &expect.headers {
+        header(name, text, head, to);
+    }
+}
+
+/// What can only be told of an answer that came whole, and of a check that came to its end.
+fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut Assertions) {
+    body(expect, &visit.answer, to);
+    if let Some(limit) = expect.under {
+        to.under(limit, took);
+    }
+    if let Some(days) = expect.certificate_days {
+        certificate_days(days, net, &visit.course, to);
+    }
+}
+
+fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions) {
+    let (what, expected) = ("certificate_days", format!("at least {days}"));
+    let Some(certificate) = &course.ends_first else {
+        let reason = || format!("no certificate was shown, expected one for at least {days} days");
+        return to.limit(false, what, expected, "no certificate", reason);
+    };
+    let left = certificate.days_left(net.now());
+    let (subject, ends) = (&certificate.subject, tls::date(certificate.not_after));
+    let reason = || format!("certificate {subject} ends {ends} (in {left} days), expected at least {days} days");
+    to.limit(left >= i64::from(days), what, expected, left.to_string(), reason);
+}
+
+fn status(expect: &Expect, head: &Head, to: &mut Assertions) {
+    let status = head.status.as_u16();
+    let held = expect.status.iter().any(|(from, until)| (*from..=*until).contains(&status));
+    let ranges = expect.status.iter().map(|(from, until)| match from == until {
+        true => from.to_string(),
+        false => format!("{from}-{until}"),
+    });
+    let expected = ranges.collect::<Vec<_>>().join(", ");
+    let reason = || format!("status {status}, expected {expected}");
+    to.must(held, "status", expected.clone(), status.to_string(), reason);
+}
+
+/// A header that is absent fails whatever is expected of it, also that it must not hold something: otherwise a typing
+/// mistake in its name would go unseen.
+fn header(name: &str, text: &Text, head: &Head, to: &mut Assertions) {
+    let what = format!("headers.{name}");
+    let who = format!("header `{name}`");
+    match head.header(name) {
+        Some(value) => {
+            if text.is_empty() {
+                to.must(true, &what, "present", shown(&value), String::new);
+            }
+            to.text(&what, &who, text, &value);
+        }
+        None => to.must(false, &what, "present", "absent", || format!("{who} is absent")),
+    }
+}
+
+fn body(expect: &Expect, answer: &Answer, to: &mut Assertions) {
+    to.text("body", "body", &expect.body, &answer.body);
+    if expect.json.is_empty() {
+        return;
+    }
+    let read = serde_json::from_slice::<Value>(&answer.body);
+    for (pointer, expected) in &expect.json {
+        let what = format!("body.json.{pointer}");
+        let wanted = expected.to_string();
+        let found = match &read {
+            Ok(body) => body.pointer(pointer),
+            Err(_) => {
+                let why = if answer.cut { "not JSON, cut at `body_max`" } else { "not JSON" };
+                to.must(false, &what, wanted, why, || format!("body is {why}"));
+                continue;
+            }
+        };
+        match found {
+            Some(found) => {
+                let got = shown(found.to_string().as_bytes());
+                let reason = || format!("`{pointer}` is {got}, expected {wanted}");
+                to.must(equal(found, expected), &what, wanted.clone(), got.clone(), reason);
+            }
+            None => {
+                to.must(false, &what, wanted.clone(), "absent", || format!("`{pointer}` is absent, expected {wanted}"))
+            }
+        }
+    }
+}
+
+/// Equal as values: YAML reads `1` and JSON `1.0`, and nobody means them to differ.
+fn equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (one, other) => one == other,
+    }
+}
+
+/// The `result` of the log. Every log carries it, so it is kept small.
+fn result(net: &Net, visit: &Visit) -> Map<String, Value> {
+    let Visit { course, answer, hops, .. } = visit;
+    let mut result = Map::new();
+    let mut set = |key: &str, value: Value| result.insert(key.to_owned(), value);
+    if let Some(head) = &answer.head {
+        set("status_code", head.status.as_u16().into());
+        set("http_version", version(head.version).into());
+        set("bytes", answer.bytes.into());
+        if answer.cut {
+            set("body_cut", true.into());
+        }
+    }
+    set("phases", json!(course.phases()));
+    if let Some(address) = course.address {
+        set("address", address.to_string().into());
+    }
+    if *hops > 0 {
+        set("hops", (*hops).into());
+    }
+    if let Some(tls) = session(net, course) {
+        set("tls", tls);
+    }
+    result
+}
+
+fn session(net: &Net, course: &Course) -> Option<Value> {
+    let session = course.session.as_ref()?;
+    let mut tls = Map::new();
+    if let Some(version) = session.version {
+        tls.insert("version".to_owned(), version.into());
+    }
+    if let Some(cipher) = &session.cipher {
+        tls.insert("cipher".to_owned(), cipher.as_str().into());
+    }
+    if let Some(certificate) = &course.ends_first {
+        tls.insert("certificate_days".to_owned(), certificate.days_left(net.now()).into());
+    }
+    let certificates = session.certificates.iter().take(CERTIFICATES_SHOWN);
+    let certificates: Vec<_> =
+        certificates.map(|one| json!({"subject": one.subject, "not_after": tls::date(one.not_after)})).collect();
+    if !certificates.is_empty() {
+        tls.insert("certificates".to_owned(), certificates.into());
+    }
+    (!tls.is_empty()).then_some(Value::Object(tls))
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    }
+}

@@ -1,0 +1,148 @@
+//! `http` checks: one request in HTTP/1.1 (RFC 9112) over a new connection, redirects followed, and what came back held
+//! against what was expected.
+//!
+//! # What its phases mean
+//!
+//! `first_byte` ends with the first byte of the answer; the rest of its head and its body are `body`. A check that comes to
+//! nothing after the first byte has failed in `body`, unless what began to come is no HTTP answer (garbage, an endless
+//! head): then there was no first byte of an answer, and it has failed in `first_byte`. A redirect adds to the phases of
+//! the hop before. Too many redirects fail in `assert`: every hop answered, but not as was asked. A server that misses a
+//! client certificate in TLS 1.3 says so only once the request was sent: that fails in `tls`, and `send` has a time.
+//!
+//! # What goes to whom
+//!
+//! Credentials are for the URL's own origin (scheme, host and port). Any other origin that a redirect leads to gets none,
+//! no client certificate, and of the user's headers only those that [`request`] knows to be harmless. `connect_to` and
+//! `tls.server_name` are for the own origin too.
+
+mod answer;
+mod exchange;
+mod judge;
+mod redirect;
+mod request;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+use crate::config::Secret;
+use crate::net::{Course, Failure, IpFamily, Net, Proxy, TlsSettings};
+use answer::Answer;
+use redirect::Hop;
+
+/// What to ask, how, and what to expect.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Where: an absolute `http` or `https` URL without user info or fragment.
+    pub url: ureq::http::Uri,
+    /// How: an RFC 9110 method.
+    pub method: ureq::http::Method,
+    /// Sent beside our own; values may hold secrets.
+    pub headers: Vec<(ureq::http::HeaderName, Secret)>,
+    /// Sent as it is; empty: no body.
+    pub body: Arc<[u8]>,
+    /// Credentials.
+    pub auth: Option<Auth>,
+    /// How many redirects to follow; 0: none, a redirect is then an answer like any other.
+    pub redirects: u32,
+    /// Through what.
+    pub proxy: Proxy,
+    /// Go to this address, keep Host and SNI; port 0: the URL's port.
+    pub connect_to: Option<SocketAddr>,
+    /// Which addresses of the name to take.
+    pub ip: IpFamily,
+    /// How to do TLS, where the URL or a redirect asks for it.
+    pub tls: Arc<TlsSettings>,
+    /// What must hold.
+    pub expect: Expect,
+}
+
+/// Credentials of a request (RFC 7617, RFC 6750).
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// User and password.
+    Basic {
+        /// The user; holds no colon.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A token.
+    Bearer(Secret),
+}
+
+/// What an answer must be. Only what the config names is looked at, but for the status.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// Any of these ranges, ends included; never empty.
+    pub status: Vec<(u16, u16)>,
+    /// A header, by its lower-case name, and what it must be.
+    pub headers: Vec<(String, Text)>,
+    /// What the body must be.
+    pub body: Text,
+    /// RFC 6901 pointers into a JSON body, and the value that must be there.
+    pub json: Vec<(String, serde_json::Value)>,
+    /// Read no more than this many bytes of the body.
+    pub body_max: usize,
+    /// A check that takes longer is degraded.
+    pub under: Option<Duration>,
+    /// Fewer days left on any certificate of the chain: degraded.
+    pub certificate_days: Option<u32>,
+}
+
+/// What a text must be. All that is set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// Must be exactly this.
+    pub equals: Option<String>,
+    /// Must hold this.
+    pub contains: Option<String>,
+    /// Must not hold this.
+    pub not_contains: Option<String>,
+    /// Must match this somewhere.
+    pub matches: Option<regex::bytes::Regex>,
+}
+
+/// Asks once.
+pub fn run(http: &Http, net: &Net, deadline: Instant) -> Outcome {
+    let mut visit = Visit { course: Course::new(deadline), answer: Answer::default(), hops: 0, forwarded: false };
+    let failure = visit.go(http, net).err();
+    visit.course.leave();
+    judge::outcome(http, net, visit, failure)
+}
+
+/// One check under way: all that is known so far, also when it fails.
+struct Visit {
+    course: Course,
+    /// The newest answer, as far as it came.
+    answer: Answer,
+    /// Redirects followed.
+    hops: u32,
+    /// The answer came from a forwarding proxy, which may answer in the target's place.
+    forwarded: bool,
+}
+
+impl Visit {
+    fn go(&mut self, http: &Http, net: &Net) -> Result<(), Failure> {
+        let mut hop = Hop::first(http);
+        let mut seen = Vec::new();
+        loop {
+            self.answer = Answer::default();
+            let wire = request::reach(http, net, &hop, &mut self.course)?;
+            self.forwarded = wire.forwarded.is_some();
+            // The body of a redirect is for browsers that cannot follow it.
+            let leads_on = |answer: &Answer| http.redirects > 0 && redirect::location(answer).is_some();
+            exchange::exchange(http, &hop, wire, leads_on, &mut self.course, &mut self.answer)?;
+            if !leads_on(&self.answer) {
+                return Ok(());
+            }
+            let next = redirect::follow(http, &hop, &self.answer, &mut self.course)?;
+            if self.hops == http.redirects {
+                return Err(redirect::too_many(self.hops, &seen, &next, &mut self.course));
+            }
+            self.hops += 1;
+            seen.push(std::mem::replace(&mut hop, next).uri);
+        }
+    }
+}

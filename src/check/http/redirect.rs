@@ -1,0 +1,272 @@
+//! Redirects (RFC 9110, section 15.4): where an answer leads, and what goes along.
+
+use ureq::http::uri::{Authority, PathAndQuery, Scheme};
+use ureq::http::{Method, StatusCode, Uri};
+
+use super::Http;
+use super::answer::Answer;
+use crate::check::Phase;
+use crate::net::{Course, Failure, shown};
+
+/// One request on the way.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// Where it goes.
+    pub uri: Uri,
+    /// How it asks.
+    pub method: Method,
+    /// Whether the check's body goes along.
+    pub with_body: bool,
+    /// Whether this is the origin that the config names, which alone gets credentials.
+    pub own_origin: bool,
+}
+
+impl Hop {
+    /// The request that the config names.
+    pub fn first(http: &Http) -> Self {
+        Hop { uri: http.url.clone(), method: http.method.clone(), with_body: true, own_origin: true }
+    }
+}
+
+/// Where an answer leads: its `Location`, when its status says to go there.
+pub fn location(answer: &Answer) -> Option<&[u8]> {
+    let head = answer.head.as_ref()?;
+    match head.status.as_u16() {
+        301 | 302 | 303 | 307 | 308 => head.headers.get("location").map(|value| value.as_bytes()),
+        _ => None,
+    }
+}
+
+/// The next request.
+///
+/// # Errors
+/// What is wrong with the `Location`.
+pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> Result<Hop, Failure> {
+    let given = location(answer).unwrap_or_default();
+    let status = answer.head.as_ref().map(|head| head.status).unwrap_or_default();
+    let uri = resolve(&hop.uri, given).ok_or_else(|| {
+        course.failed(
+            Phase::Assert,
+            format!("redirected to `{}`, which is no `http` or `https` URL", without_secrets(given)),
+        )
+    })?;
+    // A form that was sent is not sent again to where it leads, as browsers do it; 307 and 308 are there to insist.
+    let becomes_get = match status {
+        StatusCode::SEE_OTHER => hop.method != Method::HEAD,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => hop.method == Method::POST,
+        _ => false,
+    };
+    Ok(Hop {
+        own_origin: origin(&uri) == origin(&http.url),
+        uri,
+        method: if becomes_get { Method::GET } else { hop.method.clone() },
+        with_body: hop.with_body && !becomes_get,
+    })
+}
+
+/// The failure when there are more redirects than the check follows.
+pub fn too_many(followed: u32, seen: &[Uri], next: &Hop, course: &mut Course) -> Failure {
+    let what = if seen.contains(&next.uri) { "redirect loop" } else { "too many redirects" };
+    course.failed(
+        Phase::Assert,
+        format!("{what}: followed {followed}, the last one leads to {}", without_query(&next.uri)),
+    )
+}
+
+/// A URL without its query, which often holds tokens.
+fn without_query(uri: &Uri) -> String {
+    let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
+    let query = if uri.query().is_some() { "?…" } else { "" };
+    format!("{scheme}://{authority}{}{query}", uri.path())
+}
+
+/// The same for what is no URL of ours; user info is left out as well.
+fn without_secrets(given: &[u8]) -> String {
+    let text = shown(given);
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    match (text.find("//"), text.find('@')) {
+        (Some(begin), Some(end)) if begin < end => format!("{}//{}", &text[..begin], &text[end + 1..]),
+        _ => text.to_owned(),
+    }
+}
+
+/// Scheme, host and port.
+pub fn origin(uri: &Uri) -> (Option<&str>, Option<String>, u16) {
+    (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), port(uri))
+}
+
+/// The port of a URL, given or the scheme's own.
+pub fn port(uri: &Uri) -> u16 {
+    let own = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    uri.port_u16().unwrap_or(own)
+}
+
+/// Resolves a reference against a base (RFC 3986, section 5.2). `None` when it leads to no `http` or `https` URL.
+fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
+    let reference = escaped(reference);
+    let reference = reference.split('#').next().unwrap_or_default();
+    let base_path = base.path();
+    let (scheme, rest) = match reference.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme.to_ascii_lowercase().parse().ok()?, rest),
+        _ => (base.scheme()?.clone(), reference),
+    };
+    if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
+        return None;
+    }
+    let (authority, path) = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            // User info in a redirect is never sent: it would be a credential that the user did not give.
+            let place = rest[..end].rsplit('@').next().unwrap_or_default();
+            (place.parse::<Authority>().ok()?, rest[end..].to_owned())
+        }
+        // `https:path` is no reference to anywhere.
+        None if rest.len() != reference.len() => return None,
+        None => (base.authority()?.clone(), merged(base_path, base.query(), rest)),
+    };
+    if authority.host().is_empty() {
+        return None;
+    }
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+        None => (path, None),
+    };
+    let mut target = without_dots(&path);
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(&query);
+    }
+    Uri::builder().scheme(scheme).authority(authority).path_and_query(target.parse::<PathAndQuery>().ok()?).build().ok()
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+/// The path and query of a relative reference (RFC 3986, sections 5.2.2 and 5.2.3).
+fn merged(base: &str, query: Option<&str>, reference: &str) -> String {
+    match reference.chars().next() {
+        None => query.map_or_else(|| base.to_owned(), |query| format!("{base}?{query}")),
+        Some('/') => reference.to_owned(),
+        Some('?') => format!("{base}{reference}"),
+        Some(_) => {
+            let folder = base.rfind('/').map_or("/", |at| &base[..=at]);
+            format!("{folder}{reference}")
+        }
+    }
+}
+
+/// RFC 3986, section 5.2.4.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+/// Percent-encodes what may not stand in a URL and does in many a `Location`: spaces, umlauts, quotes.
+fn escaped(reference: &[u8]) -> String {
+    let mut text = String::with_capacity(reference.len());
+    for &byte in reference.trim_ascii() {
+        match byte {
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=0x1f | 0x7f.. => {
+                text.push_str(&format!("%{byte:02X}"));
+            }
+            _ => text.push(char::from(byte)),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_resolve_as_in_rfc_3986_section_5_4() {
+        let base = "http://a/b/c/d;p?q".parse().unwrap();
+        for (reference, expected) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g/"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("#s", "http://a/b/c/d;p?q"),
+            ("g#s", "http://a/b/c/g"),
+            (";x", "http://a/b/c/;x"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("./", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("/../g", "http://a/g"),
+            ("g;x=1/../y", "http://a/b/c/y"),
+            ("g?y/./x", "http://a/b/c/g?y/./x"),
+            ("HTTPS://B:8443/x", "https://B:8443/x"),
+            ("https://user:secret@b/", "https://b/"),
+            ("//b?x", "http://b/?x"),
+            ("/a b/\u{fc}", "http://a/a%20b/%C3%BC"),
+            ("/a%20b", "http://a/a%20b"),
+            ("x:y", ""),
+            ("http:g", ""),
+            ("ftp://a/", ""),
+            ("javascript:alert(1)", ""),
+            ("http://", ""),
+            ("http://a:b:c/", ""),
+        ] {
+            let resolved = resolve(&base, reference.as_bytes()).map(|uri| uri.to_string()).unwrap_or_default();
+            assert_eq!(resolved, expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_secret() {
+        for (given, raw) in [
+            ("ftp://user:pass@a.example/x?token=1", "ftp://a.example/x"),
+            ("mailto:me@a.example", "mailto:me@a.example"),
+            ("x\n", "x\\n"),
+        ] {
+            assert_eq!(without_secrets(given.as_bytes()), raw);
+        }
+        assert_eq!(without_query(&"https://a.example/x?token=1".parse().unwrap()), "https://a.example/x?…");
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |one: &str, other: &str| origin(&one.parse().unwrap()) == origin(&other.parse().unwrap());
+        assert!(same("http://A.example/x", "http://a.example:80/y"));
+        assert!(!same("http://a.example/", "https://a.example/"));
+        assert!(!same("http://a.example/", "http://a.example:8080/"));
+        assert!(!same("http://a.example/", "http://b.example/"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_location_it_leads_to_http_or_nowhere(reference: Vec<u8>) {
+            let base = "https://a.example/b".parse().unwrap();
+            if let Some(uri) = resolve(&base, &reference) {
+                proptest::prop_assert!(matches!(uri.scheme_str(), Some("http" | "https")));
+                proptest::prop_assert!(!uri.host().unwrap_or_default().is_empty());
+                proptest::prop_assert!(!uri.authority().unwrap().as_str().contains('@'));
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The request of one hop: the way to its host, and the headers that go there.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ureq::http::Request;
+use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
+use ureq::http::uri::Authority;
+
+use super::redirect::{self, Hop};
+use super::{Auth, Http};
+use crate::check::Phase;
+use crate::net::{Course, Failure, Host, Net, ProxyScheme, Stream, proxy::Through, tls};
+
+/// A connection that is ready for a request.
+#[derive(Debug)]
+pub struct Wire {
+    /// The connection.
+    pub stream: Stream,
+    /// Who is at its other end, for messages.
+    pub peer: String,
+    /// Set where a proxy is asked to get the URL itself, and not for a tunnel.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// What a request to a forwarding proxy has beside (RFC 9112, section 3.2.2).
+#[derive(Debug)]
+pub struct Forwarded {
+    /// Scheme and authority, which go before the path; taken when they were sent.
+    pub origin: Option<String>,
+    /// The value of `Proxy-Authorization`.
+    pub authorization: Option<String>,
+}
+
+/// Connects to where `hop` goes: through a proxy or straight, with TLS or without.
+///
+/// # Errors
+/// What is in the way.
+pub fn reach(http: &Http, net: &Net, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
+    let secure = hop.uri.scheme_str() == Some("https");
+    let (host, port) = (Host::parse(hop.uri.host().unwrap_or_default()), redirect::port(&hop.uri));
+    let pinned = http.connect_to.filter(|_| hop.own_origin);
+    let through = http
+        .proxy
+        .towards(net.proxies(), secure, &host, port)
+        .map_err(|reason| course.blocked(Phase::Connect, reason))?;
+    let place = match pinned {
+        Some(address) if address.port() == 0 => (Host::Address(address.ip()), port),
+        Some(address) => (Host::Address(address.ip()), address.port()),
+        None => (host.clone(), port),
+    };
+    let mut wire = match through {
+        None => straight(http, net, &place, course)?,
+        // Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; but a pinned address needs a tunnel, since
+        // the proxy would look up the name.
+        Some(through) if through.scheme == ProxyScheme::Http && !secure && pinned.is_none() => {
+            forwarded(http, net, &through, hop, course)?
+        }
+        Some(through) => tunnelled(http, net, &through, &place, course)?,
+    };
+    if secure {
+        let asked = tls::Asked { settings: &http.tls, host: &host, own_host: hop.own_origin };
+        tls::secure(&mut wire.stream, net.tls(), asked, &wire.peer, course)?;
+    }
+    Ok(wire)
+}
+
+fn straight(http: &Http, net: &Net, (host, port): &(Host, u16), course: &mut Course) -> Result<Wire, Failure> {
+    let stream = net.dial(host, *port, http.ip, course)?;
+    let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
+    Ok(Wire { stream, peer, forwarded: None })
+}
+
+fn forwarded(http: &Http, net: &Net, through: &Through<'_>, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
+    let stream = through.reach(net, http.ip, course)?;
+    let authority = hop.uri.authority().map(Authority::as_str).unwrap_or_default();
+    let forwarded = Forwarded { origin: Some(format!("http://{authority}")), authorization: through.authorization() };
+    Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded) })
+}
+
+fn tunnelled(
+    http: &Http,
+    net: &Net,
+    through: &Through<'_>,
+    (host, port): &(Host, u16),
+    course: &mut Course,
+) -> Result<Wire, Failure> {
+    let mut stream = through.reach(net, http.ip, course)?;
+    through.tunnel(&mut stream, host, *port, course)?;
+    Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None })
+}
+
+/// The user's headers that go to any origin: they say what is wanted and not who asks. All others may hold a key.
+const HARMLESS: [&str; 9] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-type",
+    "pragma",
+    "range",
+    "user-agent",
+];
+
+/// The request of a hop, with the headers that may go there.
+///
+/// # Errors
+/// Which header cannot be sent.
+pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Request<()>, String> {
+    let mut request = Request::new(());
+    *request.method_mut() = hop.method.clone();
+    *request.uri_mut() = hop.uri.clone();
+    let headers = request.headers_mut();
+    for (name, value) in &http.headers {
+        if hop.own_origin || HARMLESS.contains(&name.as_str()) {
+            headers.append(name.clone(), secret_value(name, value.expose())?);
+        }
+    }
+    if let Some(auth) = http.auth.as_ref().filter(|_| hop.own_origin) {
+        let value = match auth {
+            Auth::Basic { user, password } => {
+                format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())))
+            }
+            Auth::Bearer(token) => format!("Bearer {}", token.expose()),
+        };
+        headers.insert(AUTHORIZATION, secret_value(&AUTHORIZATION, &value)?);
+    }
+    if let Some(value) = forwarded.and_then(|forwarded| forwarded.authorization.as_deref()) {
+        let name = HeaderName::from_static("proxy-authorization");
+        headers.insert(name.clone(), secret_value(&name, value)?);
+    }
+    // No connection is kept, and the server may as well know.
+    if !headers.contains_key(CONNECTION) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(request)
+}
+
+fn secret_value(name: &HeaderName, value: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| format!("the value of header `{name}` cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}

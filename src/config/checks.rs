@@ -1,0 +1,213 @@
+//! `checks`, `defaults` and `for`: entries to checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::Complaint;
+use super::expand::Variables;
+use super::quantities::{duration, duration_text};
+use super::walk::{At, Read, quoted};
+use super::{kinds, web_checks};
+use crate::check::{Check, Kind};
+
+/// Checks of one config, `for` written out.
+const CHECKS_MAX: usize = 100_000;
+/// Variables of one `for`.
+const VARIABLES_MAX: usize = 16;
+/// How long a label may be, in bytes: it is part of an index row.
+const LABEL_BYTES_MAX: usize = 200;
+/// How often a check may run.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// How seldom a check may run.
+const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// How short a timeout may be.
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// Results in a row that turn the shown state, at most.
+const CONFIRM_MAX: u64 = 100;
+
+/// What each check gets unless it says otherwise.
+pub(super) struct Defaults {
+    interval: Duration,
+    timeout: Duration,
+    confirm: u32,
+    pub(super) workers_max: usize,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let (interval, timeout) = (Duration::from_secs(30), Duration::from_secs(5));
+        Defaults { interval, timeout, confirm: 1, workers_max: 256 }
+    }
+}
+
+/// The `defaults` section.
+pub(super) fn defaults(at: &At<'_>) -> Read<Defaults> {
+    at.mapping(&["interval", "timeout", "confirm", "workers_max"])?;
+    let built_in = Defaults::default();
+    let interval = at.read("interval", interval)?.unwrap_or(built_in.interval);
+    let timeout = at.read("timeout", |at| timeout(at, interval))?.unwrap_or(built_in.timeout);
+    let confirm = at.read("confirm", confirm)?.unwrap_or(built_in.confirm);
+    let workers_max = at.read("workers_max", |at| at.number(1..=10_000))?;
+    let workers_max = workers_max.map_or(built_in.workers_max, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    Ok(Defaults { interval, timeout, confirm, workers_max })
+}
+
+/// The checks read so far, and where their labels are.
+#[derive(Default)]
+pub(super) struct Checks {
+    pub(super) checks: Vec<Arc<Check>>,
+    /// By label: which file, and which entry in it.
+    seen: HashMap<Arc<str>, (usize, usize)>,
+}
+
+/// Reads a list of entries. `lists` are the lists of the files before, to say where a label was first.
+pub(super) fn list<'a>(checks: &mut Checks, at: &'a At<'a>, lists: &[At<'_>], defaults: &Defaults) -> Read<()> {
+    for (index, entry) in at.list("a list of checks", CHECKS_MAX)?.enumerate() {
+        each_of(&entry, &mut |entry| {
+            let check = check(entry, defaults)?;
+            let here = (lists.len(), index);
+            let Some(first) = checks.seen.get(&check.label) else {
+                if checks.checks.len() == CHECKS_MAX {
+                    return Err(entry.fail(format!("more than {CHECKS_MAX} checks")));
+                }
+                checks.seen.insert(check.label.clone(), here);
+                checks.checks.push(Arc::new(check));
+                return Ok(());
+            };
+            let complaint = Complaint::new(format!("the label {} is used twice", quoted(&check.label)));
+            let complaint = if *first == here {
+                complaint.hint("this entry's `for` gives it more than once: name every variable in the label")
+            } else {
+                let list = lists.get(first.0).unwrap_or(at);
+                let place = list.list("", CHECKS_MAX)?.nth(first.1).map(|first| first.label_place());
+                complaint.hint(format!("it is first used at {}", place.unwrap_or_default()))
+            };
+            Err(entry.get("label").unwrap_or(*entry).fail(complaint))
+        })?;
+    }
+    Ok(())
+}
+
+impl At<'_> {
+    fn label_place(&self) -> String {
+        self.get("label").map_or_else(|| self.place(), |label| label.place())
+    }
+}
+
+/// Calls `read` once for an entry without `for`, else once for every combination of its variables' values.
+fn each_of<'a>(entry: &'a At<'a>, read: &mut dyn FnMut(&At<'_>) -> Read<()>) -> Read<()> {
+    let Some(at) = entry.get("for") else { return read(entry) };
+    let mut names: Vec<&str> = Vec::new();
+    let mut values: Vec<Vec<String>> = Vec::new();
+    let mut combinations = 1_usize;
+    for (name, list) in at.entries("a mapping from variables to lists, such as `{host: [a, b]}`")? {
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {
+            return Err(at.fail_key(name, "the name of a variable is letters, digits and `_`"));
+        }
+        let texts: Vec<String> = list
+            .list("a list of values", CHECKS_MAX)?
+            .map(|value| value.text("text", |text| Ok(text.to_owned())))
+            .collect::<Read<_>>()?;
+        if texts.is_empty() {
+            return Err(list.fail(Complaint::new("an empty list makes no checks").hint("give it a value")));
+        }
+        combinations = combinations.saturating_mul(texts.len());
+        names.push(name);
+        values.push(texts);
+    }
+    if names.is_empty() || names.len() > VARIABLES_MAX {
+        return Err(at.fail(format!("expected 1 to {VARIABLES_MAX} variables, found {}", names.len())));
+    }
+    if combinations > CHECKS_MAX {
+        return Err(at.fail(format!("makes {combinations} checks, and there may be {CHECKS_MAX} at most")));
+    }
+    for combination in 0..combinations {
+        let mut rest = combination;
+        // The last variable turns fastest.
+        let mut chosen: Vec<(&str, &str)> = names
+            .iter()
+            .zip(&values)
+            .rev()
+            .map(|(name, values)| {
+                let value = &values[rest % values.len()];
+                rest /= values.len();
+                (*name, value.as_str())
+            })
+            .collect();
+        chosen.reverse();
+        let variables = Variables::new(chosen);
+        read(&entry.with(&variables))?;
+        if let Some(unused) = variables.unused() {
+            let complaint = Complaint::new(format!("the variable `{unused}` is named nowhere in this entry"));
+            return Err(at.fail_key(unused, complaint.hint(format!("write `{{{unused}}}` where its values go"))));
+        }
+    }
+    Ok(())
+}
+
+fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
+    let (kind_key, keys) = kinds::kind(at)?;
+    let label = at.need("label", "shop")?.text("text", label)?;
+    let interval = at.read("interval", interval)?.unwrap_or(defaults.interval);
+    let timeout = at.read("timeout", |at| timeout(at, interval))?.unwrap_or(defaults.timeout.min(interval));
+    let confirm = at.read("confirm", confirm)?.unwrap_or(defaults.confirm);
+    let place = at.get(kind_key).unwrap_or(*at);
+    if kind_key != "http" && kind_key != "tcp" {
+        place.uses(kind_key);
+    }
+    debug_assert!(keys.contains(&kind_key));
+    let (kind, target) = match kind_key {
+        "http" => web_checks::http(at, timeout).map(|(http, target)| (Kind::Http(Box::new(http)), target))?,
+        "tcp" => kinds::tcp(at, timeout).map(|(tcp, target)| (Kind::Tcp(Box::new(tcp)), target))?,
+        "tls" => kinds::tls(at, timeout).map(|(tls, target)| (Kind::Tls(Box::new(tls)), target))?,
+        "icmp" => kinds::icmp(at, timeout).map(|(icmp, target)| (Kind::Icmp(Box::new(icmp)), target))?,
+        "dns" => kinds::dns(at, timeout).map(|(dns, target)| (Kind::Dns(Box::new(dns)), target))?,
+        _ => kinds::exec(at).map(|(exec, target)| (Kind::Exec(Box::new(exec)), target))?,
+    };
+    Ok(Check { label: label.into(), interval, timeout, confirm, target: target.into(), kind })
+}
+
+/// A label, or an agent's name: 1 to 200 bytes without control characters.
+pub(super) fn label(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() || text.len() > LABEL_BYTES_MAX {
+        return Err(format!("is {} bytes long, and must be 1 to {LABEL_BYTES_MAX}", text.len()).into());
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(odd) => Err(format!("holds `{}`, a control character", odd.escape_default()).into()),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn interval(at: &At<'_>) -> Read<Duration> {
+    at.text("a duration", |text| duration(text, INTERVAL_MIN..=INTERVAL_MAX))
+}
+
+fn timeout(at: &At<'_>, interval: Duration) -> Read<Duration> {
+    let timeout = at.text("a duration", |text| duration(text, TIMEOUT_MIN..=INTERVAL_MAX))?;
+    if timeout > interval {
+        let complaint = Complaint::new(format!("is longer than the interval, {}", duration_text(interval)));
+        return Err(at.refuse(complaint.hint("checks of one label never overlap: make the interval longer")));
+    }
+    Ok(timeout)
+}
+
+fn confirm(at: &At<'_>) -> Read<u32> {
+    let confirm = at.number(1..=CONFIRM_MAX)?;
+    if confirm != 1 {
+        at.uses("confirm");
+    }
+    Ok(u32::try_from(confirm).unwrap_or(u32::MAX))
+}
+
+/// `under` of an `expect`: a limit that the timeout does not hide.
+pub(super) fn under(expect: &At<'_>, timeout: Duration) -> Read<Option<Duration>> {
+    expect.read("under", |at| {
+        let under = at.text("a duration", |text| duration(text, Duration::from_millis(1)..=INTERVAL_MAX))?;
+        if under > timeout {
+            let complaint = Complaint::new(format!("is longer than the timeout, {}", duration_text(timeout)));
+            return Err(at.refuse(complaint.hint("a check is down at its timeout, so this limit would never be seen")));
+        }
+        Ok(under)
+    })
+}

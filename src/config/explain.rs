@@ -1,0 +1,462 @@
+//! The effective config as YAML that `load` reads back, secrets hidden.
+//!
+//! A secret from a file of its own stays as the file's path, one from the environment as `${NAME}`; any other shows as
+//! `***`. Paths are as the config's reader resolved them, so the text holds wherever relative ones were none.
+
+use std::time::Duration;
+
+use super::quantities::{duration_text, size_text};
+use super::targets::{host_port_text, percent_encoded};
+use super::{
+    Compression, Config, Kafka, KafkaClient, Origin, Postgres, Prepared, SaslMechanism, Secret, Spool, Store, WhenFull,
+};
+use crate::check::dns::Transport;
+use crate::check::http::{Auth, Http, Text};
+use crate::check::tcp::{Step, Tcp};
+use crate::check::{Check, Kind};
+use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings};
+
+/// Headers whose values are shown; any other may hold a credential.
+const HEADERS_SHOWN: &[&str] =
+    &["accept", "accept-encoding", "accept-language", "cache-control", "content-type", "host", "user-agent"];
+
+/// The effective config, defaults filled in. Holds no secret.
+pub fn explain(config: &Config) -> String {
+    let mut root = Map::default();
+    root.text("agent", &config.agent);
+    let mut defaults = Map::default();
+    defaults.plain("workers_max", config.workers_max);
+    root.map("defaults", defaults);
+    root.list("checks", config.checks.iter().map(|check| Doc::Map(check_map(check))).collect());
+    if !config.network_gate.is_empty() {
+        root.list("network_gate", config.network_gate.iter().map(|label| quote(label)).collect());
+    }
+    root.map("spool", spool(&config.spool));
+    if let Some(queue) = &config.queue {
+        root.map("queue", Map(vec![("kafka".to_owned(), Doc::Map(kafka(queue)))]));
+    }
+    if let Some(store) = &config.store {
+        root.map("store", store_map(store));
+    }
+    if let Some(web) = &config.web {
+        root.map("web", Map(vec![("listen".to_owned(), quote(&web.listen.to_string()))]));
+    }
+    root.map("log", Map(vec![("level".to_owned(), quote(&config.log_level.to_string().to_lowercase()))]));
+    let mut text = String::new();
+    write_map(&mut text, &root, 0);
+    text
+}
+
+/// A value to write.
+enum Doc {
+    /// Written as it is.
+    Scalar(String),
+    List(Vec<Doc>),
+    Map(Map),
+}
+
+/// Keys and values, in their order.
+#[derive(Default)]
+struct Map(Vec<(String, Doc)>);
+
+impl Map {
+    fn plain(&mut self, key: &str, value: impl ToString) {
+        self.0.push((key.to_owned(), Doc::Scalar(value.to_string())));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.0.push((key.to_owned(), quote(value)));
+    }
+
+    fn duration(&mut self, key: &str, value: Option<Duration>) {
+        if let Some(value) = value {
+            self.plain(key, duration_text(value));
+        }
+    }
+
+    fn list(&mut self, key: &str, value: Vec<Doc>) {
+        self.0.push((key.to_owned(), Doc::List(value)));
+    }
+
+    fn map(&mut self, key: &str, value: Map) {
+        self.0.push((key.to_owned(), Doc::Map(value)));
+    }
+
+    /// A secret that may stand here or in a file of its own.
+    fn secret(&mut self, key: &str, secret: &Secret) {
+        match secret.origin() {
+            Some(Origin::File(path)) => self.text(&format!("{key}_file"), &path.display().to_string()),
+            _ => self.0.push((key.to_owned(), hidden(secret))),
+        }
+    }
+}
+
+fn hidden(secret: &Secret) -> Doc {
+    Doc::Scalar(match secret.origin() {
+        Some(Origin::Environment(name)) => format!("\"${{{name}}}\""),
+        _ => "\"***\"".to_owned(),
+    })
+}
+
+fn check_map(check: &Check) -> Map {
+    let mut map = Map::default();
+    map.text("label", &check.label);
+    map.duration("interval", Some(check.interval));
+    map.duration("timeout", Some(check.timeout));
+    map.plain("confirm", check.confirm);
+    match &check.kind {
+        Kind::Http(http) => http_keys(&mut map, http, &check.target),
+        Kind::Tcp(tcp) => tcp_keys(&mut map, tcp),
+        Kind::Tls(tls) => {
+            map.text("tls", &host_port_text(&tls.host, tls.port));
+            map.plain("ip", ip(tls.ip));
+            let mut expect = Map::default();
+            expect.duration("under", tls.under);
+            tls.certificate_days.iter().for_each(|days| expect.plain("certificate_days", days));
+            map.map("expect", expect);
+        }
+        Kind::Icmp(icmp) => {
+            map.text(
+                "icmp",
+                &match &icmp.host {
+                    Host::Name(name) => name.clone(),
+                    Host::Address(address) => address.to_string(),
+                },
+            );
+            map.plain("count", icmp.count);
+            map.plain("ip", ip(icmp.ip));
+            let mut expect = Map::default();
+            expect.plain("loss", format!("{}%", icmp.loss));
+            expect.duration("under", icmp.under);
+            map.map("expect", expect);
+        }
+        Kind::Dns(dns) => {
+            let mut question = Map::default();
+            question.text("name", &dns.name);
+            question.text("type", &dns.record);
+            question.text("server", &dns.server.to_string());
+            question.plain(
+                "transport",
+                match dns.transport {
+                    Transport::Udp => "udp",
+                    Transport::Tcp => "tcp",
+                    Transport::Tls => "tls",
+                },
+            );
+            map.map("dns", question);
+            let mut expect = Map::default();
+            expect.text("rcode", &dns.rcode);
+            let answers = text_map(&dns.answers);
+            if !answers.0.is_empty() {
+                expect.map("answers", answers);
+            }
+            expect.plain("answers_min", dns.answers_min);
+            expect.duration("under", dns.under);
+            map.map("expect", expect);
+        }
+        Kind::Exec(exec) => {
+            let mut words = vec![quote(&exec.program.display().to_string())];
+            words.extend(exec.arguments.iter().map(|argument| quote(argument)));
+            map.list("exec", words);
+            if !exec.env.is_empty() {
+                map.map("env", Map(exec.env.iter().map(|(name, value)| (name.clone(), hidden(value))).collect()));
+            }
+        }
+    }
+    map
+}
+
+fn http_keys(map: &mut Map, http: &Http, target: &str) {
+    // The target is the URL, but for what the environment gave to its query.
+    map.text("http", target);
+    map.text("method", http.method.as_str());
+    if !http.headers.is_empty() {
+        let headers = http.headers.iter().map(|(name, value)| {
+            let shown = HEADERS_SHOWN.contains(&name.as_str()) && value.origin().is_none();
+            (name.to_string(), if shown { quote(value.expose()) } else { hidden(value) })
+        });
+        map.map("headers", Map(headers.collect()));
+    }
+    map.text("body", &String::from_utf8_lossy(&http.body));
+    if let Some(auth) = &http.auth {
+        let mut keys = Map::default();
+        let name = match auth {
+            Auth::Basic { user, password } => {
+                keys.text("user", user);
+                keys.secret("password", password);
+                "basic"
+            }
+            Auth::Bearer(token) => {
+                keys.secret("token", token);
+                "bearer"
+            }
+        };
+        map.map("auth", Map(vec![(name.to_owned(), Doc::Map(keys))]));
+    }
+    map.plain("redirects", http.redirects);
+    map.text("proxy", &proxy(&http.proxy));
+    if let Some(address) = http.connect_to {
+        let bare = address.port() == 0;
+        map.text("connect_to", &if bare { address.ip().to_string() } else { address.to_string() });
+    }
+    map.plain("ip", ip(http.ip));
+    map.map("tls", tls(&http.tls));
+    map.map("expect", http_expect(http));
+}
+
+fn http_expect(http: &Http) -> Map {
+    let mut expect = Map::default();
+    let statuses = http
+        .expect
+        .status
+        .iter()
+        .map(|(low, high)| Doc::Scalar(if low == high { low.to_string() } else { format!("{low}-{high}") }));
+    expect.list("status", statuses.collect());
+    if !http.expect.headers.is_empty() {
+        let headers = http.expect.headers.iter().map(|(name, text)| (name.clone(), Doc::Map(text_map(text))));
+        expect.map("headers", Map(headers.collect()));
+    }
+    let mut body = text_map(&http.expect.body);
+    if !http.expect.json.is_empty() {
+        let json = http.expect.json.iter().map(|(pointer, value)| (pointer.clone(), json(value)));
+        body.map("json", Map(json.collect()));
+    }
+    if !body.0.is_empty() {
+        expect.map("body", body);
+    }
+    expect.plain("body_max", size_text(http.expect.body_max as u64));
+    expect.duration("under", http.expect.under);
+    http.expect.certificate_days.iter().for_each(|days| expect.plain("certificate_days", days));
+    expect
+}
+
+fn tcp_keys(map: &mut Map, tcp: &Tcp) {
+    map.text("tcp", &host_port_text(&tcp.host, tcp.port));
+    map.plain("ip", ip(tcp.ip));
+    let steps = tcp.dialogue.iter().map(|step| match step {
+        Step::Expect(regex) => Doc::Map(Map(vec![("expect".to_owned(), quote(regex.as_str()))])),
+        Step::Send(bytes) => Doc::Map(Map(vec![("send".to_owned(), quote(&String::from_utf8_lossy(bytes)))])),
+        Step::StartTls => Doc::Scalar("starttls".to_owned()),
+    });
+    map.list("dialogue", steps.collect());
+    let mut expect = Map::default();
+    expect.duration("under", tcp.under);
+    map.map("expect", expect);
+}
+
+fn json(value: &serde_json::Value) -> Doc {
+    match value {
+        serde_json::Value::String(text) => quote(text),
+        serde_json::Value::Array(list) => Doc::List(list.iter().map(json).collect()),
+        serde_json::Value::Object(map) => {
+            Doc::Map(Map(map.iter().map(|(key, value)| (key.clone(), json(value))).collect()))
+        }
+        scalar => Doc::Scalar(scalar.to_string()),
+    }
+}
+
+fn text_map(text: &Text) -> Map {
+    let mut map = Map::default();
+    text.equals.iter().for_each(|text| map.text("equals", text));
+    text.contains.iter().for_each(|text| map.text("contains", text));
+    text.not_contains.iter().for_each(|text| map.text("not_contains", text));
+    text.matches.iter().for_each(|regex| map.text("matches", regex.as_str()));
+    map
+}
+
+fn tls(settings: &TlsSettings) -> Map {
+    let mut map = Map::default();
+    settings.ca.iter().for_each(|ca| map.text("ca_file", &ca.path.display().to_string()));
+    settings.server_name.iter().for_each(|name| map.text("server_name", name));
+    if let Some((cert, key)) = &settings.client {
+        map.text("cert_file", &cert.path.display().to_string());
+        map.text("key_file", &key.path.display().to_string());
+    }
+    map.plain("verify", settings.verify);
+    map.plain("resume", settings.resume);
+    map
+}
+
+fn ip(ip: IpFamily) -> &'static str {
+    match ip {
+        IpFamily::Any => "any",
+        IpFamily::V4 => "v4",
+        IpFamily::V6 => "v6",
+        IpFamily::Each => "each",
+    }
+}
+
+fn proxy(proxy: &Proxy) -> String {
+    match proxy {
+        Proxy::Environment => "environment".to_owned(),
+        Proxy::None => "none".to_owned(),
+        Proxy::Through { scheme, host, port, credentials } => {
+            let scheme = match scheme {
+                ProxyScheme::Http => "http",
+                ProxyScheme::Socks5 => "socks5",
+            };
+            let user = credentials.as_ref().map(|(user, _)| format!("{}:***@", percent_encoded(user)));
+            format!("{scheme}://{}{}", user.unwrap_or_default(), host_port_text(host, *port))
+        }
+    }
+}
+
+fn spool(spool: &Spool) -> Map {
+    let mut map = Map::default();
+    map.text("path", &spool.path.display().to_string());
+    map.plain("max_bytes", size_text(spool.max_bytes));
+    map.plain(
+        "when_full",
+        match spool.when_full {
+            WhenFull::Thin => "thin",
+            WhenFull::DropOldest => "drop_oldest",
+            WhenFull::Block => "block",
+        },
+    );
+    map.duration("flush", Some(spool.flush));
+    map
+}
+
+fn kafka(kafka: &Kafka) -> Map {
+    let mut map = Map::default();
+    map.list("brokers", kafka.brokers.iter().map(|broker| quote(broker)).collect());
+    map.text("topic", &kafka.topic);
+    map.plain(
+        "client",
+        match kafka.client {
+            KafkaClient::Auto => "auto",
+            KafkaClient::KafkaCrate => "kafka-crate",
+            KafkaClient::Native => "native",
+        },
+    );
+    map.plain(
+        "compression",
+        match kafka.compression {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+        },
+    );
+    map.text("group", &kafka.group);
+    kafka.tls.iter().for_each(|settings| map.map("tls", tls(settings)));
+    if let Some(sasl) = &kafka.sasl {
+        let mut keys = Map::default();
+        keys.plain(
+            "mechanism",
+            match sasl.mechanism {
+                SaslMechanism::Plain => "PLAIN",
+                SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+                SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            },
+        );
+        keys.text("username", &sasl.username);
+        keys.secret("password", &sasl.password);
+        map.map("sasl", keys);
+    }
+    map
+}
+
+fn store_map(store: &Store) -> Map {
+    let mut map = Map::default();
+    let name = match store {
+        Store::Sqlite(sqlite) => {
+            map.text("path", &sqlite.path.display().to_string());
+            map.duration("retention", Some(sqlite.retention));
+            "sqlite"
+        }
+        Store::Postgres(store) => {
+            postgres_keys(&mut map, store);
+            "postgres"
+        }
+    };
+    Map(vec![(name.to_owned(), Doc::Map(map))])
+}
+
+fn postgres_keys(map: &mut Map, store: &Postgres) {
+    map.text("url", &store.url);
+    store.password.iter().for_each(|password| map.secret("password", password));
+    map.plain("batch_max", store.batch_max);
+    map.duration("batch_wait", Some(store.batch_wait));
+    map.plain("connections", store.connections);
+    map.plain(
+        "prepared",
+        match store.prepared {
+            Prepared::Auto => "auto",
+            Prepared::Named => "named",
+            Prepared::Unnamed => "unnamed",
+        },
+    );
+    map.duration("retention", Some(store.retention));
+}
+
+fn write_map(text: &mut String, map: &Map, indent: usize) {
+    for (index, (key, value)) in map.0.iter().enumerate() {
+        // The first key of an entry of a list stands behind its dash.
+        if index > 0 || indent == 0 || text.ends_with('\n') {
+            *text += &" ".repeat(indent);
+        }
+        *text += &scalar(key);
+        text.push(':');
+        write_value(text, value, indent);
+    }
+}
+
+fn write_value(text: &mut String, value: &Doc, indent: usize) {
+    match value {
+        Doc::Scalar(scalar) => *text += &format!(" {scalar}\n"),
+        Doc::List(list) if list.iter().all(|value| matches!(value, Doc::Scalar(_))) => {
+            let scalars =
+                list.iter().filter_map(|value| if let Doc::Scalar(scalar) = value { Some(&**scalar) } else { None });
+            *text += &format!(" [{}]\n", scalars.collect::<Vec<_>>().join(", "));
+        }
+        Doc::Map(map) if map.0.is_empty() => *text += " {}\n",
+        Doc::Map(map) => {
+            text.push('\n');
+            write_map(text, map, indent + 2);
+        }
+        Doc::List(list) => {
+            text.push('\n');
+            for value in list {
+                *text += &" ".repeat(indent + 2);
+                text.push('-');
+                match value {
+                    Doc::Map(map) if !map.0.is_empty() => {
+                        text.push(' ');
+                        write_map(text, map, indent + 4);
+                    }
+                    value => write_value(text, value, indent + 2),
+                }
+            }
+        }
+    }
+}
+
+/// A text that is read back as itself: nothing in it is filled in from the environment.
+fn quote(text: &str) -> Doc {
+    Doc::Scalar(scalar(&text.replace("${", "$${")))
+}
+
+/// A text in YAML: plain where that is read as the same text, else in double quotes.
+fn scalar(text: &str) -> String {
+    let safe = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte));
+    let same = || matches!(serde_yaml::from_str(text), Ok(serde_yaml::Value::String(read)) if read == text);
+    if safe && text.bytes().next().is_some_and(|byte| byte != b'-' && byte != b'.') && same() {
+        return text.to_owned();
+    }
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted += "\\n",
+            '\r' => quoted += "\\r",
+            '\t' => quoted += "\\t",
+            // Beside control characters, YAML folds some line breaks and refuses marks and unassigned code points.
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+                quoted += &format!("\\U{:08x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}

@@ -1,0 +1,212 @@
+//! A config from its files: found, read, put together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checks::{self, Checks, Defaults};
+use super::error::{Complaint, ConfigError};
+use super::expand::Environment;
+use super::sections;
+use super::shared::read_text;
+use super::walk::{At, Read, Reading, quoted};
+use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
+use super::{Config, Store};
+
+/// Where the package puts the config.
+const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
+/// Files that one config may include.
+const INCLUDED_MAX: usize = 10_000;
+/// How many bytes all included files may hold.
+const INCLUDED_BYTES_MAX: usize = 64 << 20;
+/// Labels in `network_gate`.
+const GATE_MAX: usize = 100;
+
+/// The config to use: the one that was named, else `pingeon.yaml` in the working directory, else the installed one.
+///
+/// # Errors
+/// Neither of the two is there.
+pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = explicit {
+        return Ok(path.to_owned());
+    }
+    let places = [Path::new("pingeon.yaml"), Path::new(INSTALLED)];
+    places.into_iter().find(|path| path.exists()).map(Path::to_owned).ok_or_else(|| {
+        let complaint = Complaint::new(format!("no config: neither `./pingeon.yaml` nor `{INSTALLED}` is there"));
+        ConfigError::nowhere(complaint.hint("write one, or name one with `-c FILE`"))
+    })
+}
+
+/// Reads a config, the files that it includes and the secrets that it names.
+///
+/// # Errors
+/// Anything that is wrong with it, the first of it; also what it uses and this build does not have.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let (config, refused) = read(path, env)?;
+    refused.into_iter().next().map_or(Ok(config), Err)
+}
+
+/// The same, with what this build does not have beside the config.
+pub(super) fn read(path: &Path, environment: Environment<'_>) -> Read<(Config, Vec<ConfigError>)> {
+    let (source, node) = read_file(path, path)?;
+    let reading = Reading {
+        environment,
+        directory: directory(path)?,
+        shared: super::shared::Shared::default(),
+        refused: Vec::new().into(),
+    };
+    let config = config(&At::root(&reading, &source, &node))?;
+    Ok((config, reading.refused.into_inner()))
+}
+
+/// What relative paths are relative to: nothing where that is the working directory, else an absolute path.
+fn directory(path: &Path) -> Read<PathBuf> {
+    match path.parent() {
+        None => Ok(PathBuf::new()),
+        Some(parent) if parent == Path::new("") || parent == Path::new(".") => Ok(PathBuf::new()),
+        Some(parent) => std::path::absolute(parent).map_err(|error| {
+            ConfigError::nowhere(Complaint::new(format!("cannot make out where `{}` is: {error}", path.display())))
+        }),
+    }
+}
+
+fn read_file(path: &Path, shown: &Path) -> Read<(Source, Node)> {
+    let text = read_text(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?;
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    let source = Source { path: shown.to_owned(), text };
+    let node = yaml::parse(&source)?;
+    Ok((source, node))
+}
+
+fn config(at: &At<'_>) -> Read<Config> {
+    if *at.node == Node::Null {
+        let complaint = Complaint::new("the file holds no config");
+        return Err(at.fail(complaint.hint("a config begins with `checks:`; the sample pingeon.yaml has all of it")));
+    }
+    at.mapping(&["agent", "defaults", "checks", "include", "network_gate", "spool", "queue", "store", "web", "log"])?;
+    let agent: Arc<str> = at.read("agent", |at| at.text("text", agent))?.map_or_else(|| host_name(at), Ok)?.into();
+    let defaults = at.read("defaults", checks::defaults)?.unwrap_or_default();
+    let checks = all_checks(at, &defaults)?;
+    let network_gate = at.read("network_gate", |at| gate(at, &checks))?.unwrap_or_default();
+    let spool = sections::spool(at.get("spool").as_ref(), &at.reading.directory)?;
+    let queue = at.read("queue", sections::queue)?;
+    let store = match at.read("store", |at| sections::store(at, &sections::beside(&spool.path)))? {
+        None if queue.is_none() => Some(sections::store_default(&spool)),
+        store => store,
+    };
+    if let Some(Store::Sqlite(sqlite)) = &store
+        && sqlite.path == spool.path
+    {
+        let complaint =
+            Complaint::new(format!("spool and store are the same file, {}", quoted(&spool.path.display().to_string())));
+        return Err(at.fail(complaint.hint("give one of them another `path`")));
+    }
+    let web = at.read("web", sections::web)?;
+    let log_level = at.read("log", sections::log)?.unwrap_or(log::LevelFilter::Info);
+    Ok(Config { agent, workers_max: defaults.workers_max, checks, network_gate, spool, queue, store, web, log_level })
+}
+
+fn agent(text: &str) -> Result<String, Complaint> {
+    match checks::label(text) {
+        Ok(agent) if agent.contains('/') => Err("holds a slash, which parts agent and label in a message's key".into()),
+        agent => agent,
+    }
+}
+
+fn host_name(at: &At<'_>) -> Read<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    agent(&name).map_err(|complaint| {
+        at.fail(Complaint::new(format!("the host's name {}", complaint.what)).hint("set `agent: edge-01`"))
+    })
+}
+
+/// The checks of the file itself, then those of the files that it includes, by name.
+fn all_checks(at: &At<'_>, defaults: &Defaults) -> Read<Vec<Arc<crate::check::Check>>> {
+    let mut read = Checks::default();
+    let empty = Node::List(Vec::new());
+    let own = at.get("checks").unwrap_or(at.holding(&empty));
+    checks::list(&mut read, &own, &[], defaults)?;
+    let files = at.read("include", included)?.unwrap_or_default();
+    let roots: Vec<At<'_>> = files.iter().map(|(source, node)| At::root(at.reading, source, node)).collect();
+    let mut lists = vec![own];
+    for root in &roots {
+        let list = match root.node {
+            // All of it may be commented out.
+            Node::Null => root.holding(&empty),
+            Node::Map(_) => {
+                root.mapping(&["checks"])?;
+                root.need("checks", "[…]")?
+            }
+            _ => *root,
+        };
+        checks::list(&mut read, &list, &lists, defaults)?;
+        lists.push(list);
+    }
+    Ok(read.checks)
+}
+
+/// The files that the patterns name, sorted by name. A file that several patterns name is taken once.
+fn included(at: &At<'_>) -> Read<Vec<(Source, Node)>> {
+    let mut paths = Vec::new();
+    match at.node {
+        Node::List(_) => at.list("", 1_000)?.try_for_each(|at| pattern(&at, &mut paths))?,
+        _ => pattern(at, &mut paths)?,
+    }
+    let mut files = Vec::new();
+    let mut bytes = 0;
+    for path in paths {
+        let shown = path.clone();
+        let (source, node) = read_file(&path, &shown)?;
+        bytes += source.text.len();
+        if bytes > INCLUDED_BYTES_MAX {
+            return Err(at.fail(format!("the included files hold more than {INCLUDED_BYTES_MAX} bytes")));
+        }
+        files.push((source, node));
+    }
+    Ok(files)
+}
+
+fn pattern(at: &At<'_>, paths: &mut Vec<PathBuf>) -> Read<()> {
+    let text = at.expanded("a path, or a list of them")?.text;
+    // Only what was typed is a pattern, not the directory before it.
+    let directory = glob::Pattern::escape(&at.reading.directory.to_string_lossy());
+    let whole = Path::new(&directory).join(&*text).to_string_lossy().into_owned();
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
+    let matches =
+        glob::glob_with(&whole, options).map_err(|error| at.refuse(format!("is not a pattern: {}", error.msg)))?;
+    let before = paths.len();
+    for path in matches {
+        let path = path.map_err(|error| at.fail(format!("cannot read `{}`", error.path().display())))?;
+        if path.is_dir() || paths.contains(&path) {
+            continue;
+        }
+        if paths.len() == INCLUDED_MAX {
+            return Err(at.fail(format!("includes more than {INCLUDED_MAX} files")));
+        }
+        paths.push(path);
+    }
+    if paths.len() == before && !text.contains(['*', '?', '[']) {
+        return Err(at.refuse("is no file"));
+    }
+    Ok(())
+}
+
+fn gate(at: &At<'_>, checks: &[Arc<crate::check::Check>]) -> Read<Vec<Arc<str>>> {
+    let mut gate: Vec<Arc<str>> = Vec::new();
+    for at in at.list("a list of labels", GATE_MAX)? {
+        let label = at.text("text", |text| {
+            let known = checks.iter().find(|check| &*check.label == text);
+            known.map(|check| check.label.clone()).ok_or_else(|| {
+                Complaint::new("is the label of no check").nearest(text, checks.iter().map(|check| &*check.label))
+            })
+        })?;
+        if gate.contains(&label) {
+            return Err(at.refuse("is named twice"));
+        }
+        gate.push(label);
+    }
+    if gate.is_empty() {
+        return Err(at.fail("names no check"));
+    }
+    at.uses("network_gate");
+    Ok(gate)
+}

@@ -1,0 +1,203 @@
+//! The sections beside the checks: `spool`, `queue`, `store`, `web`, `log`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::Complaint;
+use super::quantities::{duration, size};
+use super::shared::{secret, tls};
+use super::targets::{address, host_port, host_port_text};
+use super::walk::{At, Read};
+use super::web_checks::missing;
+use super::{
+    Compression, Kafka, KafkaClient, Postgres, Prepared, Sasl, SaslMechanism, Spool, Sqlite, Store, Web, WhenFull,
+};
+
+/// The least that a spool may hold, in bytes.
+const SPOOL_BYTES_MIN: u64 = 1 << 20;
+/// The most that a spool may hold, in bytes.
+const SPOOL_BYTES_MAX: u64 = 1 << 40;
+/// Brokers that may be named.
+const BROKERS_MAX: usize = 100;
+/// How long the name of a topic or group may be, in bytes (Kafka's own limit for topics).
+const TOPIC_BYTES_MAX: usize = 249;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The `spool` section; `None`: all defaults.
+pub(super) fn spool(at: Option<&At<'_>>, directory: &Path) -> Read<Spool> {
+    let mut spool = Spool {
+        path: directory.join("spool.db"),
+        max_bytes: 256 << 20,
+        when_full: WhenFull::Thin,
+        flush: Duration::from_secs(1),
+    };
+    let Some(at) = at else { return Ok(spool) };
+    at.mapping(&["path", "max_bytes", "when_full", "flush"])?;
+    spool.path = at.read("path", |at| at.path_value())?.unwrap_or(spool.path);
+    let max_bytes =
+        at.read("max_bytes", |at| at.text("a size", |text| size(text, SPOOL_BYTES_MIN..=SPOOL_BYTES_MAX)))?;
+    spool.max_bytes = max_bytes.unwrap_or(spool.max_bytes);
+    let choices = [("thin", WhenFull::Thin), ("drop_oldest", WhenFull::DropOldest), ("block", WhenFull::Block)];
+    spool.when_full = at.read("when_full", |at| at.choice(&choices))?.unwrap_or(spool.when_full);
+    spool.flush = span(at, "flush", Duration::from_millis(10), Duration::from_secs(60))?.unwrap_or(spool.flush);
+    Ok(spool)
+}
+
+fn span(at: &At<'_>, key: &str, low: Duration, high: Duration) -> Read<Option<Duration>> {
+    at.read(key, |at| at.text("a duration", |text| duration(text, low..=high)))
+}
+
+/// The `queue` section.
+pub(super) fn queue(at: &At<'_>) -> Read<Kafka> {
+    at.mapping(&["kafka"])?;
+    let at = &at.need("kafka", "{brokers: [\"kafka-1.example.com:9092\"]}")?;
+    at.mapping(&["brokers", "topic", "client", "compression", "group", "tls", "sasl"])?;
+    let brokers = &at.need("brokers", "[\"kafka-1.example.com:9092\"]")?;
+    let list: Vec<String> = brokers
+        .list("a list of brokers", BROKERS_MAX)?
+        .map(|at| at.text("a host and a port", |text| host_port(text).map(|(host, port)| host_port_text(&host, port))))
+        .collect::<Read<_>>()?;
+    if list.is_empty() {
+        return Err(brokers.fail("names no broker"));
+    }
+    let clients =
+        [("auto", KafkaClient::Auto), ("kafka-crate", KafkaClient::KafkaCrate), ("native", KafkaClient::Native)];
+    let compressions = [
+        ("none", Compression::None),
+        ("gzip", Compression::Gzip),
+        ("snappy", Compression::Snappy),
+        ("lz4", Compression::Lz4),
+    ];
+    let name = |key: &str, default: &str| {
+        at.read(key, |at| at.text("text", topic)).map(|name| name.unwrap_or_else(|| default.to_owned()))
+    };
+    let kafka = Kafka {
+        brokers: list,
+        topic: name("topic", "pingeon.logs")?,
+        client: at.read("client", |at| at.choice(&clients))?.unwrap_or(KafkaClient::Auto),
+        compression: at.read("compression", |at| at.choice(&compressions))?.unwrap_or(Compression::Lz4),
+        group: name("group", "pingeon")?,
+        tls: at.read("tls", tls)?,
+        sasl: at.read("sasl", sasl)?,
+    };
+    at.uses("queue.kafka");
+    Ok(kafka)
+}
+
+fn topic(text: &str) -> Result<String, Complaint> {
+    let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if !allowed || text.is_empty() || text.len() > TOPIC_BYTES_MAX || text == "." || text == ".." {
+        return Err(format!("is not 1 to {TOPIC_BYTES_MAX} letters, digits, `.`, `_` and `-`").into());
+    }
+    Ok(text.to_owned())
+}
+
+fn sasl(at: &At<'_>) -> Read<Sasl> {
+    at.mapping(&["mechanism", "username", "password", "password_file"])?;
+    let mechanisms = [
+        ("PLAIN", SaslMechanism::Plain),
+        ("SCRAM-SHA-256", SaslMechanism::ScramSha256),
+        ("SCRAM-SHA-512", SaslMechanism::ScramSha512),
+    ];
+    let username = at.need("username", "pingeon")?.text("text", |text| match text {
+        "" => Err("is empty".into()),
+        text => Ok(text.to_owned()),
+    })?;
+    Ok(Sasl {
+        mechanism: at.need("mechanism", "SCRAM-SHA-512")?.choice(&mechanisms)?,
+        username,
+        password: secret(at, "password")?.ok_or_else(|| missing(at, "password"))?,
+    })
+}
+
+/// The `store` section. `beside`: the directory where an embedded store goes that names no path.
+pub(super) fn store(at: &At<'_>, beside: &Path) -> Read<Store> {
+    at.mapping(&["sqlite", "postgres"])?;
+    match (at.get("sqlite"), at.get("postgres")) {
+        (Some(at), None) => {
+            at.mapping(&["path", "retention"])?;
+            let path = at.read("path", |at| at.path_value())?.unwrap_or_else(|| beside.join("pingeon.db"));
+            Ok(Store::Sqlite(Sqlite { path, retention: retention(&at)?.unwrap_or(30 * DAY) }))
+        }
+        (None, Some(at)) => postgres(&at).map(Store::Postgres),
+        _ => Err(at.fail("expected either `sqlite` or `postgres`")),
+    }
+}
+
+/// An embedded store that no section names.
+pub(super) fn store_default(spool: &Spool) -> Store {
+    Store::Sqlite(Sqlite { path: beside(&spool.path).join("pingeon.db"), retention: 30 * DAY })
+}
+
+/// The directory of a file.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+fn retention(at: &At<'_>) -> Read<Option<Duration>> {
+    span(at, "retention", Duration::from_secs(3_600), 3_650 * DAY)
+}
+
+fn postgres(at: &At<'_>) -> Read<Postgres> {
+    at.mapping(&[
+        "url",
+        "password",
+        "password_file",
+        "batch_max",
+        "batch_wait",
+        "connections",
+        "prepared",
+        "retention",
+    ])?;
+    let prepared = [("auto", Prepared::Auto), ("named", Prepared::Named), ("unnamed", Prepared::Unnamed)];
+    let count = |key: &str, most: u64, default: usize| {
+        let number = at.read(key, |at| at.number(1..=most))?;
+        Ok(number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX)))
+    };
+    let wait = span(at, "batch_wait", Duration::from_millis(1), Duration::from_secs(10))?;
+    let postgres = Postgres {
+        url: postgres_url(&at.need("url", "postgresql://pingeon_writer@db.example.com/pingeon")?)?,
+        password: secret(at, "password")?,
+        batch_max: count("batch_max", 10_000, 2_000)?,
+        batch_wait: wait.unwrap_or(Duration::from_millis(500)),
+        connections: count("connections", 64, 2)?,
+        prepared: at.read("prepared", |at| at.choice(&prepared))?.unwrap_or(Prepared::Auto),
+        retention: retention(at)?.unwrap_or(90 * DAY),
+    };
+    at.uses("store.postgres");
+    Ok(postgres)
+}
+
+fn postgres_url(at: &At<'_>) -> Read<String> {
+    let expanded = at.expanded("a URL")?;
+    let text = &*expanded.text;
+    let after = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+    let authority = after.and_then(|after| after.split(['/', '?']).next());
+    let (user_info, place) = authority.map_or(("", ""), |all| all.rsplit_once('@').unwrap_or(("", all)));
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    // A password must not be shown, so this comes before all messages that show the URL.
+    if user_info.contains(':') || query.split('&').any(|pair| pair.starts_with("password=")) {
+        return Err(at.fail(Complaint::new("the URL holds a password").hint("use `password_file: secrets/postgres`")));
+    }
+    let form = "write `postgresql://user@host/database`";
+    if after.is_none() || place.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(at.refuse(Complaint::new("is not the URL of a Postgres server").hint(form)));
+    }
+    Ok(text.to_owned())
+}
+
+/// The `web` section.
+pub(super) fn web(at: &At<'_>) -> Read<Web> {
+    at.mapping(&["listen"])?;
+    Ok(Web {
+        listen: at.need("listen", "\"127.0.0.1:8087\"")?.text("an address and a port", |text| address(text, None))?,
+    })
+}
+
+/// The `log` section.
+pub(super) fn log(at: &At<'_>) -> Read<log::LevelFilter> {
+    use log::LevelFilter::{Debug, Error, Info, Trace, Warn};
+    at.mapping(&["level"])?;
+    let levels = [("error", Error), ("warn", Warn), ("info", Info), ("debug", Debug), ("trace", Trace)];
+    Ok(at.read("level", |at| at.choice(&levels))?.unwrap_or(Info))
+}

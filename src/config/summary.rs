@@ -1,0 +1,88 @@
+//! What a config would run, in a few lines for people.
+
+use std::fmt::Write as _;
+
+use super::quantities::{duration_text, size_text};
+use super::{Config, Store, WhenFull};
+
+const KINDS: [&str; 6] = ["http", "tcp", "tls", "icmp", "dns", "exec"];
+
+/// What `validate` prints. Holds no secret.
+pub fn summary(config: &Config) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, what: String| {
+        let _ = writeln!(text, "{name:<8} {what}");
+    };
+    line("agent", config.agent.to_string());
+    line("checks", checks(config));
+    line("workers", workers_line(config));
+    line("spool", {
+        let spool = &config.spool;
+        let full = match spool.when_full {
+            WhenFull::Thin => "then `up` logs between changes go first",
+            WhenFull::DropOldest => "then the oldest logs go",
+            WhenFull::Block => "then checks wait",
+        };
+        format!("{}, up to {}, {full}", spool.path.display(), size_text(spool.max_bytes))
+    });
+    line(
+        "queue",
+        match &config.queue {
+            Some(kafka) => format!("kafka, topic {} at {}", kafka.topic, kafka.brokers.join(", ")),
+            None => "none: the spool feeds the store in this process".to_owned(),
+        },
+    );
+    line(
+        "store",
+        match &config.store {
+            Some(Store::Sqlite(store)) => {
+                format!("sqlite, {}, kept for {}", store.path.display(), duration_text(store.retention))
+            }
+            Some(Store::Postgres(store)) => format!("postgres, kept for {}", duration_text(store.retention)),
+            None => "none: this process consumes nothing".to_owned(),
+        },
+    );
+    line("web", config.web.as_ref().map_or("none".to_owned(), |web| format!("http://{}/", web.listen)));
+    text
+}
+
+fn checks(config: &Config) -> String {
+    let count = |kind: &str| config.checks.iter().filter(|check| check.kind.name() == kind).count();
+    let kinds: Vec<String> = KINDS
+        .iter()
+        .map(|kind| (kind, count(kind)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    if kinds.is_empty() {
+        return "none".to_owned();
+    }
+    let rate: f64 = config.checks.iter().map(|check| 1.0 / check.interval.as_secs_f64()).sum();
+    format!("{} ({}), {rate:.1} a second", config.checks.len(), kinds.join(", "))
+}
+
+fn workers_line(config: &Config) -> String {
+    let (needed, most) = (needed(config), config.workers_max);
+    if needed <= most {
+        return format!("{needed}, enough when every check runs to its timeout (workers_max: {most})");
+    }
+    format!(
+        "{most} of the {needed} needed when every check runs to its timeout: checks would then start late or be missed; \
+         raise `defaults.workers_max` or shorten timeouts"
+    )
+}
+
+/// How many threads the pool of checks has: what is needed when every check runs to its timeout, up to `workers_max`.
+pub fn workers(config: &Config) -> usize {
+    needed(config).min(config.workers_max)
+}
+
+fn needed(config: &Config) -> usize {
+    // In millionths of a worker, so that the sum is exact in any order.
+    let busy: u128 = config
+        .checks
+        .iter()
+        .map(|check| (check.timeout.as_micros() * 1_000_000).div_ceil(check.interval.as_micros().max(1)))
+        .sum();
+    usize::try_from(busy.div_ceil(1_000_000)).unwrap_or(usize::MAX).max(1)
+}

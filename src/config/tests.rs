@@ -1,0 +1,198 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::load::read;
+use super::*;
+
+const CONTRACT: &str = "tests/config/contract.yaml";
+const SECRETS: [&str; 4] = ["hunter2", "hunter2-kafka", "hunter2-postgres", "PRIVATE KEY"];
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "TOKEN" => Some("hunter2".to_owned()),
+        "HOST" => Some("a.example.com".to_owned()),
+        "SECONDS" => Some("7s".to_owned()),
+        "NUMBER" => Some("3".to_owned()),
+        "YES" => Some("true".to_owned()),
+        _ => None,
+    }
+}
+
+/// Writes `yaml` into a directory of its own and reads it, refused features and all.
+fn read_text(yaml: &str) -> Result<Config, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pingeon.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    read(&path, &environment).map(|(config, _)| config)
+}
+
+#[test]
+fn the_contract_is_read_and_refused_for_what_is_not_built_alone() {
+    let (config, refused) = read(Path::new(CONTRACT), &environment).unwrap();
+    let labels: Vec<&str> = config.checks.iter().map(|check| &*check.label).collect();
+    assert_eq!(
+        labels,
+        [
+            "shop",
+            "db",
+            "smtp",
+            "imap-cert",
+            "gateway",
+            "zone",
+            "disk",
+            "web-a.example.com",
+            "web-b.example.com",
+            "included",
+            "included-too",
+        ]
+    );
+    let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(refused.join("\n"));
+    assert_eq!(load(Path::new(CONTRACT), &environment).unwrap_err().to_string(), refused[0]);
+}
+
+#[test]
+fn the_sample_is_read() {
+    let config = load(Path::new("pingeon.yaml"), &environment).unwrap();
+    insta::assert_snapshot!(summary(&config).replace(&*config.agent, "HOST"));
+}
+
+#[test]
+fn what_is_explained_is_read_back() {
+    for path in [CONTRACT, "pingeon.yaml"] {
+        let (config, _) = read(Path::new(path), &environment).unwrap();
+        let again = read_text(&explain(&config)).unwrap();
+        let file = |config: &Config| {
+            format!("{config:#?}").replace(&std::env::current_dir().unwrap().display().to_string(), "")
+        };
+        if path == CONTRACT {
+            assert_eq!(file(&again), file(&config));
+        }
+        // Secrets hide in `Debug`; their text is held together too.
+        for (check, again) in config.checks.iter().zip(&again.checks) {
+            if let (crate::check::Kind::Http(http), crate::check::Kind::Http(again)) = (&check.kind, &again.kind) {
+                assert_eq!(http.headers, again.headers);
+            }
+        }
+        assert_eq!(config.checks.len(), again.checks.len());
+    }
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let (config, _) = read(Path::new(CONTRACT), &environment).unwrap();
+    let more = read_text(
+        "checks:\n- {label: a, http: 'https://a/?token=${TOKEN}', headers: {X-Key: '${TOKEN}', Cookie: hunter2}, \
+         auth: {bearer: {token: '${TOKEN}'}}, proxy: 'http://me:${TOKEN}@p:1'}\n\
+         - {label: b, exec: [x], env: {PASSWORD: hunter2}}\n",
+    )
+    .unwrap();
+    for config in [config, more] {
+        let debug =
+            format!("{:?}", config.checks.iter().map(|check| (&check.target, hidden_debug(check))).collect::<Vec<_>>());
+        for text in [explain(&config), summary(&config), debug] {
+            for secret in SECRETS {
+                assert!(!text.contains(secret), "{secret} in {text}");
+            }
+        }
+    }
+}
+
+/// `Debug` of a check but for its URL, which `http` keeps whole.
+fn hidden_debug(check: &crate::check::Check) -> String {
+    match &check.kind {
+        crate::check::Kind::Http(http) => format!("{:?} {:?} {:?}", http.headers, http.auth, http.proxy),
+        kind => format!("{kind:?}"),
+    }
+}
+
+#[test]
+fn values_come_from_the_environment() {
+    let config = read_text(
+        "checks:\n- {label: a, http: 'https://${HOST}/', timeout: '${SECONDS}', redirects: '${NUMBER}', tls: {verify: '${YES}'}}\n",
+    )
+    .unwrap();
+    assert_eq!(&*config.checks[0].target, "https://a.example.com/");
+    assert_eq!(config.checks[0].timeout, Duration::from_secs(7));
+}
+
+#[test]
+fn templates_multiply() {
+    let config =
+        read_text("checks:\n- {label: '{host}-{port}', for: {host: [a, b], port: ['1', '2']}, tcp: '{host}:{port}'}\n")
+            .unwrap();
+    let targets: Vec<&str> = config.checks.iter().map(|check| &*check.target).collect();
+    assert_eq!(targets, ["a:1", "a:2", "b:1", "b:2"]);
+}
+
+#[test]
+fn yaml_is_taken_as_people_write_it() {
+    for (name, yaml) in [
+        ("byte order mark", "\u{feff}checks: []\n"),
+        ("carriage returns", "checks:\r\n- label: a\r\n  tcp: a:1\r\n"),
+        ("merge key", "checks:\n- &a {label: a, tcp: 'a:1'}\n- {<<: *a, label: b}\n"),
+        ("core tag", "checks:\n- {label: !!str 12, tcp: 'a:1'}\n"),
+        ("one document with its mark", "---\nchecks: []\n"),
+    ] {
+        assert!(read_text(yaml).is_ok(), "{name}: {:?}", read_text(yaml).err());
+    }
+}
+
+#[test]
+fn timeouts_shrink_to_short_intervals() {
+    let config = read_text("checks:\n- {label: a, tcp: 'a:1', interval: 1s}\n- {label: b, tcp: 'a:1'}\n").unwrap();
+    let timeouts: Vec<u64> = config.checks.iter().map(|check| check.timeout.as_secs()).collect();
+    assert_eq!(timeouts, [1, 5]);
+}
+
+#[test]
+fn the_pool_is_as_large_as_the_worst_case_needs() {
+    let mut yaml = String::from("defaults: {workers_max: 5}\nchecks:");
+    assert_eq!(workers(&read_text(&format!("{yaml} []")).unwrap()), 1);
+    for (count, expected) in [(6, 1), (7, 2), (60, 5)] {
+        yaml = "defaults: {workers_max: 5}\nchecks:\n".to_owned();
+        (0..count).for_each(|n| yaml += &format!("- {{label: '{n}', tcp: 'a:1'}}\n"));
+        let config = read_text(&yaml).unwrap();
+        assert_eq!(workers(&config), expected, "{count}");
+        assert_eq!(summary(&config).contains("late"), count == 60);
+    }
+}
+
+#[test]
+fn bombs_end_in_an_error() {
+    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..12 {
+        let last = format!("*a{}", n - 1);
+        laughs += &format!("a{n}: &a{n} [{}]\n", vec![last; 9].join(", "));
+    }
+    let wide = format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 5_000].join(","), vec!["*a"; 5_000].join(","));
+    for (name, yaml, what) in [
+        ("laughs", laughs, "aliases repeat too much"),
+        ("wide", wide, "aliases written out"),
+        ("deep", "[".repeat(5_000), "nested deeper than 128"),
+        ("deep and whole", "[".repeat(200) + &"]".repeat(200), "nested deeper than 128"),
+    ] {
+        let error = read_text(&yaml).unwrap_err().to_string();
+        assert!(error.contains(what), "{name}: {error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_text(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_broken_contract_is_read_or_refused(at in 0usize..5_000, cut in 0usize..40, put in "[-:{}\\[\\]*&!|>'\"$%@`#,? \t\n0-9a-z]{0,6}") {
+        let contract = std::fs::read_to_string(CONTRACT).unwrap();
+        let mut chars: Vec<char> = contract.chars().collect();
+        let at = at.min(chars.len());
+        let end = (at + cut).min(chars.len());
+        chars.splice(at..end, put.chars());
+        let _ = read_text(&chars.into_iter().collect::<String>());
+    }
+}

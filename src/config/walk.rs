@@ -1,0 +1,360 @@
+//! A place in a config file: the value there, the path to it, and how to take a domain value out of it.
+//!
+//! A place that holds something wrong turns a [`Complaint`] into a [`ConfigError`] with file, line, column and path.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::error::{Complaint, ConfigError};
+use super::expand::{Environment, Expanded, Variables, expand};
+use super::shared::Shared;
+use super::yaml::{self, Node, Source, Step};
+use super::{Origin, Secret, available};
+
+pub(super) type Read<T> = Result<T, ConfigError>;
+
+/// What all places of one reading have in common.
+pub(super) struct Reading<'a> {
+    pub(super) environment: Environment<'a>,
+    /// Relative paths are relative to this.
+    pub(super) directory: PathBuf,
+    /// What many checks have in common is kept once.
+    pub(super) shared: Shared,
+    /// What was used and is not available in this build: the first few, in the order of reading.
+    pub(super) refused: RefCell<Vec<ConfigError>>,
+}
+
+/// How many refusals are kept; one is enough to refuse, tests look at more.
+const REFUSED_MAX: usize = 32;
+
+/// The way from a file's root to a value.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Root,
+    Key(&'a Way<'a>, &'a str),
+    Index(&'a Way<'a>, usize),
+}
+
+/// A place in a file.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) reading: &'a Reading<'a>,
+    pub(super) node: &'a Node,
+    source: &'a Source,
+    variables: Option<&'a Variables<'a>>,
+    way: Way<'a>,
+}
+
+impl<'a> At<'a> {
+    /// The root of a file.
+    pub(super) fn root(reading: &'a Reading<'a>, source: &'a Source, node: &'a Node) -> Self {
+        At { reading, node, source, variables: None, way: Way::Root }
+    }
+
+    /// The same place, its texts filled in with the variables of a `for`.
+    pub(super) fn with(self, variables: &'a Variables<'a>) -> Self {
+        At { variables: Some(variables), ..self }
+    }
+
+    /// The same place, as if `node` were there.
+    pub(super) fn holding(self, node: &'a Node) -> Self {
+        At { node, ..self }
+    }
+
+    /// A complaint about what is here.
+    pub(super) fn fail(&self, complaint: impl Into<Complaint>) -> ConfigError {
+        self.error(complaint.into(), self.steps(), false)
+    }
+
+    /// A complaint about what is here, which begins with what was typed: `is not a duration`.
+    pub(super) fn refuse(&self, complaint: impl Into<Complaint>) -> ConfigError {
+        let mut complaint = complaint.into();
+        complaint.what = format!("{} {}", self.typed(), complaint.what);
+        self.fail(complaint)
+    }
+
+    /// A complaint about one of the keys of the mapping here.
+    pub(super) fn fail_key(&self, key: &str, complaint: impl Into<Complaint>) -> ConfigError {
+        let mut steps = self.steps();
+        steps.push(Step::Key(key));
+        self.error(complaint.into(), steps, true)
+    }
+
+    /// Says that `feature` is used here, in case that this build does not have it.
+    pub(super) fn uses(&self, feature: &str) {
+        let mut refused = self.reading.refused.borrow_mut();
+        if refused.len() < REFUSED_MAX
+            && let Some(complaint) = available::refuse(feature)
+        {
+            refused.push(self.error(complaint, self.steps(), false));
+        }
+    }
+
+    fn error(&self, complaint: Complaint, steps: Vec<Step<'_>>, key: bool) -> ConfigError {
+        let place = yaml::locate(self.source, &steps, key);
+        let shown = &steps[..steps.len() - usize::from(key)];
+        ConfigError::at(&self.source.path, place, path(shown), complaint)
+    }
+
+    /// Where this place is, for messages about another one: `pingeon.yaml:3:5`.
+    pub(super) fn place(&self) -> String {
+        let file = self.source.path.display();
+        match yaml::locate(self.source, &self.steps(), false) {
+            Some((line, column)) => format!("{file}:{line}:{column}"),
+            None => file.to_string(),
+        }
+    }
+
+    fn steps(&self) -> Vec<Step<'a>> {
+        let mut steps = Vec::new();
+        let mut way = &self.way;
+        loop {
+            match *way {
+                Way::Root => break,
+                Way::Key(before, key) => {
+                    steps.push(Step::Key(key));
+                    way = before;
+                }
+                Way::Index(before, index) => {
+                    steps.push(Step::Index(index));
+                    way = before;
+                }
+            }
+        }
+        steps.reverse();
+        steps
+    }
+
+    /// What was typed here, in backticks.
+    fn typed(&self) -> String {
+        match self.node {
+            Node::Text(text) => match expand(text, self.reading.environment, self.variables) {
+                Ok(Expanded { from_environment: true, .. }) => format!("{}, filled in,", quoted(text)),
+                Ok(expanded) => quoted(&expanded.text),
+                Err(_) => quoted(text),
+            },
+            node => format!("`{node}`"),
+        }
+    }
+
+    /// Something else is here than `expected`.
+    pub(super) fn expected(&self, expected: &str) -> ConfigError {
+        let found = match self.node {
+            Node::Null => "nothing".to_owned(),
+            Node::Bool(value) => format!("the word `{value}`"),
+            Node::Unsigned(_) | Node::Negative(_) | Node::Float(_) => format!("the number `{}`", self.node),
+            Node::Text(text) if text.is_empty() => "an empty text".to_owned(),
+            Node::Text(_) => format!("the text {}", self.typed()),
+            Node::List(_) => "a list".to_owned(),
+            Node::Map(_) => "a mapping".to_owned(),
+        };
+        let complaint = Complaint::new(format!("expected {expected}, found {found}"));
+        self.fail(match self.node {
+            Node::Null => complaint.hint("give it a value or take the key out"),
+            Node::Bool(_) | Node::Unsigned(_) | Node::Negative(_) | Node::Float(_) if expected.starts_with("text") => {
+                complaint.hint(format!("put it in quotes: \"{}\"", self.node))
+            }
+            _ => complaint,
+        })
+    }
+
+    /// The text here, everything filled in.
+    pub(super) fn expanded(&self, expected: &str) -> Read<Expanded<'a>> {
+        match self.node {
+            Node::Text(text) => {
+                expand(text, self.reading.environment, self.variables).map_err(|complaint| self.fail(complaint))
+            }
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    /// The text here, made into what `make` makes of it. `expected` says what that is: `a duration`.
+    pub(super) fn text<T>(&self, expected: &str, make: impl FnOnce(&str) -> Result<T, Complaint>) -> Read<T> {
+        make(&self.expanded(expected)?.text).map_err(|complaint| self.refuse(complaint))
+    }
+
+    /// The secret here. No message about it shows what was typed.
+    pub(super) fn secret(&self) -> Read<Secret> {
+        if !matches!(self.node, Node::Text(_)) {
+            let hint = "put it in quotes, or better in a file or an environment variable";
+            return Err(self.fail(Complaint::new("expected text, found something else").hint(hint)));
+        }
+        let expanded = self.expanded("text")?;
+        let secret = Secret::new(&*expanded.text);
+        Ok(match expanded.name {
+            Some(name) => secret.from(Origin::Environment(name.to_owned())),
+            None => secret,
+        })
+    }
+
+    /// The path here, relative to the config.
+    pub(super) fn path_value(&self) -> Read<PathBuf> {
+        self.text("a path", |text| match text {
+            "" => Err("is empty, and a path is not".into()),
+            text if text.contains('\0') => Err("holds a NUL byte, and a path does not".into()),
+            text => Ok(self.reading.directory.join(Path::new(text))),
+        })
+    }
+
+    /// The number here.
+    pub(super) fn number(&self, range: RangeInclusive<u64>) -> Read<u64> {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let number = match self.node {
+            Node::Unsigned(number) => Some(*number),
+            Node::Text(text) => {
+                let filled = self.expanded(&expected)?.text;
+                // Digits in quotes are text; those that were filled in are what was meant.
+                filled.parse().ok().filter(|_| *filled != **text)
+            }
+            _ => None,
+        };
+        match number {
+            Some(number) if range.contains(&number) => Ok(number),
+            _ if matches!(self.node, Node::Null | Node::List(_) | Node::Map(_)) => Err(self.expected(&expected)),
+            _ => Err(self.refuse(format!("is not {expected}"))),
+        }
+    }
+
+    /// The word `true` or `false` here.
+    pub(super) fn boolean(&self) -> Read<bool> {
+        match self.node {
+            Node::Bool(value) => Ok(*value),
+            Node::Text(text) => match &*self.expanded("true or false")?.text {
+                "true" if &**text != "true" => Ok(true),
+                "false" if &**text != "false" => Ok(false),
+                _ => Err(self.expected("true or false")),
+            },
+            _ => Err(self.expected("true or false")),
+        }
+    }
+
+    /// One of several words here.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Read<T> {
+        let words = || choices.iter().map(|(word, _)| *word);
+        let all = words().collect::<Vec<_>>().join(", ");
+        let text = self.expanded(&format!("one of {all}"))?.text;
+        let known = choices.iter().find(|(word, _)| *word == text);
+        known.map(|(_, choice)| *choice).ok_or_else(|| {
+            self.refuse(Complaint::new(format!("is none of {all}")).nearest(&text, words()).unless_known())
+        })
+    }
+
+    /// The places of the list here, at most `most` of them.
+    pub(super) fn list(&'a self, expected: &str, most: usize) -> Read<impl ExactSizeIterator<Item = At<'a>>> {
+        match self.node {
+            Node::List(nodes) if nodes.len() <= most => Ok(nodes.iter().enumerate().map(|(index, node)| At {
+                node,
+                way: Way::Index(&self.way, index),
+                ..*self
+            })),
+            Node::List(nodes) => {
+                Err(self.fail(format!("a list of {} entries, and there may be {most} at most", nodes.len())))
+            }
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    /// The entries of a mapping with keys of the user's choice.
+    pub(super) fn entries(&'a self, expected: &str) -> Read<impl Iterator<Item = (&'a str, At<'a>)>> {
+        match self.node {
+            Node::Map(entries) => {
+                Ok(entries.iter().map(|(key, node)| (&**key, At { node, way: Way::Key(&self.way, key), ..*self })))
+            }
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    /// Makes sure that a mapping is here, and that it has no other keys than `known`.
+    pub(super) fn mapping(&self, known: &[&str]) -> Read<()> {
+        let Node::Map(entries) = self.node else {
+            return Err(self.expected(&format!("a mapping with {}", some_of(known))));
+        };
+        match entries.iter().find(|(key, _)| !known.contains(&&**key)) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let complaint = Complaint::new(format!("unknown key {}", quoted(key)));
+                Err(self.fail_key(key, complaint.nearest(key, known.iter().copied())))
+            }
+        }
+    }
+
+    /// The place that `key` of the mapping here leads to.
+    pub(super) fn get(&'a self, key: &'a str) -> Option<At<'a>> {
+        let Node::Map(entries) = self.node else { return None };
+        let (_, node) = entries.iter().find(|(known, _)| &**known == key)?;
+        Some(At { node, way: Way::Key(&self.way, key), ..*self })
+    }
+
+    /// The same, where it must be there; `example` says what it could be.
+    pub(super) fn need(&'a self, key: &'a str, example: &str) -> Read<At<'a>> {
+        self.get(key).ok_or_else(|| {
+            self.fail(Complaint::new(format!("`{key}` is missing")).hint(format!("for example `{key}: {example}`")))
+        })
+    }
+
+    /// What `read` makes of the value of `key`, if there is one.
+    pub(super) fn read<T>(&self, key: &str, read: impl FnOnce(&At<'_>) -> Read<T>) -> Read<Option<T>> {
+        match self.get(key) {
+            Some(at) => read(&at).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Complaint {
+    /// Without the list of all that is known, where the message has it already.
+    fn unless_known(mut self) -> Self {
+        self.hint = self.hint.filter(|hint| !hint.starts_with("known: "));
+        self
+    }
+}
+
+/// `text` in backticks, cut to a readable length.
+pub(super) fn quoted(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 80;
+    let mut short: String = text.chars().take(CHARACTERS_MAX).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    let printable: String =
+        short.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect();
+    format!("`{printable}`")
+}
+
+fn some_of(known: &[&str]) -> String {
+    match known {
+        [] => "no keys".to_owned(),
+        [key] => format!("the key `{key}`"),
+        [first, second] => format!("the keys `{first}` and `{second}`"),
+        [first, second, ..] => format!("keys such as `{first}` and `{second}`"),
+    }
+}
+
+fn path(steps: &[Step<'_>]) -> String {
+    let mut path = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) if path.is_empty() => path += key,
+            Step::Key(key) => path += &format!(".{key}"),
+            Step::Index(index) => path += &format!("[{index}]"),
+        }
+    }
+    path
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Null => f.write_str("null"),
+            Node::Bool(value) => write!(f, "{value}"),
+            Node::Unsigned(value) => write!(f, "{value}"),
+            Node::Negative(value) => write!(f, "{value}"),
+            Node::Float(value) => write!(f, "{value}"),
+            Node::Text(text) => f.write_str(text),
+            Node::List(_) => f.write_str("[…]"),
+            Node::Map(_) => f.write_str("{…}"),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The settings of `http` checks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::{HeaderName, HeaderValue, Method};
+
+use super::Secret;
+use super::checks::under;
+use super::error::Complaint;
+use super::kinds::{certificate_days, ip, tls_settings};
+use super::quantities::{size, statuses};
+use super::shared::{regex, secret};
+use super::targets::{address, has_user_info, proxy, url};
+use super::walk::{At, Read, quoted};
+use super::yaml::Node;
+use crate::check::http::{Auth, Expect, Http, Text};
+use crate::net::Proxy;
+
+/// Redirects that a check may follow.
+const REDIRECTS_MAX: u64 = 20;
+/// How long a request's body may be, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// How much of an answer's body may be read, in bytes.
+const BODY_READ_BYTES_MAX: u64 = 64 << 20;
+/// Status ranges of one check.
+const STATUSES_MAX: usize = 100;
+
+/// The settings of an `http` check and its target.
+pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
+    let place = at.need("http", "https://shop.example.com/health")?;
+    let expanded = place.expanded("a URL")?;
+    if has_user_info(&expanded.text) {
+        let complaint = Complaint::new("the URL names a user, and so would every log");
+        return Err(place.fail(complaint.hint("use `auth: {basic: {user: …, password_file: …}}`")));
+    }
+    let uri = place.text("a URL", url)?;
+    let method = at.read("method", |at| at.text("a method", method))?.unwrap_or(Method::GET);
+    let body = at.read("body", |at| at.secret())?;
+    let body: Arc<[u8]> = match body {
+        Some(body) if body.expose().len() > BODY_BYTES_MAX => {
+            return Err(at.fail_key("body", format!("the body is longer than {BODY_BYTES_MAX} bytes")));
+        }
+        Some(body) if !body.expose().is_empty() => body.expose().as_bytes().into(),
+        _ => at.reading.shared.empty.clone(),
+    };
+    let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
+    let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(5);
+    let http = Http {
+        url: uri,
+        method,
+        headers: at.read("headers", headers)?.unwrap_or_default(),
+        body,
+        auth: at.read("auth", auth)?,
+        redirects: u32::try_from(redirects).unwrap_or(u32::MAX),
+        proxy: at.read("proxy", through)?.unwrap_or_default(),
+        connect_to,
+        ip: ip(at)?,
+        tls: tls_settings(at)?,
+        expect: at.read("expect", |at| expect(at, timeout))?.unwrap_or_else(expect_default),
+    };
+    Ok((http, expanded.shown.into_owned()))
+}
+
+fn method(text: &str) -> Result<Method, Complaint> {
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    let complaint = || Complaint::new("is not a method").nearest(text, known);
+    match Method::from_bytes(text.as_bytes()) {
+        // Methods are case-sensitive, and lower-case ones are always a slip.
+        Ok(method) if !text.bytes().any(|byte| byte.is_ascii_lowercase()) && method != Method::CONNECT => Ok(method),
+        _ => Err(complaint()),
+    }
+}
+
+fn through(at: &At<'_>) -> Read<Proxy> {
+    // No message shows the URL of a proxy, since it may hold a password.
+    proxy(&at.expanded("a proxy")?.text).map_err(|complaint| at.fail(complaint))
+}
+
+fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
+    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
+    for (name, value) in at.entries("a mapping from headers to values")? {
+        let header = header_name(at, name)?;
+        if headers.iter().any(|(known, _)| *known == header) {
+            return Err(at.fail_key(name, format!("the header `{name}` is given twice")));
+        }
+        if ["content-length", "transfer-encoding"].contains(&header.as_str()) {
+            return Err(at.fail_key(name, format!("the header `{name}` follows from `body` and cannot be set")));
+        }
+        let text = value.secret()?;
+        if HeaderValue::from_str(text.expose()).is_err() {
+            let complaint = Complaint::new("the value holds a character that a header cannot");
+            return Err(value.fail(complaint.hint("printable ASCII, without line breaks")));
+        }
+        headers.push((header, text));
+    }
+    Ok(headers)
+}
+
+fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
+    HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(name))))
+}
+
+fn auth(at: &At<'_>) -> Read<Auth> {
+    at.mapping(&["basic", "bearer"])?;
+    match (at.get("basic"), at.get("bearer")) {
+        (Some(at), None) => {
+            at.mapping(&["user", "password", "password_file"])?;
+            let user = at.need("user", "probe")?.text("text", |text| match text {
+                text if text.contains(':') => Err("holds a colon, and a user cannot (RFC 7617)".into()),
+                text if text.chars().any(char::is_control) => Err("holds a control character".into()),
+                text => Ok(text.to_owned()),
+            })?;
+            let password = secret(&at, "password")?.ok_or_else(|| missing(&at, "password"))?;
+            Ok(Auth::Basic { user, password })
+        }
+        (None, Some(at)) => {
+            at.mapping(&["token", "token_file"])?;
+            let token = secret(&at, "token")?.ok_or_else(|| missing(&at, "token"))?;
+            if token.expose().bytes().any(|byte| !byte.is_ascii_graphic()) {
+                return Err(at.fail("the token holds a character that a header cannot"));
+            }
+            Ok(Auth::Bearer(token))
+        }
+        _ => Err(at.fail("expected either `basic` or `bearer`")),
+    }
+}
+
+/// Neither `key` nor `key_file` is there.
+pub(super) fn missing(at: &At<'_>, key: &str) -> super::ConfigError {
+    let complaint = Complaint::new(format!("`{key}_file` is missing"));
+    at.fail(complaint.hint(format!("for example `{key}_file: secrets/{key}`, or `{key}: ${{NAME}}`")))
+}
+
+fn expect_default() -> Expect {
+    Expect {
+        status: vec![(200, 299)],
+        headers: Vec::new(),
+        body: Text::default(),
+        json: Vec::new(),
+        body_max: 1 << 20,
+        under: None,
+        certificate_days: None,
+    }
+}
+
+fn expect(at: &At<'_>, timeout: Duration) -> Read<Expect> {
+    at.mapping(&["status", "headers", "body", "body_max", "under", "certificate_days"])?;
+    let mut expect = expect_default();
+    if let Some(at) = at.get("status") {
+        expect.status =
+            at.list("a list, such as [200-299, 401]", STATUSES_MAX)?.map(|at| status(&at)).collect::<Read<_>>()?;
+        if expect.status.is_empty() {
+            return Err(at.fail("an empty list lets no answer pass"));
+        }
+    }
+    if let Some(at) = at.get("headers") {
+        for (name, value) in at.entries("a mapping from headers to what they must be")? {
+            let header = header_name(&at, name)?.as_str().to_owned();
+            if expect.headers.iter().any(|(known, _)| *known == header) {
+                return Err(at.fail_key(name, format!("the header `{name}` is given twice")));
+            }
+            expect.headers.push((header, text(&value, &[])?));
+        }
+    }
+    if let Some(at) = at.get("body") {
+        expect.body = text(&at, &["json"])?;
+        expect.json = at.read("json", json)?.unwrap_or_default();
+    }
+    let body_max = at.read("body_max", |at| at.text("a size", |text| size(text, 1..=BODY_READ_BYTES_MAX)))?;
+    expect.body_max = body_max.map_or(expect.body_max, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    expect.under = under(at, timeout)?;
+    expect.certificate_days = certificate_days(at)?;
+    Ok(expect)
+}
+
+fn status(at: &At<'_>) -> Read<(u16, u16)> {
+    match at.node {
+        Node::Text(_) => at.text("a status", statuses),
+        _ => at.number(100..=999).map(|code| u16::try_from(code).unwrap_or(u16::MAX)).map(|code| (code, code)),
+    }
+}
+
+/// What a text must be; `beside` are other keys that the mapping may have.
+pub(super) fn text(at: &At<'_>, beside: &[&str]) -> Read<Text> {
+    let known: Vec<&str> = ["contains", "equals", "not_contains", "matches"].iter().chain(beside).copied().collect();
+    at.mapping(&known)?;
+    let word = |key: &str| {
+        at.read(key, |at| {
+            at.text("text", |text| match (text, key) {
+                ("", "contains" | "not_contains") => Err("is empty, and in every text".into()),
+                _ => Ok(text.to_owned()),
+            })
+        })
+    };
+    let text = Text {
+        equals: word("equals")?,
+        contains: word("contains")?,
+        not_contains: word("not_contains")?,
+        matches: at.read("matches", regex)?,
+    };
+    if known.iter().all(|key| at.get(key).is_none()) {
+        return Err(at.fail(Complaint::new("says nothing").hint(format!("known: {}", known.join(", ")))));
+    }
+    Ok(text)
+}
+
+fn json(at: &At<'_>) -> Read<Vec<(String, Value)>> {
+    at.entries("a mapping from JSON pointers to values, such as {/status: up}")?
+        .map(|(pointer, value)| {
+            let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+            if !(pointer.is_empty() || pointer.starts_with('/')) || !escapes {
+                let complaint = Complaint::new(format!("{} is not a JSON pointer (RFC 6901)", quoted(pointer)));
+                return Err(
+                    at.fail_key(pointer, complaint.hint(format!("did you mean `/{}`?", pointer.replace('.', "/"))))
+                );
+            }
+            Ok((pointer.to_owned(), json_value(&value)?))
+        })
+        .collect()
+}
+
+fn json_value(at: &At<'_>) -> Read<Value> {
+    Ok(match at.node {
+        Node::Null => Value::Null,
+        Node::Bool(value) => Value::Bool(*value),
+        Node::Unsigned(value) => Value::from(*value),
+        Node::Negative(value) => Value::from(*value),
+        Node::Float(value) => serde_json::Number::from_f64(*value)
+            .map(Value::Number)
+            .ok_or_else(|| at.refuse("is a number that JSON does not have"))?,
+        Node::Text(_) => Value::String(at.expanded("text")?.text.into_owned()),
+        Node::List(_) => Value::Array(at.list("a list", usize::MAX)?.map(|at| json_value(&at)).collect::<Read<_>>()?),
+        Node::Map(_) => {
+            let entries = at.entries("a mapping")?.map(|(key, at)| Ok((key.to_owned(), json_value(&at)?)));
+            Value::Object(entries.collect::<Read<_>>()?)
+        }
+    })
+}

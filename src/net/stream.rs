@@ -1,0 +1,182 @@
+//! A connection whose every read and write ends by a deadline.
+//!
+//! The socket never blocks by itself: before each read it is polled for what is left of the time, so a peer that sends one
+//! byte at a time cannot stretch the deadline, and none of it spins.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustls::ClientConnection;
+
+use super::course::Trouble;
+
+/// A TCP connection, with TLS over it once it was secured.
+#[derive(Debug)]
+pub struct Stream {
+    socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+impl Stream {
+    /// Connects to `address`.
+    ///
+    /// # Errors
+    /// What kept it from connecting by `deadline`.
+    pub fn connect(address: SocketAddr, deadline: Instant) -> Result<Self, Trouble> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd: OwnedFd = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
+        match rustix::net::connect(&fd, &address) {
+            Ok(()) => {}
+            // A connect that a signal interrupted goes on by itself (connect(2)).
+            Err(Errno::INPROGRESS | Errno::INTR) => {
+                wait(&fd, PollFlags::OUT, deadline)?;
+                rustix::net::sockopt::socket_error(&fd).map_err(io::Error::from)?.map_err(io::Error::from)?;
+            }
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        let socket = TcpStream::from(fd);
+        // Head and body, or handshake and request, are separate small writes: Nagle would hold the second one back.
+        socket.set_nodelay(true)?;
+        Ok(Stream { socket, tls: None })
+    }
+
+    /// Shakes hands as `tls` says. The stream is secured from here on.
+    ///
+    /// # Errors
+    /// What kept the handshake from its end by `deadline`; the peer has been told by an alert where TLS has one for it.
+    pub fn secure(&mut self, tls: ClientConnection, deadline: Instant) -> Result<&ClientConnection, Trouble> {
+        let tls = self.tls.insert(Box::new(tls));
+        let mut socket = Armed { socket: &self.socket, deadline };
+        while tls.is_handshaking() {
+            flush(tls, &mut socket)?;
+            if !tls.is_handshaking() {
+                break;
+            }
+            // A server may say goodbye in the middle: then rustls wants to read no more, and waits for nothing.
+            if !tls.wants_read() || tls.read_tls(&mut socket)? == 0 {
+                return Err(Trouble::Closed);
+            }
+            process(tls, &mut socket)?;
+        }
+        flush(tls, &mut socket)?;
+        Ok(tls)
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads what is there, and waits for it if nothing is. 0: the other side closed.
+    ///
+    /// # Errors
+    /// What kept it from reading by `deadline`.
+    pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, Trouble> {
+        let mut socket = Armed { socket: &self.socket, deadline };
+        let Some(tls) = &mut self.tls else { return Ok(socket.read(buffer)?) };
+        loop {
+            match tls.reader().read(buffer) {
+                Ok(read) => return Ok(read),
+                // Closed without a word of goodbye. Many servers do; where a body has a length, it shows that it is short.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            tls.read_tls(&mut socket)?;
+            process(tls, &mut socket)?;
+            flush(tls, &mut socket)?;
+        }
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// What kept it from writing by `deadline`.
+    pub fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> Result<(), Trouble> {
+        let mut socket = Armed { socket: &self.socket, deadline };
+        let Some(tls) = &mut self.tls else { return Ok(socket.write_all(bytes)?) };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = tls.writer().write(rest)?;
+            rest = &rest[taken..];
+            flush(tls, &mut socket)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the records that came. On an error the alert that belongs to it still goes out, as far as it can without waiting.
+fn process(tls: &mut ClientConnection, socket: &mut Armed<'_>) -> Result<(), Trouble> {
+    if let Err(error) = tls.process_new_packets() {
+        let _ = tls.write_tls(&mut socket.socket);
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+fn flush(tls: &mut ClientConnection, socket: &mut Armed<'_>) -> Result<(), Trouble> {
+    while tls.wants_write() {
+        tls.write_tls(socket)?;
+    }
+    Ok(())
+}
+
+/// A socket with the deadline of its reads and writes. Past it they end in `TimedOut`.
+struct Armed<'a> {
+    socket: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Armed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Polled first: right after a write, and between two packets, nothing is there yet.
+            wait(self.socket, PollFlags::IN, self.deadline)?;
+            match self.socket.read(buffer) {
+                Err(error) if again(&error) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Write for Armed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.write(bytes) {
+                Err(error) if again(&error) => wait(self.socket, PollFlags::OUT, self.deadline)?,
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Waits until `fd` is ready for `events`; `TimedOut` when the deadline comes first.
+fn wait(fd: &impl std::os::fd::AsFd, events: PollFlags, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut [PollFd::new(fd, events)], Some(&left)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

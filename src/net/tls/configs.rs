@@ -1,0 +1,277 @@
+//! rustls configurations by their settings.
+//!
+//! A configuration holds parsed roots and keys, which is far too much work for every check. One is made when a check first
+//! needs it and kept for as long as a check has the settings. Checks with settings of equal content share one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_native_certs::{CertificateResult, load_native_certs};
+
+use super::WITNESS;
+use crate::clock::Clock;
+use crate::net::{Pem, TlsSettings};
+
+/// Settings that cannot be used on this agent, and why. That is not the target's fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable(pub String);
+
+/// The configurations that are in use.
+pub struct Configs {
+    provider: Arc<CryptoProvider>,
+    clock: Arc<dyn Clock>,
+    system_roots: OnceLock<Result<Arc<RootCertStore>, Unusable>>,
+    known: Mutex<HashMap<(usize, bool), Known>>,
+}
+
+/// The weak pointer keeps the address from being used again for other settings, for as long as the entry lives.
+type Known = (Weak<TlsSettings>, Arc<ClientConfig>);
+
+impl Configs {
+    /// No configuration yet; certificates are judged by `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Configs {
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            clock,
+            system_roots: OnceLock::new(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The configuration for `settings`; without the client's certificate unless `show_client`.
+    ///
+    /// # Errors
+    /// Why there cannot be one on this agent.
+    pub fn get(&self, settings: &Arc<TlsSettings>, show_client: bool) -> Result<Arc<ClientConfig>, Unusable> {
+        let show_client = show_client && settings.client.is_some();
+        let key = (Arc::as_ptr(settings) as usize, show_client);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = known.get(&key) {
+            return Ok(config.clone());
+        }
+        // Something new: the moment to forget what no check has any more (after a reload), and to look for its like.
+        known.retain(|_, (settings, _)| settings.strong_count() > 0);
+        let like = known.iter().find(|((_, shows), (other, _))| {
+            *shows == show_client && other.upgrade().is_some_and(|other| same(&other, settings, show_client))
+        });
+        let config = match like {
+            Some((_, (_, config))) => config.clone(),
+            None => Arc::new(self.make(settings, show_client)?),
+        };
+        known.insert(key, (Arc::downgrade(settings), config.clone()));
+        Ok(config)
+    }
+
+    fn make(&self, settings: &TlsSettings, show_client: bool) -> Result<ClientConfig, Unusable> {
+        let builder = ClientConfig::builder_with_details(self.provider.clone(), Arc::new(Time(self.clock.clone())))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Unusable(format!("TLS cannot be set up: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(self.verifier(settings)?));
+        let mut config = match settings.client.as_ref().filter(|_| show_client) {
+            Some((chain, key)) => {
+                let (chain, key) = (certificates(chain)?, private_key(key)?);
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| Unusable(format!("the client certificate cannot be used: {error}")))?
+            }
+            None => builder.with_client_cert_resolver(Arc::new(NoCertificate)),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if !settings.resume {
+            config.resumption = Resumption::disabled();
+        }
+        Ok(config)
+    }
+
+    fn verifier(&self, settings: &TlsSettings) -> Result<Verifier, Unusable> {
+        let provider = self.provider.clone();
+        if !settings.verify {
+            return Ok(Verifier { provider, trust: None });
+        }
+        let roots = match &settings.ca {
+            Some(pem) => roots(pem)?,
+            None => self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?,
+        };
+        let trust = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .map_err(|error| Unusable(format!("the CA certificates cannot be used: {error}")))?;
+        Ok(Verifier { provider, trust: Some(trust) })
+    }
+}
+
+impl fmt::Debug for Configs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configs").finish_non_exhaustive()
+    }
+}
+
+/// Whether one configuration serves both. The server's name is asked for with each connection.
+fn same(one: &TlsSettings, other: &TlsSettings, show_client: bool) -> bool {
+    let pem = |one: &Pem, other: &Pem| one.content == other.content;
+    let client = || match (&one.client, &other.client) {
+        (Some(one), Some(other)) => pem(&one.0, &other.0) && pem(&one.1, &other.1),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    let ca = match (&one.ca, &other.ca) {
+        (Some(one), Some(other)) => pem(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    one.verify == other.verify && one.resume == other.resume && ca && (!show_client || client())
+}
+
+/// The roots that the system has.
+fn system_roots(found: CertificateResult) -> Result<Arc<RootCertStore>, Unusable> {
+    let mut store = RootCertStore::empty();
+    // Systems carry a few roots that no verifier takes; the others still count.
+    let (added, _) = store.add_parsable_certificates(found.certs);
+    if added > 0 {
+        return Ok(Arc::new(store));
+    }
+    let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+    Err(Unusable(format!("no CA certificates on this host{why}; install `ca-certificates` or set `tls.ca_file`")))
+}
+
+fn roots(pem: &Pem) -> Result<Arc<RootCertStore>, Unusable> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        store
+            .add(certificate)
+            .map_err(|error| Unusable(format!("`{}` cannot be used as a CA: {error}", pem.path.display())))?;
+    }
+    Ok(Arc::new(store))
+}
+
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let bytes = pem.content.expose().as_bytes();
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(Unusable(format!("`{}` holds no certificate", pem.path.display()))),
+        Err(error) => Err(Unusable(format!("`{}` is not PEM: {error}", pem.path.display()))),
+    }
+}
+
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Unusable> {
+    PrivateKeyDer::from_pem_slice(pem.content.expose().as_bytes())
+        .map_err(|error| Unusable(format!("`{}` holds no private key: {error}", pem.path.display())))
+}
+
+/// Keeps the chain that the server shows, then verifies it, if it is to be verified.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    trust: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        WITNESS.with_borrow_mut(|witness| {
+            witness.chain = std::iter::once(own).chain(rest).map(|der| der.clone().into_owned()).collect();
+        });
+        match &self.trust {
+            Some(trust) => trust.verify_server_cert(own, rest, name, ocsp, now),
+            None => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Has no certificate to show, and takes note that one was asked for.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        WITNESS.with_borrow_mut(|witness| witness.certificate_wanted = true);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        // Otherwise rustls does not ask.
+        true
+    }
+}
+
+/// rustls asks the same clock as everything else.
+struct Time(Arc<dyn Clock>);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = std::time::Duration::from_millis(self.0.now().wall.as_millis());
+        Some(UnixTime::since_unix_epoch(since_epoch))
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Time")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn settings(verify: bool, resume: bool) -> Arc<TlsSettings> {
+        Arc::new(TlsSettings { verify, resume, ..TlsSettings::default() })
+    }
+
+    #[test]
+    fn a_host_without_roots_is_told_what_to_do() {
+        let Err(Unusable(reason)) = system_roots(CertificateResult::default()) else { panic!("there are none") };
+        assert_eq!(reason, "no CA certificates on this host; install `ca-certificates` or set `tls.ca_file`");
+    }
+
+    #[test]
+    fn settings_of_equal_content_share_a_configuration_and_what_nobody_has_is_forgotten() {
+        let configs = Configs::new(Arc::new(SystemClock));
+        let (one, like, other) = (settings(false, false), settings(false, false), settings(false, true));
+        let get = |settings| configs.get(settings, true).unwrap();
+        assert!(Arc::ptr_eq(&get(&one), &get(&like)));
+        assert!(!Arc::ptr_eq(&get(&one), &get(&other)));
+        drop((like, other));
+        get(&settings(false, false));
+        assert_eq!(configs.known.lock().unwrap().len(), 2, "the first one, and the newest");
+    }
+}

@@ -1,1 +1,0 @@
-//! The durable queue on disk: a Sink and a Source.

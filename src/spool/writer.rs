@@ -1,0 +1,157 @@
+//! The end that takes logs in, and its loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
+
+use super::append::Appender;
+use crate::clock::Timestamp;
+use crate::flow::Fault;
+use crate::jobs::Stop;
+use crate::logs::Log;
+
+/// Logs that wait for one flush in memory, at most; then it comes early.
+pub const GROUP_LOGS_MAX: usize = 4_096;
+/// How often the channel is emptied while a group gathers: a wake-up for each log would cost more than the log.
+const GATHER_SLICE: Duration = Duration::from_millis(50);
+/// How long a full spool or a failing disk is waited for after the word to stop, in all.
+pub const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long to wait before the next try, from first to most.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(10);
+
+/// The end that takes logs in. Gives each its `seq`.
+#[derive(Debug)]
+pub struct Writer {
+    appender: Appender,
+    /// When waiting ends, once the word to stop was seen while waiting.
+    pub(super) give_up_at: Option<Instant>,
+}
+
+/// Takes logs in until their channel closes, and commits them together every `flush`. Never wakes while nothing comes.
+///
+/// A spool that is full and told to block, and a disk that fails, are waited for, so that the channel fills and whoever sends
+/// waits too. Once `stop` is set the waiting ends after [`STOP_WAIT_MAX`]; what could not be kept is counted and said.
+///
+/// # Errors
+/// A sentence for people, when the spool is damaged.
+pub fn write(mut writer: Writer, logs: &Receiver<Log>, flush: Duration, stop: &Stop) -> Result<(), String> {
+    let mut group = Vec::new();
+    while let Ok(log) = logs.recv() {
+        group.push(log);
+        gather(&mut group, logs, flush, stop);
+        writer.keep(&group, stop)?;
+        group.clear();
+    }
+    Ok(())
+}
+
+/// Adds what comes within `flush`.
+fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, stop: &Stop) {
+    let until = Instant::now() + flush;
+    let crowd = logs.capacity().unwrap_or(usize::MAX) / 2;
+    loop {
+        let before = group.len();
+        while group.len() < GROUP_LOGS_MAX {
+            match logs.try_recv() {
+                Ok(log) => group.push(log),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || group.len() >= GROUP_LOGS_MAX {
+            return;
+        }
+        // Nobody shall wait for a nap of ours: not who sends, in a small channel, and not who stops.
+        let hurry = group.len() - before >= crowd || stop.wait(left.min(GATHER_SLICE));
+        if hurry {
+            match logs.recv_timeout(left) {
+                Ok(log) => group.push(log),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(appender: Appender) -> Self {
+        Writer { appender, give_up_at: None }
+    }
+
+    pub(super) fn last_due(&self) -> HashMap<Arc<str>, Timestamp> {
+        self.appender.last_due()
+    }
+
+    /// Keeps the first of `logs`, as many as one transaction takes, and says how many: at least one. What [`write`] does with
+    /// each group, for who has no channel.
+    ///
+    /// # Errors
+    /// See [`Fault`]; after one, none of `logs` is kept.
+    pub fn append(&mut self, logs: &[Log]) -> Result<usize, Fault> {
+        self.appender.append(logs)
+    }
+
+    /// Keeps all of `logs`, however long it takes, unless told to stop.
+    fn keep(&mut self, mut logs: &[Log], stop: &Stop) -> Result<(), String> {
+        let mut pause = RETRY_FIRST;
+        while !logs.is_empty() {
+            match self.append(logs) {
+                Ok(count) => {
+                    logs = &logs[count..];
+                    pause = RETRY_FIRST;
+                    self.show(None);
+                }
+                Err(Fault::Broken(reason)) => return Err(reason),
+                Err(Fault::Retry(reason)) => {
+                    self.show(Some(reason));
+                    if !self.wait(pause, stop) {
+                        self.give_up(logs.len());
+                        return Ok(());
+                    }
+                    pause = (pause * 2).min(RETRY_MOST);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a next try: until logs were handed on, the word to stop comes, or `pause` is over. False: no more tries.
+    fn wait(&mut self, pause: Duration, stop: &Stop) -> bool {
+        let room = &self.appender.shared.room.1;
+        if stop.is_set() {
+            let until = *self.give_up_at.get_or_insert_with(|| Instant::now() + STOP_WAIT_MAX);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let _ = room.recv_timeout(pause.min(left));
+        } else {
+            select! {
+                recv(room) -> _ => {}
+                recv(stop.channel()) -> _ => {}
+                default(pause) => {}
+            }
+        }
+        true
+    }
+
+    /// Says a change of state once, not once a try.
+    fn show(&self, error: Option<String>) {
+        let mut figures = self.appender.shared.figures();
+        if figures.error != error {
+            match &error {
+                Some(reason) => log::error!("{reason}; logs wait in memory until it takes them"),
+                None => log::info!("the spool takes logs again"),
+            }
+            figures.error = error;
+        }
+    }
+
+    fn give_up(&self, count: usize) {
+        log::error!("{count} logs could not be kept before stopping");
+        *self.appender.shared.figures().dropped.entry("not_kept_at_stop").or_default() += count as u64;
+    }
+}

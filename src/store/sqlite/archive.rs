@@ -1,0 +1,197 @@
+//! What reports and pages ask of the store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::{first_uid, open_to_read};
+use crate::check::Verdict;
+use crate::clock::Timestamp;
+use crate::database::Database;
+use crate::flow::Fault;
+use crate::logs::Missed;
+use crate::store::Row;
+
+/// The page cache of a reader, in KiB.
+const CACHE_KIB: u32 = 2_048;
+/// Logs before the range that are looked at for one that reaches into it: the last, and those that a restart may have left
+/// out of order with it.
+const REACH_BACK: usize = 8;
+
+/// The store, open for reading, also while another process writes.
+#[derive(Debug)]
+pub struct Archive {
+    database: Database,
+}
+
+impl Archive {
+    /// Opens the store at `path` read-only.
+    ///
+    /// # Errors
+    /// A sentence for people: nothing there yet, not a store, damaged, made by a newer Pingeon.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        Ok(Archive { database: open_to_read(path, CACHE_KIB)? })
+    }
+
+    /// The labels that the store knows, in order.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub fn labels(&self) -> Result<Vec<Arc<str>>, String> {
+        self.said(labels(&self.database.connection))
+    }
+
+    /// Gives `each` the rows of `labels` (none: of all) that lie in `from..to` or reach into it from before, in the order
+    /// of label, agent and `due_at`.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub fn rows(
+        &self,
+        wanted: &[Arc<str>],
+        from: Timestamp,
+        to: Timestamp,
+        mut each: impl FnMut(Row),
+    ) -> Result<(), String> {
+        // One transaction, so that all labels are seen at one moment.
+        let mut read = || {
+            let transaction = self.database.connection.unchecked_transaction()?;
+            let mut wanted = if wanted.is_empty() { labels(&transaction)? } else { wanted.to_vec() };
+            wanted.sort();
+            wanted.dedup();
+            for label in &wanted {
+                for agent in agents(&transaction, label)? {
+                    rows_of(&transaction, label, &agent, (from, to), &mut each)?;
+                }
+            }
+            Ok(())
+        };
+        self.said(read())
+    }
+
+    /// The last row of each label and agent, in their order.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub fn last(&self) -> Result<Vec<Row>, String> {
+        let read = || {
+            let transaction = self.database.connection.unchecked_transaction()?;
+            let mut last = Vec::new();
+            for label in labels(&transaction)? {
+                for agent in agents(&transaction, &label)? {
+                    last.extend(rows_before(&transaction, &label, &agent, Timestamp::MAX, 1)?);
+                }
+            }
+            Ok(last)
+        };
+        self.said(read())
+    }
+
+    fn said<T>(&self, result: rusqlite::Result<T>) -> Result<T, String> {
+        result.map_err(|error| match self.database.fault(&error) {
+            Fault::Retry(reason) | Fault::Broken(reason) => reason,
+        })
+    }
+}
+
+/// The labels in order: jumps through the index from one to the next, instead of reading all of it.
+fn labels(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
+    let sql = "WITH RECURSIVE each (label) AS (
+            SELECT min(label) FROM log
+            UNION ALL SELECT (SELECT min(label) FROM log WHERE label > each.label) FROM each WHERE label IS NOT NULL
+        ) SELECT label FROM each WHERE label IS NOT NULL";
+    connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The agents that have logs of `label`, in order; likewise.
+fn agents(connection: &Connection, label: &str) -> rusqlite::Result<Vec<Arc<str>>> {
+    let sql = "WITH RECURSIVE each (agent) AS (
+            SELECT min(agent) FROM log WHERE label = ?1
+            UNION ALL SELECT (SELECT min(agent) FROM log WHERE label = ?1 AND agent > each.agent) FROM each
+            WHERE agent IS NOT NULL
+        ) SELECT agent FROM each WHERE agent IS NOT NULL";
+    connection.prepare_cached(sql)?.query_map([label], |row| row.get(0))?.collect()
+}
+
+fn rows_of(
+    connection: &Connection,
+    label: &Arc<str>,
+    agent: &Arc<str>,
+    (from, to): (Timestamp, Timestamp),
+    each: &mut impl FnMut(Row),
+) -> rusqlite::Result<()> {
+    let mut before = rows_before(connection, label, agent, from, REACH_BACK)?;
+    before.retain(|row| covers_until(row) > from);
+    before.into_iter().rev().for_each(&mut *each);
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
+        "WHERE label = ? AND agent = ? AND uid >= ? AND uid < ? AND due_at >= ? AND due_at < ? ORDER BY uid"
+    ))?;
+    // The bounds of the uid are whole milliseconds; `due_at` is finer.
+    let (first, end) = (first_uid(from), first_uid(to.plus(Duration::from_millis(1))));
+    let mut rows =
+        statement.query(params![label, agent, first.as_bytes(), end.as_bytes(), from.as_micros(), to.as_micros()])?;
+    // Reasons repeat from log to log, and are shared while they do.
+    let mut last_reason = None;
+    while let Some(row) = rows.next()? {
+        let row = read(row, label, agent, last_reason.as_ref())?;
+        last_reason.clone_from(&row.reason);
+        each(row);
+    }
+    Ok(())
+}
+
+/// The last rows before `before`, newest first.
+fn rows_before(
+    connection: &Connection,
+    label: &Arc<str>,
+    agent: &Arc<str>,
+    before: Timestamp,
+    most: usize,
+) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
+        "WHERE label = ? AND agent = ? AND uid < ? AND due_at < ? ORDER BY uid DESC LIMIT ?"
+    ))?;
+    let end = first_uid(before.plus(Duration::from_millis(1)));
+    statement
+        .query_map(params![label, agent, end.as_bytes(), before.as_micros(), most], |row| {
+            read(row, label, agent, None)
+        })?
+        .collect()
+}
+
+/// When the time ends that a row speaks for.
+fn covers_until(row: &Row) -> Timestamp {
+    row.missed.map_or(row.due_at, |missed| missed.last_due_at.max(row.due_at)).plus(row.interval)
+}
+
+fn read(
+    row: &rusqlite::Row<'_>,
+    label: &Arc<str>,
+    agent: &Arc<str>,
+    last_reason: Option<&Arc<str>>,
+) -> rusqlite::Result<Row> {
+    let word = row.get_ref(2)?.as_str()?;
+    let verdict = VERDICTS.into_iter().find(|verdict| verdict.name() == word);
+    let reason = row.get_ref(4)?.as_str_or_null()?;
+    let missed = row.get_ref(5)?.as_str_or_null()?;
+    Ok(Row {
+        agent: Arc::clone(agent),
+        label: Arc::clone(label),
+        due_at: Timestamp::from_micros(row.get(0)?),
+        interval: Duration::from_millis(row.get(1)?),
+        // A word that is not ours is not taken for up or down.
+        verdict: verdict.unwrap_or(Verdict::Unknown),
+        duration_us: row.get(3)?,
+        reason: reason.map(|reason| match last_reason {
+            Some(last) if **last == *reason => Arc::clone(last),
+            _ => Arc::from(reason),
+        }),
+        missed: missed.and_then(|result| serde_json::from_str::<Missed>(result).ok()),
+    })
+}
+
+const VERDICTS: [Verdict; 5] = [Verdict::Up, Verdict::Degraded, Verdict::Down, Verdict::Unknown, Verdict::Missed];

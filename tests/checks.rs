@@ -1,0 +1,17 @@
+//! Checks against servers that misbehave in every way we know of: each line is a server, what is checked, and the verdict,
+//! phase and reason that must come of it. All servers are this process's own, on `127.0.0.1`.
+
+#[path = "checks/dialogue.rs"]
+mod dialogue;
+#[path = "checks/pki.rs"]
+mod pki;
+#[path = "checks/plain.rs"]
+mod plain;
+#[path = "checks/proxies.rs"]
+mod proxies;
+#[path = "checks/secure.rs"]
+mod secure;
+#[path = "checks/servers.rs"]
+mod servers;
+#[path = "checks/table.rs"]
+mod table;

@@ -1,0 +1,205 @@
+//! A case is a name, a check, and what must come of it. Cases of a table run at the same time, each on a thread of its own.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingeon::check::http::{Expect, Http, Text};
+use pingeon::check::tcp::{Step, Tcp};
+use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
+use pingeon::clock::SystemClock;
+use pingeon::net::lookup::Unresolved;
+use pingeon::net::{Host, IpFamily, Net, Proxy, TlsSettings};
+
+/// Time that a case gets which is meant to use it up.
+pub const SHORT: Duration = Duration::from_millis(300);
+/// Time that a case gets which is not.
+pub const LONG: Duration = Duration::from_secs(20);
+/// How late a check may come back on a loaded machine. The promise is 50 ms; an idle machine keeps it.
+const SLACK: Duration = Duration::from_millis(300);
+
+pub struct Case {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub timeout: Duration,
+    pub net: Arc<Net>,
+    pub verdict: Verdict,
+    pub phase: Option<Phase>,
+    /// Part of the reason.
+    pub reason: &'static str,
+    /// More that must hold.
+    pub also: fn(&Outcome),
+}
+
+/// A case in one line: name, check, verdict, phase, part of the reason.
+pub fn case(
+    name: &'static str,
+    kind: impl Into<Probe>,
+    verdict: Verdict,
+    phase: Option<Phase>,
+    reason: &'static str,
+) -> Case {
+    let Probe(kind) = kind.into();
+    Case { name, kind, timeout: LONG, net: net(), verdict, phase, reason, also: |_| {} }
+}
+
+impl Case {
+    pub fn within(self, timeout: Duration) -> Self {
+        Case { timeout, ..self }
+    }
+
+    pub fn on(self, net: Arc<Net>) -> Self {
+        Case { net, ..self }
+    }
+
+    pub fn also(self, also: fn(&Outcome)) -> Self {
+        Case { also, ..self }
+    }
+}
+
+pub struct Probe(Kind);
+
+impl From<Http> for Probe {
+    fn from(http: Http) -> Self {
+        Probe(Kind::Http(Box::new(http)))
+    }
+}
+
+impl From<Tcp> for Probe {
+    fn from(tcp: Tcp) -> Self {
+        Probe(Kind::Tcp(Box::new(tcp)))
+    }
+}
+
+/// Runs all cases at once and says of every one that fails how.
+pub fn run(cases: Vec<Case>) {
+    let running: Vec<_> = cases.into_iter().map(|case| (case.name, std::thread::spawn(move || judge(&case)))).collect();
+    let failed: Vec<String> = running
+        .into_iter()
+        .filter_map(|(name, thread)| match thread.join() {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(format!("{name}: {why}")),
+            Err(_) => Some(format!("{name}: panicked, see above")),
+        })
+        .collect();
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+fn judge(case: &Case) -> Result<(), String> {
+    let began = Instant::now();
+    let outcome = look(case.kind.clone(), &case.net, case.timeout);
+    let took = began.elapsed();
+    let reason = outcome.reason.clone().unwrap_or_default();
+    let got = (outcome.verdict, outcome.phase);
+    let reason_fits = if case.reason.is_empty() { reason.is_empty() } else { reason.contains(case.reason) };
+    if got != (case.verdict, case.phase) || !reason_fits {
+        let Case { verdict, phase, reason: wanted, .. } = case;
+        return Err(format!("expected {verdict} {phase:?} `{wanted}`\n    got {} {:?} `{reason}`", got.0, got.1));
+    }
+    if took > case.timeout + SLACK {
+        return Err(format!("came back after {took:?}, deadline was {:?}", case.timeout));
+    }
+    // None that comes after the phase that failed was reached, unless by a hop before; or in TLS 1.3, where a server tells
+    // only after the handshake that it misses a certificate.
+    let apart = outcome.result.contains_key("hops") || reason.contains("asked for a client certificate");
+    if let Some(phase) = outcome.phase.filter(|phase| *phase != Phase::Assert && !apart) {
+        let later = Phase::TIMED.iter().filter(|later| **later > phase && **later < Phase::Body);
+        if let Some(later) = later.clone().find(|later| outcome.phases.get(**later).is_some()) {
+            return Err(format!("failed in {phase}, but has a time for {later}: {:?}", outcome.phases));
+        }
+    }
+    let carried = serde_json::to_value(outcome.phases).unwrap();
+    if outcome.result.get("phases") != Some(&carried) {
+        return Err(format!("result has other phases: {:?}", outcome.result));
+    }
+    (case.also)(&outcome);
+    Ok(())
+}
+
+/// Runs a check.
+pub fn look(kind: Kind, net: &Net, timeout: Duration) -> Outcome {
+    let check = Check { label: "case".into(), interval: timeout, timeout, confirm: 1, target: "case".into(), kind };
+    check::run(&check, net, Instant::now() + timeout)
+}
+
+/// A network without proxies whose name service knows a few names.
+pub fn net() -> Arc<Net> {
+    net_with(&[])
+}
+
+/// The same with an environment.
+pub fn net_with(environment: &[(&str, &str)]) -> Arc<Net> {
+    let environment: HashMap<String, String> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Arc::new(Net::new(Arc::new(SystemClock), |name| environment.get(name).cloned(), Arc::new(names)))
+}
+
+fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
+    let addresses: &[&str] = match name {
+        "local.example" | "other.example" | "proxy.example" => &["127.0.0.1"],
+        // The second address refuses on any port that only listens on the first.
+        "first-refuses.example" => &["127.0.0.2", "127.0.0.1"],
+        "all-refuse.example" => &["127.0.0.2", "127.0.0.3"],
+        "v4-only.example" if family == IpFamily::V6 => return Err(Unresolved::NoAddress),
+        "v4-only.example" => &["127.0.0.1"],
+        "servfail.example" => return Err(Unresolved::NoAnswer),
+        "slow.example" => {
+            std::thread::park_timeout(Duration::from_secs(5));
+            return Err(Unresolved::NoAnswer);
+        }
+        _ => return Err(Unresolved::NoSuchName),
+    };
+    Ok(addresses.iter().map(|address| address.parse().unwrap()).collect())
+}
+
+/// A plain GET of `url` that expects 200-299.
+pub fn get(url: impl AsRef<str>) -> Http {
+    Http {
+        url: url.as_ref().parse().unwrap(),
+        method: "GET".parse().unwrap(),
+        headers: Vec::new(),
+        body: Arc::from(&b""[..]),
+        auth: None,
+        redirects: 5,
+        proxy: Proxy::Environment,
+        connect_to: None,
+        ip: IpFamily::Any,
+        tls: Arc::new(TlsSettings::default()),
+        expect: Expect {
+            status: vec![(200, 299)],
+            headers: Vec::new(),
+            body: Text::default(),
+            json: Vec::new(),
+            body_max: 1024 * 1024,
+            under: None,
+            certificate_days: None,
+        },
+    }
+}
+
+/// `http` after `change`.
+pub fn with(mut http: Http, change: impl FnOnce(&mut Http)) -> Http {
+    change(&mut http);
+    http
+}
+
+/// A connection to `port` here, and `dialogue` over it.
+pub fn tcp(port: u16, dialogue: Vec<Step>) -> Tcp {
+    Tcp { host: Host::Address([127, 0, 0, 1].into()), port, ip: IpFamily::Any, dialogue, under: None }
+}
+
+/// A text that must contain `part`.
+pub fn contains(part: &str) -> Text {
+    Text { contains: Some(part.to_owned()), ..Text::default() }
+}
+
+/// A text that must match `regex`.
+pub fn matches(regex: &str) -> Text {
+    Text { matches: Some(regex.parse().unwrap()), ..Text::default() }
+}
+
+/// A text that must not contain `part`.
+pub fn lacks(part: &str) -> Text {
+    Text { not_contains: Some(part.to_owned()), ..Text::default() }
+}

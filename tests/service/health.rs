@@ -1,0 +1,52 @@
+//! The sample config, as it is shipped.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use rustix::process::Signal;
+
+use crate::running::{Place, wait_for};
+
+#[test]
+fn the_shipped_config_is_healthy_and_reports_itself_up() {
+    let port = free_port();
+    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pingeon.yaml")).unwrap();
+    let place = Place::with(&shipped.replace(":8087", &format!(":{port}")).replace("interval: 10s", "interval: 1s"));
+    let service = place.run();
+
+    wait_for("/healthz to answer 200", || {
+        let answer = healthz(port)?;
+        answer.starts_with("HTTP/1.1 200 ").then_some(())
+    });
+    let answer =
+        wait_for("/healthz to know its last log", || healthz(port).filter(|answer| answer.contains("\"pingeon\"")));
+    let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(body["status"], "ok", "{body}");
+
+    let report = wait_for("a report", || {
+        let output = place.pingeon(&["report", "--format", "json"]);
+        let report = String::from_utf8(output.stdout).unwrap();
+        (output.status.success() && report.contains("\"pingeon\"")).then_some(report)
+    });
+    serde_json::from_str::<serde_json::Value>(&report).unwrap();
+    let up = "SELECT verdict FROM log WHERE label = 'pingeon' AND verdict = 'up'";
+    wait_for("a check that is up", || (!place.stored::<String>(up).is_empty()).then_some(()));
+
+    service.signal(Signal::TERM);
+    assert!(service.ends().0.success());
+}
+
+/// The whole answer, when there is one.
+fn healthz(port: u16) -> Option<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// A port that nobody listens on just now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

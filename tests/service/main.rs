@@ -1,0 +1,9 @@
+//! `pingeon run` as a service: it starts, shows its health, stops, reloads and comes back.
+
+mod health;
+mod reload;
+mod restart;
+mod running;
+mod start;
+mod stop;
+mod target;
