@@ -139,8 +139,14 @@ fn check_pem(content: &str, section: Section) -> Result<(), &'static str> {
     }
 }
 
-/// All of a file, which must be UTF-8 and no larger than `most` bytes.
-pub(super) fn read_text(path: &Path, most: u64) -> Result<String, Complaint> {
+/// All of a secret's or PEM file, which must be UTF-8 and no larger than `most` bytes.
+fn read_text(path: &Path, most: u64) -> Result<String, Complaint> {
+    String::from_utf8(read_bytes(path, most)?)
+        .map_err(|_| Complaint::new(format!("the file `{}` is not UTF-8", path.display())))
+}
+
+/// All of a file, which must be no larger than `most` bytes.
+pub(super) fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, Complaint> {
     let shown = path.display();
     let failed = |error: std::io::Error| Complaint::new(format!("cannot read `{shown}`: {}", reason(&error)));
     let file = File::open(path).map_err(failed)?;
@@ -152,11 +158,7 @@ pub(super) fn read_text(path: &Path, most: u64) -> Result<String, Complaint> {
     if bytes.len() as u64 > most {
         return Err(Complaint::new(format!("`{shown}` is larger than {}", super::quantities::size_text(most))));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-        Complaint::new(format!("`{shown}` is not UTF-8 in line {line}"))
-    })
+    Ok(bytes)
 }
 
 /// What an I/O error says, without its number.

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{MissedRange, Wall, interval_us};
+use super::wall::Wall;
+use super::{MissedRange, interval_us};
 use crate::check::Check;
 use crate::logs::{Cause, Missed};
 

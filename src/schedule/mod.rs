@@ -16,8 +16,12 @@
 //! schedule did not call, was missed for that; so too where the owner says that it cannot hand out ([`Schedule::hold`]).
 //! Else, if the slot before was out: `still running` if that had begun, `workers busy` if it had not. Else `workers busy`.
 
+mod label;
 mod ledger;
 mod phase;
+#[cfg(test)]
+mod tests;
+mod wall;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,7 +29,9 @@ use std::time::Duration;
 use crate::check::Check;
 use crate::clock::{Now, Steady, Timestamp};
 use crate::logs::{Cause, Missed};
+use label::{Label, NEVER, Out, give_back};
 use ledger::{Ledger, Run};
+use wall::{Wall, micros, offset, steady, timestamp};
 
 /// How far wall − steady may wander before it counts as a step of the wall clock: the two are not read at one instant.
 const WALL_NOISE_US: i64 = 50_000;
@@ -38,9 +44,6 @@ const STALL_US: u64 = 1_000_000;
 
 /// A missed range is handed out when it has grown for this long, also when its label never gets free again.
 const GROWN_US: u64 = 60_000_000;
-
-/// When a dropped label is due.
-const NEVER: u64 = u64::MAX;
 
 /// How often all labels are looked through for such ranges.
 const SWEEP_US: u64 = 10_000_000;
@@ -102,30 +105,6 @@ pub struct Schedule {
     seen: u64,
     slept: Duration,
     sweep_at: u64,
-}
-
-/// A label and its slots. All times are microseconds of the steady clock.
-#[derive(Debug)]
-struct Label {
-    check: Arc<Check>,
-    /// The oldest slot that is neither out nor entered as missed; not after the one that is out while older ones are not
-    /// entered. [`NEVER`]: a reload dropped the label while its slot was out.
-    next: u64,
-    /// Since when it waits: its key in `waiting`.
-    since: u64,
-    out: Option<Out>,
-}
-
-/// The slot of a label that is with a worker.
-#[derive(Debug)]
-struct Out {
-    check: Arc<Check>,
-    due: u64,
-    begun: Arc<OnceLock<Steady>>,
-    /// A reload changed the interval or dropped the label since: the slot has no place among the label's slots any more.
-    replaced: bool,
-    /// Slots of the intervals before that came due while this one was out.
-    overrun: Vec<Run>,
 }
 
 impl Schedule {
@@ -267,8 +246,8 @@ impl Schedule {
         }
     }
 
-    /// The agent stops `now`: what was missed until then. Slots that are due and could still run, and those of labels whose
-    /// slot is still out, are left to the next start, which finds them off.
+    /// The agent stops `now`: what was missed until then. Slots that could still run, and those of labels whose slot is out,
+    /// are left to the next start, which finds that the agent was off.
     pub fn finish(&mut self, now: Now) -> Vec<MissedRange> {
         self.observe(now);
         self.enter_stale(|label| label.out.is_none());
@@ -422,59 +401,6 @@ impl Schedule {
             }
         }
     }
-}
-
-/// The label of a slot that comes back, and what was noted when it was handed out. `None`: it is not out.
-fn give_back<'a>(labels: &'a mut [Option<Label>], slot: &Slot) -> Option<(&'a mut Label, Out)> {
-    let label = labels.get_mut(slot.place as usize)?.as_mut()?;
-    let out = label.out.take_if(|out| Arc::ptr_eq(&out.begun, &slot.begun))?;
-    Some((label, out))
-}
-
-impl Label {
-    /// Takes the open slots that are due before `end`.
-    fn due_before(&mut self, end: u64) -> Run {
-        let interval = interval_us(&self.check);
-        let slots = end.saturating_sub(self.next).div_ceil(interval);
-        let run = Run { check: self.check.clone(), first: self.next, slots };
-        self.next += slots * interval;
-        run
-    }
-}
-
-/// How the wall clock stands to the steady one.
-#[derive(Clone, Copy, Debug)]
-struct Wall {
-    /// Wall − steady.
-    offset: i64,
-    /// How far it was set, not told yet.
-    step: i64,
-}
-
-impl Wall {
-    fn micros(self, at: u64) -> u64 {
-        at.saturating_add_signed(self.offset)
-    }
-
-    fn at(self, at: u64) -> Timestamp {
-        timestamp(self.micros(at))
-    }
-}
-
-fn offset(now: Now) -> i64 {
-    now.wall.as_micros() - i64::try_from(micros(now.steady.0)).unwrap_or(i64::MAX)
-}
-
-fn timestamp(micros: u64) -> Timestamp {
-    Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
-}
-
-fn steady(micros: u64) -> Steady {
-    Steady(Duration::from_micros(micros))
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The interval of a check; `config` allows none below a millisecond.
