@@ -18,7 +18,7 @@ fn the_config_in_the_readme_is_one() {
     let config = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
-    std::fs::write(folder.path().join("secrets/shop"), "a token").unwrap();
+    std::fs::write(folder.path().join("secrets/shop"), "a-token").unwrap();
     std::fs::write(folder.path().join("pingeon.yaml"), config).unwrap();
     let mut validate = std::process::Command::new(env!("CARGO_BIN_EXE_pingeon"));
     let output = validate.arg("validate").current_dir(folder.path()).output().unwrap();
