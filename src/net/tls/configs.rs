@@ -267,7 +267,7 @@ mod tests {
     fn settings_of_equal_content_share_a_configuration_and_what_nobody_has_is_forgotten() {
         let configs = Configs::new(Arc::new(SystemClock));
         let (one, like, other) = (settings(false, false), settings(false, false), settings(false, true));
-        let get = |settings| configs.get(settings, true).unwrap();
+        let get = |settings: &Arc<TlsSettings>| configs.get(settings, true).unwrap();
         assert!(Arc::ptr_eq(&get(&one), &get(&like)));
         assert!(!Arc::ptr_eq(&get(&one), &get(&other)));
         drop((like, other));
