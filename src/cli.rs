@@ -1,1 +1,94 @@
-//! The command line.
+//! The command line: what may be typed, and nothing of what is done about it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Checks whether things are up, from many small machines, and never lies about it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pingeon",
+    version,
+    after_help = "Exit codes: 0 done, 1 the work failed, 2 the command line or config is wrong."
+)]
+pub struct Cli {
+    /// The config [default: pingeon.yaml in the working directory, else /etc/pingeon/pingeon.yaml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all that the config names, in one process
+    Run,
+    /// Run the agent half only: checks → spool → queue
+    Produce,
+    /// Run the consumer half only: queue → store
+    Consume,
+    /// Run checks once, now, and print every phase and assertion; exit 0 when all are up, 1 when some are not
+    Check {
+        /// Which checks; all of them when none is named
+        #[arg(value_name = "LABEL")]
+        labels: Vec<String>,
+        /// How to print the results
+        #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
+        format: CheckFormat,
+    },
+    /// Read the config and print what it would run, or the problem with line and column; exit 0 or 2
+    Validate,
+    /// Print the effective config, defaults filled in, secrets hidden
+    Explain,
+    /// Bring the store's schema up to date
+    Migrate {
+        /// Only print the SQL
+        #[arg(long)]
+        print: bool,
+    },
+    /// Print uptime with its unknown share, latency percentiles and outages
+    Report {
+        /// Which checks; all of them when none is named
+        #[arg(value_name = "LABEL")]
+        labels: Vec<String>,
+        /// From when: how long ago (90m, 24h, 7d) or a time (2026-11-24T10:00:00Z)
+        #[arg(long, value_name = "WHEN", default_value = "24h")]
+        since: String,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+        format: ReportFormat,
+    },
+}
+
+/// How `check` prints its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people.
+    Human,
+    /// One log a line.
+    Json,
+}
+
+/// How `report` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// Comma-separated values with a header (RFC 4180).
+    Csv,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

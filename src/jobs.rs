@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::clock::{Clock, Steady, SystemClock};
 
-/// The threads of this process that it waits for at its end.
+/// The threads of this process that it waits for at its end. A handle: clones start and wait for the same ones.
+#[derive(Clone, Debug)]
+pub struct Jobs(Arc<Running>);
+
 #[derive(Debug)]
-pub struct Jobs {
-    running: Vec<(String, JoinHandle<()>)>,
-    pulses: Vec<(String, Pulse)>,
+struct Running {
+    handles: Mutex<Vec<(String, JoinHandle<()>)>>,
+    roster: Roster,
     // One message a job, so it is bounded by their number.
     ended: (Sender<Ended>, Receiver<Ended>),
 }
@@ -36,7 +39,7 @@ pub struct Ended {
 
 impl Default for Jobs {
     fn default() -> Self {
-        Jobs { running: Vec::new(), pulses: Vec::new(), ended: unbounded() }
+        Jobs(Arc::new(Running { handles: Mutex::default(), roster: Roster::default(), ended: unbounded() }))
     }
 }
 
@@ -45,54 +48,90 @@ impl Jobs {
     ///
     /// # Errors
     /// When the machine has no more threads to give; the message says so.
-    pub fn start<W>(&mut self, name: &str, stack: usize, work: W) -> Result<(), String>
+    pub fn start<W>(&self, name: &str, stack: usize, work: W) -> Result<(), String>
     where
         W: FnOnce(&Pulse) -> Result<(), String> + Send + 'static,
     {
-        let (pulse, sender, named) = (Pulse::default(), self.ended.0.clone(), name.to_owned());
-        self.pulses.push((name.to_owned(), pulse.clone()));
-        let body = move || {
-            let end = catch_unwind(AssertUnwindSafe(|| work(&pulse)))
-                .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_message(&*panic))));
-            pulse.rest();
-            // Nobody listens any more once the process is on its way out.
-            let _ = sender.send(Ended { name: named, end });
+        let (pulse, sender, named, roster) = (Pulse::default(), self.0.ended.0.clone(), name.to_owned(), self.roster());
+        let body = {
+            let pulse = pulse.clone();
+            move || {
+                let end = catch_unwind(AssertUnwindSafe(|| work(&pulse)))
+                    .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_message(&*panic))));
+                roster.leave(&named);
+                // Nobody listens any more once the process is on its way out.
+                let _ = sender.send(Ended { name: named, end });
+            }
         };
-        let handle = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body);
-        self.running.push((name.to_owned(), handle.map_err(|e| no_thread(name, &e))?));
+        // Held over the start, so that a job that ends at once is known by then.
+        let mut handles = self.handles();
+        self.0.roster.enter(name, &pulse);
+        let handle = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body).map_err(|error| {
+            self.0.roster.leave(name);
+            format!("cannot start the thread `{name}`: {error}")
+        })?;
+        handles.push((name.to_owned(), handle));
         Ok(())
     }
 
     /// Where jobs report their end.
     pub fn ended(&self) -> &Receiver<Ended> {
-        &self.ended.1
+        &self.0.ended.1
     }
 
-    /// How many have been started and not been waited for.
-    pub fn count(&self) -> usize {
-        self.running.len()
-    }
-
-    /// The pulses of all jobs started so far, for /healthz.
-    pub fn pulses(&self) -> Vec<(String, Pulse)> {
-        self.pulses.clone()
+    /// The threads as they are now and will be, for /healthz.
+    pub fn roster(&self) -> Roster {
+        self.0.roster.clone()
     }
 
     /// Waits until every job has ended, up to `most`; the names of those that have not, and what the failed ones said.
-    pub fn join(mut self, most: Duration) -> (Vec<String>, Vec<Ended>) {
+    pub fn join(&self, most: Duration) -> (Vec<String>, Vec<Ended>) {
         let by = Instant::now() + most;
         let mut failed = Vec::new();
-        while !self.running.is_empty() {
-            let Ok(ended) = self.ended.1.recv_deadline(by) else { break };
-            if let Some(at) = self.running.iter().position(|(name, _)| *name == ended.name) {
+        while !self.handles().is_empty() {
+            let Ok(ended) = self.0.ended.1.recv_deadline(by) else { break };
+            let mut handles = self.handles();
+            if let Some(at) = handles.iter().position(|(name, _)| *name == ended.name) {
                 // It has sent its last word, so this does not wait; its panic was caught.
-                let _ = self.running.swap_remove(at).1.join();
+                let _ = handles.swap_remove(at).1.join();
             }
             if ended.end.is_err() {
                 failed.push(ended);
             }
         }
-        (self.running.into_iter().map(|(name, _)| name).collect(), failed)
+        (self.handles().iter().map(|(name, _)| name.clone()).collect(), failed)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<(String, JoinHandle<()>)>> {
+        self.0.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which threads are alive, and their pulses.
+#[derive(Clone, Debug, Default)]
+pub struct Roster(Arc<Mutex<Vec<(String, Pulse)>>>);
+
+impl Roster {
+    /// How many are alive.
+    pub fn alive(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Those that are overdue, and for how long.
+    pub fn stuck(&self, now: Steady) -> Vec<(String, Duration)> {
+        self.lock().iter().filter_map(|(name, pulse)| Some((name.clone(), pulse.overdue(now)?))).collect()
+    }
+
+    fn enter(&self, name: &str, pulse: &Pulse) {
+        self.lock().push((name.to_owned(), pulse.clone()));
+    }
+
+    fn leave(&self, name: &str) {
+        self.lock().retain(|(other, _)| other != name);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, Pulse)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,10 +141,6 @@ impl Jobs {
 /// When the machine has no more threads to give.
 pub fn start_detached(name: &str, stack: usize, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Builder::new().name(name.to_owned()).stack_size(stack).spawn(work).map(drop)
-}
-
-fn no_thread(name: &str, error: &io::Error) -> String {
-    format!("cannot start the thread `{name}`: {error}; fewer `defaults.workers_max` need fewer threads")
 }
 
 /// What a panic said.
@@ -186,7 +221,7 @@ mod tests {
 
     #[test]
     fn everyone_who_waits_hears_the_word() {
-        let (stop, mut jobs) = (Stop::default(), Jobs::default());
+        let (stop, jobs) = (Stop::default(), Jobs::default());
         for n in 0..4 {
             let stop = stop.clone();
             let waits = move |_: &Pulse| stop.wait(Duration::from_secs(60)).then_some(()).ok_or("timed out".to_owned());
@@ -200,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_error_and_a_panic_are_reported_with_the_name_of_the_job() {
-        let mut jobs = Jobs::default();
+        let jobs = Jobs::default();
         jobs.start("fails", STACK, |_| Err("no luck".to_owned())).unwrap();
         jobs.start("panics", STACK, |_| panic!("at {}", "sea")).unwrap();
         let (late, mut failed) = jobs.join(Duration::from_secs(30));
@@ -212,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_job_that_does_not_end_is_named() {
-        let (stop, mut jobs) = (Stop::default(), Jobs::default());
+        let (stop, jobs) = (Stop::default(), Jobs::default());
         let held = stop.clone();
         jobs.start("stubborn", STACK, move |_| {
             held.wait(Duration::from_secs(60));

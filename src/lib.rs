@@ -35,6 +35,7 @@ pub mod store;
 pub mod consume;
 pub mod jobs;
 pub mod produce;
+pub mod run;
 
 pub mod report;
 pub mod web;

@@ -1,3 +1,262 @@
-//! Arguments → config → command; the only file that prints an error and picks an exit code.
+//! Arguments → config → command; the only file that prints to the terminal and picks an exit code.
 
-fn main() {}
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use crossbeam_channel::RecvTimeoutError;
+use log::LevelFilter;
+
+use pingeon::check::show::show;
+use pingeon::check::{Check, Verdict};
+use pingeon::cli::{CheckFormat, Cli, Command, ReportFormat};
+use pingeon::clock::{Clock, SystemClock};
+use pingeon::config::{self, Config, ConfigError, Store};
+use pingeon::logs::{Author, Log};
+use pingeon::net::Net;
+use pingeon::produce::Checked;
+use pingeon::report;
+use pingeon::run::{Halves, run};
+use pingeon::store::sqlite::Archive;
+use pingeon::{consume, produce};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match command(&cli) {
+        Ok(code) => code,
+        Err(Failure { code, message, hint }) => {
+            // Where standard error is gone too, the exit code is all that is left.
+            let _ = writeln!(io::stderr(), "error: {message}");
+            if let Some(hint) = hint {
+                let _ = writeln!(io::stderr(), "hint: {hint}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why a command did not do what it was asked to.
+struct Failure {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+/// The work failed.
+const FAILED: u8 = 1;
+/// The command line or the config is wrong.
+const UNUSABLE: u8 = 2;
+
+impl Failure {
+    fn work(message: impl Into<String>) -> Self {
+        Failure { code: FAILED, message: message.into(), hint: None }
+    }
+
+    fn usage(message: impl Into<String>, hint: Option<String>) -> Self {
+        Failure { code: UNUSABLE, message: message.into(), hint }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.message(), error.hint().map(str::to_owned))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::work(format!("cannot write to standard output: {error}"))
+    }
+}
+
+fn command(cli: &Cli) -> Result<ExitCode, Failure> {
+    let path = config::find(cli.config.as_deref())?;
+    let config = read(&path)?;
+    match &cli.command {
+        Command::Run => serve(config, &path, Halves { produce: true, consume: true }),
+        Command::Produce => serve(config, &path, Halves { produce: true, consume: false }),
+        Command::Consume => serve(config, &path, Halves { produce: false, consume: true }),
+        Command::Check { labels, format } => check(&config, labels, *format),
+        Command::Validate => print(&config::summary(&config)),
+        Command::Explain => print(&config::explain(&config)),
+        Command::Migrate { print } => migrate(&config, *print),
+        Command::Report { labels, since, format } => tell(&config, labels, since, *format),
+    }
+}
+
+fn read(path: &Path) -> Result<Config, ConfigError> {
+    config::load(path, &|name| std::env::var(name).ok())
+}
+
+fn serve(config: Config, path: &Path, halves: Halves) -> Result<ExitCode, Failure> {
+    start_logging(config.log_level);
+    let read_again = || read(path).map_err(|error| error.to_string().replace('\n', "; "));
+    run(config, halves, &read_again).map_err(Failure::work)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Messages go to standard error; under systemd without a time, since the journal has its own (systemd.exec(5)).
+fn start_logging(level: LevelFilter) {
+    let mut form = simplelog::ConfigBuilder::new();
+    form.set_time_format_rfc3339().set_target_level(LevelFilter::Off).set_location_level(LevelFilter::Off);
+    // Ours alone: what libraries say of a request may hold what a user keeps secret.
+    form.set_thread_level(LevelFilter::Off).add_filter_allow_str("pingeon");
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        form.set_time_level(LevelFilter::Off);
+    }
+    // It fails only when a logger is set already, and none is.
+    let _ = simplelog::WriteLogger::init(level, form.build(), io::stderr());
+    // A panic is reported by whoever catches it, with what it was about; here it only says where it was.
+    std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
+}
+
+/// Runs checks once, now.
+fn check(config: &Config, labels: &[String], format: CheckFormat) -> Result<ExitCode, Failure> {
+    let checks = named(config, labels)?;
+    if checks.is_empty() {
+        return Err(Failure::usage("there are no checks in the config", Some("add one under `checks:`".to_owned())));
+    }
+    std::panic::set_hook(Box::new(|_| {}));
+    let author = Author::new(config.agent.clone(), SystemClock.now().wall);
+    let results = produce::once(&checks, &Arc::new(Net::system())).map_err(Failure::work)?;
+    let progress = Progress::new("checks done", Some(checks.len()));
+    // Shown in the config's order: what is ready early waits for those before it.
+    let (mut ready, mut shown, mut all_up) = (BTreeMap::new(), 0, true);
+    while shown < checks.len() {
+        match results.recv_timeout(Progress::EVERY) {
+            Ok(checked) => drop(ready.insert(checked.place, checked)),
+            Err(RecvTimeoutError::Timeout) => progress.show(shown + ready.len()),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::work("a thread that runs checks has ended early"));
+            }
+        }
+        while let Some(checked) = ready.remove(&shown) {
+            progress.clear();
+            all_up &= matches!(checked.outcome.verdict, Verdict::Up | Verdict::Degraded);
+            print(&checked_text(&author, &checks[shown], shown, checked, format))?;
+            shown += 1;
+        }
+    }
+    Ok(if all_up { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn checked_text(author: &Author, check: &Check, place: usize, checked: Checked, format: CheckFormat) -> String {
+    let Checked { due_at, ran, outcome, .. } = checked;
+    match format {
+        CheckFormat::Human => show(check, &outcome, ran.took, colour()),
+        CheckFormat::Json => {
+            let mut log = Log::ran(author, check, due_at, ran, outcome);
+            log.seq = place as u64 + 1;
+            format!("{}\n", String::from_utf8_lossy(&log.to_json()))
+        }
+    }
+}
+
+/// The checks that were named, in the config's order; all of them when none was.
+fn named(config: &Config, labels: &[String]) -> Result<Vec<Arc<Check>>, Failure> {
+    for label in labels {
+        if !config.checks.iter().any(|check| *check.label == **label) {
+            let known: Vec<&str> = config.checks.iter().map(|check| &*check.label).collect();
+            return Err(unknown_label(label, &known));
+        }
+    }
+    let wanted = |check: &&Arc<Check>| labels.is_empty() || labels.iter().any(|label| **label == *check.label);
+    Ok(config.checks.iter().filter(wanted).cloned().collect())
+}
+
+fn unknown_label(label: &str, known: &[&str]) -> Failure {
+    let hint = config::nearest(label, known).map(|near| format!("did you mean `{near}`?"));
+    Failure::usage(format!("no check has the label `{label}`"), hint)
+}
+
+fn migrate(config: &Config, print_only: bool) -> Result<ExitCode, Failure> {
+    if print_only {
+        return print(&pingeon::store::sqlite::schema());
+    }
+    let Some(store) = &config.store else {
+        return Err(Failure::usage("the config names no store", None));
+    };
+    consume::open(store).map_err(Failure::work)?;
+    print("the store's schema is up to date\n")
+}
+
+/// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
+fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -> Result<ExitCode, Failure> {
+    let now = SystemClock.now().wall;
+    let from = report::parse_since(since, now).map_err(|wrong| Failure::usage(wrong, None))?;
+    let Some(Store::Sqlite(store)) = &config.store else {
+        return Err(Failure::usage("the config names no store that `report` can read in this build", None));
+    };
+    let archive = Archive::open(&store.path).map_err(Failure::work)?;
+    let mut known = archive.labels().map_err(Failure::work)?;
+    known.extend(config.checks.iter().map(|check| check.label.clone()));
+    known.sort();
+    known.dedup();
+    if let Some(label) = labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
+        let known: Vec<&str> = known.iter().map(|label| &**label).collect();
+        return Err(unknown_label(label, &known));
+    }
+    let wanted: Vec<Arc<str>> =
+        known.into_iter().filter(|known| labels.is_empty() || labels.iter().any(|label| **label == **known)).collect();
+
+    let progress = Progress::new("logs read", None);
+    let asked = if labels.is_empty() { &[] } else { &wanted[..] };
+    let report = report::summed_up(&archive, asked, &wanted, (from, now), &mut |rows| progress.show(rows));
+    let report = report.map_err(Failure::work)?;
+    progress.clear();
+    print(&match format {
+        ReportFormat::Table => report::table(&report, None, colour()),
+        ReportFormat::Json => report::json(&report),
+        ReportFormat::Csv => report::csv(&report),
+    })
+}
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    quiet_when_nobody_reads(io::stdout().write_all(text.as_bytes()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn quiet_when_nobody_reads(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+}
+
+/// Colour is for terminals whose user has not declined it (no-color.org).
+fn colour() -> bool {
+    let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !declined
+}
+
+/// How far something long has come: one line on a terminal's standard error, after a second.
+struct Progress {
+    what: &'static str,
+    of: Option<usize>,
+    since: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    const AFTER: Duration = Duration::from_secs(1);
+    const EVERY: Duration = Duration::from_millis(250);
+
+    fn new(what: &'static str, of: Option<usize>) -> Self {
+        Progress { what, of, since: Instant::now(), shown: io::stderr().is_terminal() }
+    }
+
+    fn show(&self, done: usize) {
+        if self.shown && self.since.elapsed() > Self::AFTER {
+            let of = self.of.map(|of| format!(" of {of}")).unwrap_or_default();
+            let _ = write!(io::stderr(), "\r\x1b[K{done}{of} {}", self.what);
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown && self.since.elapsed() > Self::AFTER {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

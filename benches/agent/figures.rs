@@ -110,6 +110,7 @@ impl Figures {
                 self.agent.memory_peak,
                 MEMORY_MB_MAX,
             ),
+            line("agent: memory in the end, MB", format!("{:.1}", self.agent.memory)),
             line("agent: threads", self.agent.threads.to_string()),
             line("interval error p50, ms", format!("{p50:.3}")),
             line("interval error p99, ms", format!("{p99:.3}")).most(paced, p99, INTERVAL_ERROR_P99_MS_MAX),

@@ -142,6 +142,8 @@ pub struct Usage {
     pub cpu: f64,
     /// The most memory it ever had resident, in MB of 1,000,000 bytes.
     pub memory_peak: f64,
+    /// What it has resident now, in MB.
+    pub memory: f64,
     /// Threads.
     pub threads: u64,
 }
@@ -159,6 +161,7 @@ fn usage(pid: u32) -> io::Result<Usage> {
     Ok(Usage {
         cpu: (ticks(14) + ticks(15)) / rustix::param::clock_ticks_per_second() as f64,
         memory_peak: figure("VmHWM:") as f64 * 1_024.0 / 1e6,
+        memory: figure("VmRSS:") as f64 * 1_024.0 / 1e6,
         threads: figure("Threads:"),
     })
 }

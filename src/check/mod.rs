@@ -9,6 +9,7 @@ pub mod dns;
 pub mod exec;
 pub mod http;
 pub mod icmp;
+pub mod show;
 pub mod tcp;
 pub mod tls;
 

@@ -111,8 +111,8 @@ impl From<String> for Complaint {
     }
 }
 
-/// The one of `known` that takes the fewest edits from `typed`, if these are at most a third of its length.
-fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+/// For hints: the one of `known` that takes the fewest edits from `typed`, if these are at most a third of its length.
+pub fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     let typed: Vec<char> = typed.chars().take(64).flat_map(char::to_lowercase).collect();
     let most = (typed.len() / 3).max(1);
     let near = known.iter().map(|known| (edits(&typed, &known.to_lowercase().chars().collect::<Vec<_>>()), *known));

@@ -3,14 +3,13 @@
 //! A secret from a file of its own stays as the file's path, one from the environment as `${NAME}`; any other shows as
 //! `***`. Paths are as the config's reader resolved them, so the text holds wherever relative ones were none.
 
-use std::time::Duration;
-
-use super::quantities::{duration_text, size_text};
+use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
+use super::write::{Doc, Map, quote, write_map};
 use super::{
     Compression, Config, Kafka, KafkaClient, Origin, Postgres, Prepared, SaslMechanism, Secret, Spool, Store, WhenFull,
 };
-use crate::check::dns::Transport;
+use crate::check::dns::{Dns, Transport};
 use crate::check::http::{Auth, Http, Text};
 use crate::check::tcp::{Step, Tcp};
 use crate::check::{Check, Kind};
@@ -47,41 +46,7 @@ pub fn explain(config: &Config) -> String {
     text
 }
 
-/// A value to write.
-enum Doc {
-    /// Written as it is.
-    Scalar(String),
-    List(Vec<Doc>),
-    Map(Map),
-}
-
-/// Keys and values, in their order.
-#[derive(Default)]
-struct Map(Vec<(String, Doc)>);
-
 impl Map {
-    fn plain(&mut self, key: &str, value: impl ToString) {
-        self.0.push((key.to_owned(), Doc::Scalar(value.to_string())));
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.0.push((key.to_owned(), quote(value)));
-    }
-
-    fn duration(&mut self, key: &str, value: Option<Duration>) {
-        if let Some(value) = value {
-            self.plain(key, duration_text(value));
-        }
-    }
-
-    fn list(&mut self, key: &str, value: Vec<Doc>) {
-        self.0.push((key.to_owned(), Doc::List(value)));
-    }
-
-    fn map(&mut self, key: &str, value: Map) {
-        self.0.push((key.to_owned(), Doc::Map(value)));
-    }
-
     /// A secret that may stand here or in a file of its own.
     fn secret(&mut self, key: &str, secret: &Secret) {
         match secret.origin() {
@@ -130,30 +95,7 @@ fn check_map(check: &Check) -> Map {
             expect.duration("under", icmp.under);
             map.map("expect", expect);
         }
-        Kind::Dns(dns) => {
-            let mut question = Map::default();
-            question.text("name", &dns.name);
-            question.text("type", &dns.record);
-            question.text("server", &dns.server.to_string());
-            question.plain(
-                "transport",
-                match dns.transport {
-                    Transport::Udp => "udp",
-                    Transport::Tcp => "tcp",
-                    Transport::Tls => "tls",
-                },
-            );
-            map.map("dns", question);
-            let mut expect = Map::default();
-            expect.text("rcode", &dns.rcode);
-            let answers = text_map(&dns.answers);
-            if !answers.0.is_empty() {
-                expect.map("answers", answers);
-            }
-            expect.plain("answers_min", dns.answers_min);
-            expect.duration("under", dns.under);
-            map.map("expect", expect);
-        }
+        Kind::Dns(dns) => dns_keys(&mut map, dns),
         Kind::Exec(exec) => {
             let mut words = vec![quote(&exec.program.display().to_string())];
             words.extend(exec.arguments.iter().map(|argument| quote(argument)));
@@ -172,12 +114,12 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
     map.text("method", http.method.as_str());
     if !http.headers.is_empty() {
         let headers = http.headers.iter().map(|(name, value)| {
-            let shown = HEADERS_SHOWN.contains(&name.as_str()) && value.origin().is_none();
-            (name.to_string(), if shown { quote(value.expose()) } else { hidden(value) })
+            let shown = HEADERS_SHOWN.contains(&name.as_str());
+            (name.to_string(), if shown { as_typed(value) } else { hidden(value) })
         });
         map.map("headers", Map(headers.collect()));
     }
-    map.text("body", &String::from_utf8_lossy(&http.body));
+    map.0.push(("body".to_owned(), as_typed(&http.body)));
     if let Some(auth) = &http.auth {
         let mut keys = Map::default();
         let name = match auth {
@@ -202,6 +144,11 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
     map.plain("ip", ip(http.ip));
     map.map("tls", tls(&http.tls));
     map.map("expect", http_expect(http));
+}
+
+/// A text that need not be a secret: shown, unless it came from the environment or a file.
+fn as_typed(text: &Secret) -> Doc {
+    if text.origin().is_none() { quote(text.expose()) } else { hidden(text) }
 }
 
 fn http_expect(http: &Http) -> Map {
@@ -235,12 +182,37 @@ fn tcp_keys(map: &mut Map, tcp: &Tcp) {
     map.plain("ip", ip(tcp.ip));
     let steps = tcp.dialogue.iter().map(|step| match step {
         Step::Expect(regex) => Doc::Map(Map(vec![("expect".to_owned(), quote(regex.as_str()))])),
-        Step::Send(bytes) => Doc::Map(Map(vec![("send".to_owned(), quote(&String::from_utf8_lossy(bytes)))])),
+        Step::Send(text) => Doc::Map(Map(vec![("send".to_owned(), as_typed(text))])),
         Step::StartTls => Doc::Scalar("starttls".to_owned()),
     });
     map.list("dialogue", steps.collect());
     let mut expect = Map::default();
     expect.duration("under", tcp.under);
+    map.map("expect", expect);
+}
+
+fn dns_keys(map: &mut Map, dns: &Dns) {
+    let mut question = Map::default();
+    question.text("name", &dns.name);
+    question.text("type", &dns.record);
+    question.text("server", &dns.server.to_string());
+    question.plain(
+        "transport",
+        match dns.transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        },
+    );
+    map.map("dns", question);
+    let mut expect = Map::default();
+    expect.text("rcode", &dns.rcode);
+    let answers = text_map(&dns.answers);
+    if !answers.0.is_empty() {
+        expect.map("answers", answers);
+    }
+    expect.plain("answers_min", dns.answers_min);
+    expect.duration("under", dns.under);
     map.map("expect", expect);
 }
 
@@ -388,75 +360,4 @@ fn postgres_keys(map: &mut Map, store: &Postgres) {
         },
     );
     map.duration("retention", Some(store.retention));
-}
-
-fn write_map(text: &mut String, map: &Map, indent: usize) {
-    for (index, (key, value)) in map.0.iter().enumerate() {
-        // The first key of an entry of a list stands behind its dash.
-        if index > 0 || indent == 0 || text.ends_with('\n') {
-            *text += &" ".repeat(indent);
-        }
-        *text += &scalar(key);
-        text.push(':');
-        write_value(text, value, indent);
-    }
-}
-
-fn write_value(text: &mut String, value: &Doc, indent: usize) {
-    match value {
-        Doc::Scalar(scalar) => *text += &format!(" {scalar}\n"),
-        Doc::List(list) if list.iter().all(|value| matches!(value, Doc::Scalar(_))) => {
-            let scalars =
-                list.iter().filter_map(|value| if let Doc::Scalar(scalar) = value { Some(&**scalar) } else { None });
-            *text += &format!(" [{}]\n", scalars.collect::<Vec<_>>().join(", "));
-        }
-        Doc::Map(map) if map.0.is_empty() => *text += " {}\n",
-        Doc::Map(map) => {
-            text.push('\n');
-            write_map(text, map, indent + 2);
-        }
-        Doc::List(list) => {
-            text.push('\n');
-            for value in list {
-                *text += &" ".repeat(indent + 2);
-                text.push('-');
-                match value {
-                    Doc::Map(map) if !map.0.is_empty() => {
-                        text.push(' ');
-                        write_map(text, map, indent + 4);
-                    }
-                    value => write_value(text, value, indent + 2),
-                }
-            }
-        }
-    }
-}
-
-/// A text that is read back as itself: nothing in it is filled in from the environment.
-fn quote(text: &str) -> Doc {
-    Doc::Scalar(scalar(&text.replace("${", "$${")))
-}
-
-/// A text in YAML: plain where that is read as the same text, else in double quotes.
-fn scalar(text: &str) -> String {
-    let safe = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte));
-    let same = || matches!(serde_yaml::from_str(text), Ok(serde_yaml::Value::String(read)) if read == text);
-    if safe && text.bytes().next().is_some_and(|byte| byte != b'-' && byte != b'.') && same() {
-        return text.to_owned();
-    }
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted += "\\n",
-            '\r' => quoted += "\\r",
-            '\t' => quoted += "\\t",
-            // Beside control characters, YAML folds some line breaks and refuses marks and unassigned code points.
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
-                quoted += &format!("\\U{:08x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
 }

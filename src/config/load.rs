@@ -7,7 +7,7 @@ use super::checks::{self, Checks, Defaults};
 use super::error::{Complaint, ConfigError};
 use super::expand::Environment;
 use super::sections;
-use super::shared::read_text;
+use super::shared::read_bytes;
 use super::walk::{At, Read, Reading, quoted};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
 use super::{Config, Store};
@@ -47,7 +47,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 
 /// The same, with what this build does not have beside the config.
 pub(super) fn read(path: &Path, environment: Environment<'_>) -> Read<(Config, Vec<ConfigError>)> {
-    let (source, node) = read_file(path, path)?;
+    let (source, node) = read_file(path)?;
     let reading = Reading {
         environment,
         directory: directory(path)?,
@@ -69,10 +69,18 @@ fn directory(path: &Path) -> Read<PathBuf> {
     }
 }
 
-fn read_file(path: &Path, shown: &Path) -> Read<(Source, Node)> {
-    let text = read_text(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?;
+fn read_file(path: &Path) -> Read<(Source, Node)> {
+    let bytes = read_bytes(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let place =
+            (1 + good.iter().filter(|byte| **byte == b'\n').count(), 1 + String::from_utf8_lossy(line).chars().count());
+        let complaint = Complaint::new("this byte is not UTF-8").hint("save the file as UTF-8");
+        ConfigError::at(path, Some(place), String::new(), complaint)
+    })?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    let source = Source { path: shown.to_owned(), text };
+    let source = Source { path: path.to_owned(), text };
     let node = yaml::parse(&source)?;
     Ok((source, node))
 }
@@ -154,8 +162,7 @@ fn included(at: &At<'_>) -> Read<Vec<(Source, Node)>> {
     let mut files = Vec::new();
     let mut bytes = 0;
     for path in paths {
-        let shown = path.clone();
-        let (source, node) = read_file(&path, &shown)?;
+        let (source, node) = read_file(&path)?;
         bytes += source.text.len();
         if bytes > INCLUDED_BYTES_MAX {
             return Err(at.fail(format!("the included files hold more than {INCLUDED_BYTES_MAX} bytes")));

@@ -1,8 +1,8 @@
 //! The config: the only place that knows YAML.
 //!
-//! A file is read into a tree ([`yaml`]), and each section takes its part of the tree ([`walk`]) into types that cannot hold
+//! A file is read into a tree (`yaml`), and each section takes its part of the tree (`walk`) into types that cannot hold
 //! a bad value. Anything wrong ends in one [`ConfigError`] with file, line, column, the key's path and a hint. What the
-//! contract has and this build has not yet is validated like all else and then refused ([`available`]).
+//! contract has and this build has not yet is validated like all else and then refused (`available`).
 
 mod available;
 mod checks;
@@ -19,9 +19,10 @@ mod summary;
 mod targets;
 mod walk;
 mod web_checks;
+mod write;
 mod yaml;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
 pub(crate) use secret::Origin;

@@ -13,7 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::Complaint;
 use super::walk::{At, Read};
+use super::web_checks::expect_default;
 use super::{Origin, Secret};
+use crate::check::http::Expect;
 use crate::net::{Pem, TlsSettings};
 
 /// How large a secret may be, in bytes.
@@ -24,13 +26,26 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// What was read so far.
-#[derive(Default)]
 pub(super) struct Shared {
     regexes: RefCell<HashMap<String, Regex>>,
     pems: RefCell<HashMap<(PathBuf, Section), Pem>>,
     tls: RefCell<HashMap<TlsKey, Arc<TlsSettings>>>,
     /// The body of requests without one.
-    pub(super) empty: Arc<[u8]>,
+    pub(super) empty: Secret,
+    /// What most checks expect.
+    pub(super) expect: Arc<Expect>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared {
+            regexes: RefCell::default(),
+            pems: RefCell::default(),
+            tls: RefCell::default(),
+            empty: Secret::new(""),
+            expect: Arc::new(expect_default()),
+        }
+    }
 }
 
 type TlsKey = (Option<PathBuf>, Option<String>, Option<(PathBuf, PathBuf)>, bool, bool);
@@ -139,24 +154,29 @@ fn check_pem(content: &str, section: Section) -> Result<(), &'static str> {
     }
 }
 
-/// All of a file, which must be UTF-8 and no larger than `most` bytes.
-pub(super) fn read_text(path: &Path, most: u64) -> Result<String, Complaint> {
+/// All of a secret's or PEM file, which must be UTF-8 and no larger than `most` bytes.
+fn read_text(path: &Path, most: u64) -> Result<String, Complaint> {
+    String::from_utf8(read_bytes(path, most)?)
+        .map_err(|_| Complaint::new(format!("the file `{}` is not UTF-8", path.display())))
+}
+
+/// All of a file, which must be no larger than `most` bytes.
+pub(super) fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, Complaint> {
     let shown = path.display();
     let failed = |error: std::io::Error| Complaint::new(format!("cannot read `{shown}`: {}", reason(&error)));
-    let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(Complaint::new(format!("cannot read `{shown}`: it is a directory")));
+    // Looked at before it is opened: opening a pipe would wait for somebody to write to it.
+    let kind = std::fs::metadata(path).map_err(failed)?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "a directory" } else { "no regular file" };
+        return Err(Complaint::new(format!("cannot read `{shown}`: it is {what}")));
     }
+    let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > most {
         return Err(Complaint::new(format!("`{shown}` is larger than {}", super::quantities::size_text(most))));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-        Complaint::new(format!("`{shown}` is not UTF-8 in line {line}"))
-    })
+    Ok(bytes)
 }
 
 /// What an I/O error says, without its number.

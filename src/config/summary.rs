@@ -78,11 +78,11 @@ pub fn workers(config: &Config) -> usize {
 }
 
 fn needed(config: &Config) -> usize {
-    // In millionths of a worker, so that the sum is exact in any order.
-    let busy: u128 = config
-        .checks
-        .iter()
-        .map(|check| (check.timeout.as_micros() * 1_000_000).div_ceil(check.interval.as_micros().max(1)))
-        .sum();
-    usize::try_from(busy.div_ceil(1_000_000)).unwrap_or(usize::MAX).max(1)
+    // Rounded down to 10⁻¹² of a worker each, so that six checks of a sixth make one worker and not a little more.
+    const WORKER: u128 = 1_000_000_000_000;
+    let share = |check: &std::sync::Arc<crate::check::Check>| {
+        check.timeout.as_micros() * WORKER / check.interval.as_micros().max(1)
+    };
+    let busy: u128 = config.checks.iter().map(share).sum();
+    usize::try_from(busy.div_ceil(WORKER)).unwrap_or(usize::MAX).max(1)
 }

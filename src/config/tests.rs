@@ -196,3 +196,13 @@ proptest! {
         let _ = read_text(&chars.into_iter().collect::<String>());
     }
 }
+
+#[test]
+fn ten_thousand_checks_stay_small() {
+    use crate::check::{Check, http::Http};
+    // What a plain check takes beside its label, target and URL.
+    assert!(size_of::<Check>() + size_of::<Http>() <= 700, "{} + {}", size_of::<Check>(), size_of::<Http>());
+    let mut yaml = String::from("checks:\n");
+    (0..10_000).for_each(|n| yaml += &format!("- {{label: 'c{n}', http: 'http://127.0.0.1:8087/{n}'}}\n"));
+    assert_eq!(read_text(&yaml).unwrap().checks.len(), 10_000);
+}

@@ -156,6 +156,16 @@ impl<'a> At<'a> {
             Node::Bool(_) | Node::Unsigned(_) | Node::Negative(_) | Node::Float(_) if expected.starts_with("text") => {
                 complaint.hint(format!("put it in quotes: \"{}\"", self.node))
             }
+            Node::Unsigned(number) if expected == "a duration" => {
+                complaint.hint(format!("a unit is missing: `{number}s`?"))
+            }
+            Node::Unsigned(number) if expected == "a size" => {
+                complaint.hint(format!("a unit is missing: `{number}MiB`?"))
+            }
+            Node::Unsigned(number) if expected.starts_with("a share") => complaint.hint(format!("write `{number}%`")),
+            Node::Bool(_) | Node::Unsigned(_) | Node::Text(_) if expected.starts_with("a list") => {
+                complaint.hint("a list stands in brackets: `[a, b]`")
+            }
             _ => complaint,
         })
     }
@@ -212,8 +222,8 @@ impl<'a> At<'a> {
         };
         match number {
             Some(number) if range.contains(&number) => Ok(number),
-            _ if matches!(self.node, Node::Null | Node::List(_) | Node::Map(_)) => Err(self.expected(&expected)),
-            _ => Err(self.refuse(format!("is not {expected}"))),
+            Some(_) => Err(self.refuse(format!("is not {expected}"))),
+            None => Err(self.expected(&expected)),
         }
     }
 

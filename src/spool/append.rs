@@ -33,7 +33,7 @@ const CLOCK_WRONG: Duration = Duration::from_secs(24 * 3_600);
 /// The database side of the writing end. Its memory of what the file holds moves on only when a transaction is on disk.
 #[derive(Debug)]
 pub(super) struct Appender {
-    database: Database,
+    pub database: Database,
     pub shared: Arc<Shared>,
     when_full: WhenFull,
     bytes_max: u64,
@@ -182,7 +182,6 @@ impl Appender {
     }
 
     fn transact(&mut self, logs: &[Log]) -> Result<Done, Unkept> {
-        let mut labels = Vec::new();
         let transaction = self.database.begin()?;
         let mut done = Done { forgotten_to: self.shared.handover().committed, ..Done::default() };
         done.forgotten = transaction.prepare_cached("DELETE FROM log WHERE id <= ?")?.execute([done.forgotten_to])?;
@@ -214,31 +213,8 @@ impl Appender {
                 return Err(Unkept::Full);
             }
         }
-        {
-            let mut insert = transaction.prepare_cached("INSERT INTO log (id, label, up, json) VALUES (?, ?, ?, ?)")?;
-            let (mut start, mut ids) = (0, self.next_id..);
-            let mut group: HashMap<&Arc<str>, Known> = HashMap::with_capacity(logs.len().min(1_024));
-            for ((log, &end), id) in logs.iter().zip(&self.ends).zip(&mut ids) {
-                let known = match group.get_mut(&log.label) {
-                    Some(known) => known,
-                    None => {
-                        let known = match self.labels.get(&log.label) {
-                            Some(known) => *known,
-                            None => remember(&transaction, &log.label)?,
-                        };
-                        group.entry(&log.label).or_insert(known)
-                    }
-                };
-                known.last_due = later(known.last_due, last_slot(log));
-                insert.execute(params![id, known.id, log.verdict == Verdict::Up, &self.json[start..end]])?;
-                start = end;
-            }
-            let mut update = transaction.prepare_cached("UPDATE label SET last_due = ? WHERE id = ?")?;
-            for (label, known) in group {
-                update.execute(params![known.last_due.as_micros(), known.id])?;
-                labels.push((Arc::clone(label), known));
-            }
-        }
+        let group = Group { logs, json: &self.json, ends: &self.ends, first_id: self.next_id };
+        let labels = group.insert(&transaction, &self.labels)?;
         let more = signed(logs.len()) - signed(done.forgotten + done.thinned + done.oldest);
         count_and_commit(transaction, &self.boot, self.next_seq - 1 + logs.len() as u64, more)?;
         drop(_reader_waits);
@@ -290,6 +266,46 @@ impl Appender {
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         used(connection, self.page_size).unwrap_or(0) + wal()
+    }
+}
+
+/// A group of logs on its way into the table.
+struct Group<'a> {
+    logs: &'a [Log],
+    json: &'a [u8],
+    /// Where the JSON of each log ends.
+    ends: &'a [usize],
+    first_id: i64,
+}
+
+impl Group<'_> {
+    /// Adds the rows and moves the last slots on; what is known of the group's labels afterwards.
+    fn insert(
+        &self,
+        transaction: &Connection,
+        labels: &HashMap<Arc<str>, Known>,
+    ) -> rusqlite::Result<HashMap<Arc<str>, Known>> {
+        let mut insert = transaction.prepare_cached("INSERT INTO log (id, label, up, json) VALUES (?, ?, ?, ?)")?;
+        let mut group: HashMap<Arc<str>, Known> = HashMap::new();
+        let mut start = 0;
+        for ((log, &end), id) in self.logs.iter().zip(self.ends).zip(self.first_id..) {
+            let known = match group.get_mut(&log.label) {
+                Some(known) => known,
+                None => {
+                    let known =
+                        labels.get(&log.label).copied().map_or_else(|| remember(transaction, &log.label), Ok)?;
+                    group.entry(Arc::clone(&log.label)).or_insert(known)
+                }
+            };
+            known.last_due = later(known.last_due, last_slot(log));
+            insert.execute(params![id, known.id, log.verdict == Verdict::Up, &self.json[start..end]])?;
+            start = end;
+        }
+        let mut update = transaction.prepare_cached("UPDATE label SET last_due = ? WHERE id = ?")?;
+        for known in group.values() {
+            update.execute(params![known.last_due.as_micros(), known.id])?;
+        }
+        Ok(group)
     }
 }
 

@@ -322,6 +322,33 @@ fn what_a_full_spool_could_not_keep_at_the_stop_is_counted() {
 }
 
 #[test]
+fn a_full_disk_is_waited_for_and_leaves_no_hole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, mut reader, gauge) = open(&settings(folder.path()), &author());
+    let pages = |most: u32| format!("PRAGMA max_page_count = {most}");
+    let disk = |writer: &Writer, most| {
+        writer.appender.database.connection.query_row(&pages(most), [], |_| Ok(())).unwrap();
+    };
+    disk(&writer, 40);
+    let mut kept = 0;
+    let reason = loop {
+        match writer.append(&[large(kept), large(kept + 1)]) {
+            Ok(count) => kept += count as u64,
+            Err(Fault::Retry(reason)) => break reason,
+            Err(broken) => panic!("{broken:?}"),
+        }
+    };
+    assert!(reason.starts_with("no room left on the disk for the spool"), "{reason}");
+    assert_eq!(gauge.figures().depth, kept);
+    disk(&writer, 4_000);
+    let (sender, receiver) = bounded(2);
+    (0..2).for_each(|more| sender.send(large(kept + more)).unwrap());
+    drop(sender);
+    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &Stop::default()), Ok(()));
+    assert!(drain(&mut reader).iter().map(|log| log.seq).eq(1..=kept + 2));
+}
+
+#[test]
 fn refused_and_unreadable_logs_are_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());

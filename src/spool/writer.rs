@@ -25,7 +25,7 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// The end that takes logs in. Gives each its `seq`.
 #[derive(Debug)]
 pub struct Writer {
-    appender: Appender,
+    pub(super) appender: Appender,
     /// When waiting ends, once the word to stop was seen while waiting.
     pub(super) give_up_at: Option<Instant>,
 }

@@ -27,7 +27,7 @@ fn the_time_that_the_agent_was_off_is_one_missed_log_for_each_label() {
     let service = place.run();
     wait_for("the missed logs", || (place.stored::<String>(off).len() >= LABELS.len()).then_some(()));
     target.forget();
-    LABELS.map(|label| target.is_asked_for(label));
+    LABELS.iter().for_each(|label| target.is_asked_for(label));
     service.signal(Signal::TERM);
     let (status, _, said) = service.ends();
     assert!(status.success(), "{status}\n{said}");
