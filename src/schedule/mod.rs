@@ -2,7 +2,7 @@
 //!
 //! # What it guarantees
 //!
-//! * Slots of a label lie one interval apart, at wall times that leave the label's phase (see [`phase`]); a restart keeps it.
+//! * Slots of a label lie one interval apart, at wall times that leave the label's phase (see `phase.rs`); a restart keeps it.
 //!   The wall clock is read once to place them. From then on the steady clock drives them, so that a wall clock that is set
 //!   neither bunches nor skips; it only changes what wall time a slot is said to be due at.
 //! * No two slots of one label are out at once.
@@ -19,8 +19,6 @@
 mod label;
 mod ledger;
 mod phase;
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 mod wall;

@@ -1,8 +1,10 @@
 //! The schedule in simulated time.
 
+mod simulation;
+
 use proptest::prelude::*;
 
-use super::simulation::{MS, SECOND, World, check};
+use self::simulation::{Fate, MS, SECOND, World, check};
 use super::*;
 
 fn ran(world: &World, label: &str) -> u64 {
@@ -68,6 +70,12 @@ fn noise_between_the_clocks_does_not_make_slots_wander() {
     world.assert_complete();
 }
 
+fn wake_for_a_moment(world: &mut World) {
+    world.schedule.hold(world.now, Cause::WorkersBusy);
+    world.jump(world.at() + 200 * MS);
+    world.schedule.hold(world.now, Cause::WorkersBusy);
+}
+
 #[test]
 fn causes() {
     type Change = fn(&mut World);
@@ -80,9 +88,7 @@ fn causes() {
             "slept twice, awake for a moment",
             |world| {
                 world.sleep(55 * SECOND);
-                world.schedule.hold(world.now, Cause::WorkersBusy);
-                world.jump(world.at() + 200 * MS);
-                world.schedule.hold(world.now, Cause::WorkersBusy);
+                wake_for_a_moment(world);
                 world.sleep(45 * SECOND);
             },
             "ran 1, machine slept 9, ran 4",
@@ -170,16 +176,43 @@ fn a_label_that_never_gets_free_is_seen_all_the_same() {
 
 #[test]
 fn with_too_few_workers_no_label_starves() {
-    let checks: Vec<_> = (0..40).map(|n| check(&format!("shop-{n}"), 10_000)).collect();
-    let mut world = World::new(&checks, 2);
-    // Two workers, a second a run: 20 of 40 slots can run in each interval.
-    world.queue_max = 1;
-    world.takes = Box::new(|_| SECOND);
-    world.run(1_000 * SECOND);
-    world.stop();
-    world.assert_complete();
-    let runs: Vec<u64> = checks.iter().map(|check| ran(&world, &check.label)).collect();
-    assert!(runs.iter().all(|&runs| (40..=60).contains(&runs)), "{runs:?}");
+    // Two workers, a second a run: 2,000 runs in 1,000 s. With 400 labels each waits for longer than ranges may grow.
+    for (labels, tries, fair) in [(40, false, 40..=60), (40, true, 40..=60), (400, false, 4..=6), (400, true, 4..=6)] {
+        let checks: Vec<_> = (0..labels).map(|n| check(&format!("shop-{n}"), 10_000)).collect();
+        let mut world = World::new(&checks, 2);
+        (world.queue_max, world.tries) = (1, tries);
+        world.takes = Box::new(|_| SECOND);
+        world.run(1_000 * SECOND);
+        world.stop();
+        world.assert_complete();
+        let runs: Vec<u64> = checks.iter().map(|check| ran(&world, &check.label)).collect();
+        assert!(runs.iter().all(|runs| fair.contains(runs)), "{labels} {tries}: {runs:?}");
+    }
+}
+
+#[test]
+fn a_long_sleep_costs_no_more_than_a_short_one() {
+    // One by one, the slots of these thousand years would take this test hours.
+    let mut world = World::new(&[check("shop", 1)], 1);
+    world.schedule.take(world.now, Duration::ZERO);
+    world.sleep(1_000 * 365 * 86_400 * SECOND);
+    world.run(MS);
+    let slept = world.fates["shop"].iter().find(|fate| fate.cause == Some(Cause::MachineSlept)).unwrap();
+    assert!(slept.slots >= 1_000 * 365 * 86_400 * 1_000 - 2, "{slept:?}");
+}
+
+#[test]
+fn what_is_out_when_the_agent_stops_is_left_to_the_next_start() {
+    let mut world = World::new(&[check("shop", 10_000), check("free", 10_000)], 1);
+    let mut taken = Vec::new();
+    while let Some(slot) = world.schedule.take(world.now, Duration::from_secs(10)) {
+        taken.push(slot);
+    }
+    let free = taken.iter().position(|slot| &*slot.check.label == "free").unwrap();
+    world.schedule.put_back(taken.swap_remove(free));
+    world.sleep(60 * SECOND);
+    let labels: Vec<_> = world.schedule.finish(world.now).into_iter().map(|range| range.check.label.clone()).collect();
+    assert_eq!(labels, ["free".into()]);
 }
 
 #[test]
@@ -370,5 +403,33 @@ proptest! {
         }
         world.stop();
         world.assert_complete();
+    }
+
+    #[test]
+    fn over_a_restart_no_slot_is_lost_or_told_twice(
+        intervals in intervals(),
+        (run, off) in (0..200 * SECOND, 0..2_000 * SECOND),
+        (workers, takes) in (0..3_usize, 1..5 * SECOND),
+    ) {
+        let checks = checks_of(&intervals);
+        let mut world = World::new(&checks, workers);
+        world.takes = Box::new(move |_| takes);
+        world.run(run);
+        world.stop();
+        // The slot after the last that is kept, by label.
+        let after = |fates: &Vec<Fate>| fates.iter().map(|fate| fate.first + fate.slots * fate.interval).max().unwrap();
+        let mut next: HashMap<Arc<str>, Timestamp> =
+            world.fates.iter().map(|(label, fates)| (label.clone(), world.schedule.wall.at(after(fates)))).collect();
+        let last_kept = checks.iter().filter_map(|check| Some((check.label.clone(), next.get(&check.label)?.minus(check.interval))));
+        let last_kept: HashMap<_, _> = last_kept.collect();
+        world.jump(world.at() + off);
+        let mut again = Schedule::new("edge-01", &checks, world.now, &last_kept);
+        for range in again.missed() {
+            let expected = next.insert(range.check.label.clone(), range.missed.last_due_at.plus(range.check.interval));
+            prop_assert_eq!((expected, range.missed.cause), (Some(range.first_due_at), Cause::AgentOff));
+        }
+        while let Some(slot) = again.take(world.now, Duration::from_secs(70)) {
+            prop_assert!(next.get(&slot.check.label).is_none_or(|&next| next == slot.due_at), "{slot:?} {next:?}");
+        }
     }
 }

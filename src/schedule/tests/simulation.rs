@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::*;
+use super::super::*;
 use crate::check::{Kind, tcp::Tcp};
 use crate::net::{Host, IpFamily};
 
