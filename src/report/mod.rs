@@ -1,0 +1,122 @@
+//! Uptime, latency and outages out of a store.
+//!
+//! Uptime is a share of *time*. Each log speaks for the time from its slot to the next one: from `due_at` for `interval`, but
+//! no further than the next log of the same label and agent, so that nothing counts twice. Whatever no log speaks for is
+//! unknown: before the first log, between logs, after the last, what was missed, what could not be judged. Unknown never
+//! counts as up; up, degraded, down and unknown together are the range, and their percentages are 100 (see [`shares`]).
+//!
+//! Reading is a stream: what is held at once is a summary for each label and agent, and the durations of one of them.
+
+mod durations;
+mod export;
+mod shares;
+mod since;
+mod sums;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use durations::Percentiles;
+pub use export::{csv, json};
+pub use shares::Shares;
+pub use since::parse_since;
+pub use sums::Sums;
+pub use table::{table, terminal_width};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::check::Verdict;
+use crate::clock::Timestamp;
+use crate::store::sqlite::Archive;
+
+/// How many rows are read from one word on the progress to the next.
+const PROGRESS_ROWS: usize = 4_096;
+
+/// What a store knows of a range of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The beginning of the range.
+    pub from: Timestamp,
+    /// Its end, which is not in it any more.
+    pub to: Timestamp,
+    /// One for each label and agent, in their order.
+    pub checks: Vec<Summary>,
+}
+
+/// What is known of one label, as one agent saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Which check.
+    pub label: Arc<str>,
+    /// Who looked; `None` where nobody did.
+    pub agent: Option<Arc<str>>,
+    /// How it is at the end of the range: what the last log says, while that is not too old to say anything. Never
+    /// `missed`: that is `unknown`.
+    pub state: Verdict,
+    /// The last slot that there is a log of.
+    pub last_due_at: Option<Timestamp>,
+    /// How the range is shared out.
+    pub time: Time,
+    /// Slots in the range that were run.
+    pub logs: u64,
+    /// Slots in the range that were not.
+    pub missed: u64,
+    /// How long the checks took that found the target up or degraded; `None` where none did.
+    pub durations: Option<Percentiles>,
+    /// The newest outages, in their order.
+    pub outages: Vec<Outage>,
+    /// How many older ones there were besides.
+    pub outages_left_out: u64,
+}
+
+/// How a range of time is shared out; all four together are the range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// It worked.
+    pub up: Duration,
+    /// It worked, but past a limit.
+    pub degraded: Duration,
+    /// It did not work.
+    pub down: Duration,
+    /// Nobody knows.
+    pub unknown: Duration,
+}
+
+/// A run of `down` logs. Only `up` or `degraded` ends it: what is unknown in between neither ends it nor counts to its length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When its first log was due; the beginning of the range when that lies before.
+    pub start: Timestamp,
+    /// It was down already when the range began.
+    pub began_before: bool,
+    /// When the log was due that ended it; `None`: no log of the range did, it is still open.
+    pub end: Option<Timestamp>,
+    /// How long it is known to have been down.
+    pub down: Duration,
+    /// Why, by its first log.
+    pub reason: Option<Arc<str>>,
+}
+
+/// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`; `to` is not after now. Those of `asked`
+/// and `listed` that it has nothing of are unknown all the time. `progress` is told now and then how many rows were read.
+///
+/// # Errors
+/// A sentence for people, when the store can't be read.
+pub fn summed_up(
+    archive: &Archive,
+    asked: &[Arc<str>],
+    listed: &[Arc<str>],
+    (from, to): (Timestamp, Timestamp),
+    progress: &mut dyn FnMut(usize),
+) -> Result<Report, String> {
+    let (mut sums, mut rows) = (Sums::new(from, to), 0_usize);
+    archive.rows(asked, from, to, |row| {
+        sums.push(row);
+        rows += 1;
+        if rows.is_multiple_of(PROGRESS_ROWS) {
+            progress(rows);
+        }
+    })?;
+    Ok(sums.report(asked.iter().chain(listed)))
+}

@@ -1,0 +1,232 @@
+//! Reports for people: a table of checks, and one of outages below it.
+
+use std::cmp::Reverse;
+use std::fmt::{self, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+
+use super::{Outage, Report, Shares, Summary};
+use crate::check::Verdict;
+use crate::clock::Timestamp;
+
+/// How many outages are shown, the newest of all checks.
+const OUTAGES_SHOWN: usize = 20;
+/// Spaces between two columns.
+const GAP: u16 = 2;
+
+/// The report in at most `width` columns where its figures fit into that, else (`None`: not a terminal) as wide as it is.
+/// Readable without colour.
+pub fn table(report: &Report, width: Option<u16>, colour: bool) -> String {
+    let mut text = format!("{} to {} UTC\n\n", day_and_time(report.from), day_and_time(report.to));
+    text.push_str(&checks(report, width));
+    text.push_str(&outages(report, width));
+    painted(&text, colour)
+}
+
+/// How many columns `terminal` has; `None` where it is not one, or does not say.
+pub fn terminal_width(terminal: impl AsFd) -> Option<u16> {
+    rustix::termios::tcgetwinsize(terminal).ok().map(|size| size.ws_col).filter(|width| *width > 0)
+}
+
+fn checks(report: &Report, width: Option<u16>) -> String {
+    // Columns that would say nothing leave their room to the others.
+    let many_agents = has_many_agents(report);
+    let some_degraded = report.checks.iter().any(|check| !check.time.degraded.is_zero());
+    let mut columns = vec![column("check", |check: &Summary| clean(&check.label)).wrapped()];
+    if many_agents {
+        columns.push(column("agent", |check: &Summary| agent(check)).wrapped());
+    }
+    columns.push(column("now", |check: &Summary| Paint::of(check.state).on(check.state)));
+    columns.push(column("uptime", |check: &Summary| Shares::of(&check.time).uptime().to_string()).right());
+    if some_degraded {
+        columns.push(column("degraded", |check: &Summary| Shares::of(&check.time).degraded.to_string()).right());
+    }
+    columns.push(column("down", down).right());
+    columns.push(column("unknown", |check: &Summary| Shares::of(&check.time).unknown.to_string()).right());
+    columns.push(column("p50 ms", |check: &Summary| millis(check.durations.map(|of| of.p50))).right());
+    columns.push(column("p95 ms", |check: &Summary| millis(check.durations.map(|of| of.p95))).right());
+    columns.push(column("p99 ms", |check: &Summary| millis(check.durations.map(|of| of.p99))).right());
+    laid_out(&columns, &report.checks, width)
+}
+
+/// An outage, and whose it is.
+type Shown<'a> = (&'a Summary, &'a Outage);
+
+fn outages(report: &Report, width: Option<u16>) -> String {
+    let all = report.checks.iter().flat_map(|check| check.outages.iter().map(move |outage| (check, outage)));
+    let mut newest: Vec<Shown<'_>> = all.collect();
+    newest.sort_by_key(|(_, outage)| Reverse(outage.start));
+    let in_all = newest.len() as u64 + report.checks.iter().map(|check| check.outages_left_out).sum::<u64>();
+    newest.truncate(OUTAGES_SHOWN);
+    if newest.is_empty() {
+        return "\nno outages seen\n".to_owned();
+    }
+    let mut columns = vec![column("outage of", |(check, _): &Shown<'_>| clean(&check.label)).wrapped()];
+    if has_many_agents(report) {
+        columns.push(column("agent", |(check, _): &Shown<'_>| agent(check)).wrapped());
+    }
+    columns.push(column("since", |(_, outage): &Shown<'_>| start(outage)));
+    columns.push(column("until", |(_, outage): &Shown<'_>| {
+        outage.end.map_or_else(|| Paint::Red.on("still open"), day_and_time)
+    }));
+    columns.push(column("down for", |(_, outage): &Shown<'_>| length(outage.down)).right());
+    columns.push(column("reason", |(_, outage): &Shown<'_>| clean(outage.reason.as_deref().unwrap_or("-"))).wrapped());
+    let mut text = format!("\n{}", laid_out(&columns, &newest, width));
+    let more = in_all - newest.len() as u64;
+    if more > 0 {
+        let _ = writeln!(text, "and {more} before these");
+    }
+    text
+}
+
+fn has_many_agents(report: &Report) -> bool {
+    let mut agents = report.checks.iter().filter_map(|check| check.agent.as_ref());
+    agents.next().is_some_and(|first| agents.any(|other| other != first))
+}
+
+fn agent(check: &Summary) -> String {
+    clean(check.agent.as_deref().unwrap_or("-"))
+}
+
+fn down(check: &Summary) -> String {
+    let share = Shares::of(&check.time).down;
+    if check.time.down.is_zero() { share.to_string() } else { Paint::Red.on(share) }
+}
+
+fn start(outage: &Outage) -> String {
+    let before = if outage.began_before { "before " } else { "" };
+    format!("{before}{}", day_and_time(outage.start))
+}
+
+/// `2026-11-24 10:00:00`, in UTC.
+fn day_and_time(at: Timestamp) -> String {
+    at.to_string().replace('T', " ").chars().take_while(|c| *c != '.').collect()
+}
+
+fn millis(micros: Option<u64>) -> String {
+    micros.map_or_else(
+        || "-".to_owned(),
+        |micros| format!("{:.1}", Duration::from_micros(micros).as_secs_f64() * 1_000.0),
+    )
+}
+
+/// The two largest units, the smaller one rounded down.
+fn length(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, 0) => format!("{}ms", length.as_millis()),
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
+        (days, hours, ..) => format!("{days}d {hours}h"),
+    }
+}
+
+/// What a column shows of a row, and how.
+struct Column<R> {
+    name: &'static str,
+    cell: fn(&R) -> String,
+    alignment: CellAlignment,
+    /// Its text goes on in a further line where there is no room for it.
+    wraps: bool,
+}
+
+fn column<R>(name: &'static str, cell: fn(&R) -> String) -> Column<R> {
+    Column { name, cell, alignment: CellAlignment::Left, wraps: false }
+}
+
+impl<R> Column<R> {
+    fn right(self) -> Self {
+        Column { alignment: CellAlignment::Right, ..self }
+    }
+
+    fn wrapped(self) -> Self {
+        Column { wraps: true, ..self }
+    }
+}
+
+fn laid_out<R>(columns: &[Column<R>], rows: &[R], width: Option<u16>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(columns.iter().map(|column| Paint::Bold.on(column.name)));
+    for row in rows {
+        table.add_row(columns.iter().map(|column| (column.cell)(row)));
+    }
+    for (set, column) in table.column_iter_mut().zip(columns) {
+        set.set_padding((0, GAP)).set_cell_alignment(column.alignment);
+        if !column.wraps {
+            set.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    if let Some(width) = width {
+        // The gap behind the last column is cut off, and takes no room.
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.saturating_add(GAP));
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// Colours, as marks that take no room, so that the layout comes out the same with them and without. [`clean`] keeps them
+/// out of what others wrote.
+#[derive(Clone, Copy)]
+enum Paint {
+    Bold,
+    Green,
+    Yellow,
+    Red,
+    Magenta,
+}
+
+impl Paint {
+    const ALL: [Paint; 5] = [Paint::Bold, Paint::Green, Paint::Yellow, Paint::Red, Paint::Magenta];
+    const END: char = '\u{206f}';
+
+    fn of(state: Verdict) -> Self {
+        match state {
+            Verdict::Up => Paint::Green,
+            Verdict::Degraded => Paint::Yellow,
+            Verdict::Down => Paint::Red,
+            Verdict::Unknown | Verdict::Missed => Paint::Magenta,
+        }
+    }
+
+    fn on(self, text: impl fmt::Display) -> String {
+        format!("{}{text}{}", self.mark(), Self::END)
+    }
+
+    fn mark(self) -> char {
+        match self {
+            Paint::Bold => '\u{206a}',
+            Paint::Green => '\u{206b}',
+            Paint::Yellow => '\u{206c}',
+            Paint::Red => '\u{206d}',
+            Paint::Magenta => '\u{206e}',
+        }
+    }
+
+    /// The sequence that a terminal knows (ECMA-48, section 8.3.117).
+    fn sequence(self) -> &'static str {
+        match self {
+            Paint::Bold => "\x1b[1m",
+            Paint::Green => "\x1b[32m",
+            Paint::Yellow => "\x1b[33m",
+            Paint::Red => "\x1b[31m",
+            Paint::Magenta => "\x1b[35m",
+        }
+    }
+}
+
+/// `text` with its marks made into colours, or left out.
+fn painted(text: &str, colour: bool) -> String {
+    let paint = |text: String, mark: char, sequence: &str| text.replace(mark, if colour { sequence } else { "" });
+    let text = Paint::ALL.iter().fold(text.to_owned(), |text, of| paint(text, of.mark(), of.sequence()));
+    paint(text, Paint::END, "\x1b[0m")
+}
+
+/// What others wrote, in one line and without what could drive the terminal: control characters, and those that turn the
+/// direction of text or can't be seen.
+fn clean(text: &str) -> String {
+    let visible = |c: &char| !matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    text.chars().filter(visible).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
