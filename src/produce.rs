@@ -50,8 +50,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How far ahead slots are handed out: more than a tick, so that a tick that comes late makes no slot late.
 const AHEAD: Duration = Duration::from_millis(150);
 
-/// How long the schedule may sleep when nothing is due.
-const IDLE_MAX: Duration = Duration::from_secs(3_600);
+/// How long the schedule may sleep when nothing is due: it looks at labels that are stuck meanwhile.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// A thread that comes back this much later than it said is stuck.
 const GRACE: Duration = Duration::from_secs(5);
@@ -440,8 +440,10 @@ mod tests {
     fn a_panic_in_a_check_is_an_unknown_log_and_the_worker_lives_on() {
         let run: Run = |check, _, _| if &*check.label == "bad" { panic!("no {}", "bananas") } else { up() };
         let checks = [check("bad", 100), check("good", 100)];
-        let logs = logs_of(&checks, 1, run, |logs| logs.len() >= 6);
-        for log in &logs {
+        let logs =
+            logs_of(&checks, 2, run, |logs| logs.iter().filter(|log| log.verdict != Verdict::Missed).count() >= 6);
+        // A debug build takes its time to print a backtrace, so that the next slot may be missed.
+        for log in logs.iter().filter(|log| log.verdict != Verdict::Missed) {
             let expected = match &*log.label {
                 "bad" => (Verdict::Unknown, Some("the check panicked: no bananas")),
                 _ => (Verdict::Up, None),

@@ -2,6 +2,7 @@
 
 mod halves;
 mod health;
+mod kill;
 mod reload;
 mod restart;
 mod running;
