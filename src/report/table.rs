@@ -227,6 +227,9 @@ fn painted(text: &str, colour: bool) -> String {
 /// What others wrote, in one line and without what could drive the terminal: control characters, and those that turn the
 /// direction of text or can't be seen.
 fn clean(text: &str) -> String {
-    let visible = |c: &char| !matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    let visible = |c: &char| {
+        !matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            && !matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
     text.chars().filter(visible).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

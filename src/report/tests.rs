@@ -1,1 +1,409 @@
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
+use super::*;
+use crate::clock::SimulatedClock;
+use crate::config;
+use crate::flow::{Batch, Sink};
+use crate::logs::{Cause, Log, Missed, VERSION};
+use crate::store::Row;
+use crate::store::sqlite::Sqlite;
+
+/// Seconds after the range begins, which most tests take from 0 to 100.
+fn at(second: i64) -> Timestamp {
+    let from = Timestamp::parse("2026-11-24T10:00:00Z").unwrap();
+    Timestamp::from_micros(from.as_micros() + second * 1_000_000)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn verdict(word: &str) -> Verdict {
+    serde_json::from_value(Value::from(word)).unwrap()
+}
+
+/// `10 up`, `10/60 down refused`, `10..30 missed`: the slot (`missed`: first and last), the interval if it is not 10, the
+/// verdict, the reason; all in seconds.
+fn row(label: &str, agent: &str, text: &str) -> Row {
+    let mut words = text.trim().splitn(3, ' ');
+    let (slots, verdict, reason) = (words.next().unwrap(), verdict(words.next().unwrap()), words.next());
+    let (slots, interval) = slots.split_once('/').unwrap_or((slots, "10"));
+    let interval: u64 = interval.parse().unwrap();
+    let (first, last) = match slots.split_once("..") {
+        Some((first, last)) => (first.parse().unwrap(), last.parse().unwrap()),
+        _ => (slots.parse().unwrap(), slots.parse::<i64>().unwrap()),
+    };
+    let slots = (last - first) as u64 / interval + 1;
+    let missed = Missed { cause: Cause::AgentOff, slots, last_due_at: at(last) };
+    Row {
+        agent: agent.into(),
+        label: label.into(),
+        due_at: at(first),
+        interval: seconds(interval),
+        verdict,
+        duration_us: (verdict != Verdict::Missed).then_some(50_000),
+        reason: reason.map(Arc::from),
+        missed: (verdict == Verdict::Missed).then_some(missed),
+    }
+}
+
+fn rows(text: &str) -> Vec<Row> {
+    text.split(',').filter(|text| !text.is_empty()).map(|text| row("shop", "a", text)).collect()
+}
+
+fn report_of(rows: impl IntoIterator<Item = Row>, listed: &[&str], to: i64) -> Report {
+    let mut sums = Sums::new(at(0), at(to));
+    rows.into_iter().for_each(|row| sums.push(row));
+    let listed: Vec<Arc<str>> = listed.iter().map(|label| Arc::from(*label)).collect();
+    sums.report(listed.iter())
+}
+
+fn summary_of(text: &str) -> Summary {
+    let mut report = report_of(rows(text), &["shop"], 100);
+    assert_eq!(report.checks.len(), 1);
+    report.checks.remove(0)
+}
+
+#[test]
+fn time_is_shared_out_once() {
+    for (name, rows, expected) in [
+        ("nothing is known without logs", "", "0 0 0 100"),
+        ("a log speaks for its interval", "0 up", "10 0 0 90"),
+        ("time before the first log is unknown", "60 up,70 up,80 up,90 up", "40 0 0 60"),
+        ("each verdict has its share", "0 up,10 degraded,20 down,30 unknown", "10 10 10 70"),
+        ("a log speaks no further than the next", "0/60 up,20/60 down", "20 0 60 20"),
+        ("unknown ends what the log before says", "0/60 up,20 unknown,40 up", "30 0 0 70"),
+        ("a gap is unknown", "0 up,50 up", "20 0 0 80"),
+        ("a missed range is unknown", "0 up,10..40 missed,50 up", "20 0 0 80"),
+        ("a log within a missed range counts", "0..90 missed,40 down", "0 0 10 90"),
+        ("the range cuts off what reaches into it", "-5 up,5 down", "5 0 10 85"),
+        ("what does not reach into it is left out", "-20 up,-10 down", "0 0 0 100"),
+        ("a missed range reaches in from before", "-50..40 missed,50 up", "10 0 0 90"),
+        ("the range ends what speaks on", "90/60 up", "10 0 0 90"),
+        ("what comes after it is left out", "90 up,100 down,110 down", "10 0 0 90"),
+        ("a log that comes twice counts once", "0 up,0 up,10 down,10 down", "10 0 10 80"),
+        ("of two that contradict each other the worse counts", "0 up,0 down,10 down,10 up", "0 0 20 80"),
+        ("up says more than unknown", "0 up,0 unknown,10 unknown,10 up", "20 0 0 80"),
+        ("slots that overlap after the clock was set back", "0 up,7 up,10 up,17 up", "27 0 0 73"),
+    ] {
+        let time = summary_of(rows).time;
+        let found =
+            [time.up, time.degraded, time.down, time.unknown].map(|share| share.as_secs().to_string()).join(" ");
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn outages_are_runs_of_down() {
+    for (name, rows, expected) in [
+        ("none", "0 up,10 degraded", ""),
+        ("one", "0 up,10 down refused,20 down reset,30 up", "10..30 for 20: refused"),
+        (
+            "degraded ends it",
+            "10 down refused,20 degraded,30 down reset,40 up",
+            "10..20 for 10: refused; 30..40 for 10: reset",
+        ),
+        ("unknown neither ends it nor counts", "10 down refused,20 unknown,30 down,40 up", "10..40 for 20: refused"),
+        ("nor does what was missed", "10 down refused,20..50 missed,60 down,70 up", "10..70 for 20: refused"),
+        ("nor does a gap", "10 down refused,60 down,70 up", "10..70 for 20: refused"),
+        ("still open", "80 down refused,90 down", "80..open for 20: refused"),
+        ("still open as far as is known", "10 down refused,20..90 missed", "10..open for 10: refused"),
+        ("up comes long after", "10 down refused,60 up", "10..60 for 10: refused"),
+        ("began before the range", "-5 down refused,5 down reset,15 up", "before 0..15 for 15: refused"),
+        ("ended before the range", "-15 down,-5 up,5 up", ""),
+        ("the whole range", "-5/200 down refused", "before 0..open for 100: refused"),
+        ("without a reason", "10 down,20 up", "10..20 for 10: -"),
+    ] {
+        let second = |at_: Timestamp| at_.since(at(0)).as_secs();
+        let shown = |outage: &Outage| {
+            let before = if outage.began_before { "before " } else { "" };
+            let end = outage.end.map_or("open".to_owned(), |end| second(end).to_string());
+            let (start, down) = (second(outage.start), outage.down.as_secs());
+            format!("{before}{start}..{end} for {down}: {}", outage.reason.as_deref().unwrap_or("-"))
+        };
+        let found = summary_of(rows).outages.iter().map(shown).collect::<Vec<_>>().join("; ");
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn only_the_newest_outages_are_kept_and_all_are_counted() {
+    let flapping = (0..250).map(|nth| row("shop", "a", &format!("{nth}/1 {}", ["down", "up"][nth % 2])));
+    let report = report_of(flapping, &[], 250);
+    let shop = &report.checks[0];
+    assert_eq!((shop.outages.len(), shop.outages_left_out), (100, 25));
+    assert_eq!((shop.outages[0].start, shop.outages[99].start), (at(50), at(248)));
+    assert_eq!(shop.time.down, seconds(125));
+    assert!(table(&report, None, false).ends_with("\nand 105 before these\n"));
+}
+
+#[test]
+fn the_state_is_what_the_last_log_says_while_it_is_fresh() {
+    for (rows, state, last) in [
+        ("", Verdict::Unknown, None),
+        ("80 up,90 up", Verdict::Up, Some(90)),
+        ("80 up,90 degraded", Verdict::Degraded, Some(90)),
+        ("80 up,90 down", Verdict::Down, Some(90)),
+        ("80 up,90 unknown", Verdict::Unknown, Some(90)),
+        ("80 down,90..95/5 missed", Verdict::Unknown, Some(95)),
+        ("80 up,110 down", Verdict::Up, Some(80)),
+        ("70 up", Verdict::Up, Some(70)),
+        ("69 up", Verdict::Unknown, Some(69)),
+        ("0/45 up", Verdict::Up, Some(0)),
+    ] {
+        let summary = summary_of(rows);
+        assert_eq!((summary.state, summary.last_due_at), (state, last.map(at)), "{rows}");
+    }
+}
+
+#[test]
+fn slots_in_the_range_are_counted() {
+    for (rows, logs, missed) in [
+        ("", 0, 0),
+        ("0 up,10 down,20 unknown,30 degraded", 4, 0),
+        ("-5 up,5 up,100 up", 1, 0),
+        ("0 up,0 up", 1, 0),
+        ("0..40 missed", 0, 5),
+        ("-25..35 missed", 0, 4),
+        ("-20..0 missed", 0, 1),
+        ("85..205 missed", 0, 2),
+        ("-100..205 missed", 0, 10),
+    ] {
+        let summary = summary_of(rows);
+        assert_eq!((summary.logs, summary.missed), (logs, missed), "{rows}");
+    }
+}
+
+#[test]
+fn durations_are_those_of_what_worked_in_the_range() {
+    let took = |text: &str, duration_us| Row { duration_us: Some(duration_us), ..row("shop", "a", text) };
+    let rows = [took("-5 up", 9), took("5 up", 1), took("15 down", 9), took("25 degraded", 2), took("35 unknown", 9)];
+    assert_eq!(report_of(rows, &[], 100).checks[0].durations, Some(Percentiles { p50: 1, p95: 2, p99: 2 }));
+    assert_eq!(summary_of("0 down,10..90 missed").durations, None);
+}
+
+#[test]
+fn within_a_millisecond_any_order_will_do() {
+    let later = |text: &str, micros| {
+        let row = row("shop", "a", text);
+        Row { due_at: row.due_at.plus(Duration::from_micros(micros)), ..row }
+    };
+    let ordered = [later("0 up", 0), later("10 up", 100), later("10 down", 700), later("20 up", 0)];
+    let swapped = [0, 2, 1, 3].map(|nth| ordered[nth].clone());
+    assert_eq!(report_of(swapped, &[], 100), report_of(ordered, &[], 100));
+}
+
+#[test]
+fn every_label_and_agent_has_its_line_and_listed_ones_without_logs_too() {
+    let rows =
+        [row("mail", "a", "0 up"), row("shop", "a", "0 up"), row("shop", "b", "0 down"), row("web", "a", "0 up")];
+    let report = report_of(rows, &["shop", "dns", "zone", "dns"], 100);
+    let lines: Vec<_> = report.checks.iter().map(|check| (&*check.label, check.agent.as_deref())).collect();
+    let expected = [
+        ("dns", None),
+        ("mail", Some("a")),
+        ("shop", Some("a")),
+        ("shop", Some("b")),
+        ("web", Some("a")),
+        ("zone", None),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(report.checks[0].time, Time { unknown: seconds(100), ..Time::default() });
+}
+
+#[test]
+fn an_empty_range_is_unknown() {
+    let report = report_of(rows("-5 up,0 up"), &["shop"], -7);
+    assert_eq!(report.to, report.from);
+    assert_eq!(Shares::of(&report.checks[0].time).unknown.percent(), 100.0);
+}
+
+/// What any agents may have written around a range of 100 s, in the store's order.
+fn any_rows() -> impl Strategy<Value = Vec<Row>> {
+    let verdicts = prop::sample::select(vec!["up", "degraded", "down", "unknown", "missed"]);
+    let some = (prop::sample::select(vec!["mail", "shop"]), 0..2_usize, -60..130_i64, 1..40_u64, 0..4_i64, verdicts);
+    let row = some.prop_map(|(label, agent, first, interval, more, verdict)| {
+        let last = first + if verdict == "missed" { more * interval as i64 } else { 0 };
+        let agent = ["a", "b"][agent];
+        Row { duration_us: Some(interval), ..row(label, agent, &format!("{first}..{last}/{interval} {verdict}")) }
+    });
+    prop::collection::vec(row, 0..40).prop_map(|mut rows| {
+        rows.sort_by_key(|row| (Arc::clone(&row.label), Arc::clone(&row.agent), row.due_at));
+        rows
+    })
+}
+
+/// Second by second: the newest slot that is due decides, as long as it speaks; of several logs of it, the worst.
+fn by_the_second(rows: &[&Row]) -> Time {
+    let order = ["missed", "unknown", "up", "degraded", "down"].map(verdict);
+    let mut time = Time::default();
+    for second in 0..100 {
+        let due = rows.iter().filter(|row| row.due_at <= at(second));
+        let place = |row: &Row| order.iter().position(|verdict| *verdict == row.verdict);
+        let newest = due.max_by_key(|row| (row.due_at, place(row), row.interval, row.missed.map(|of| of.last_due_at)));
+        let speaks = newest.filter(|row| {
+            let last = row.missed.map_or(row.due_at, |missed| missed.last_due_at);
+            at(second) < last.plus(row.interval)
+        });
+        *match speaks.map(|row| row.verdict) {
+            Some(Verdict::Up) => &mut time.up,
+            Some(Verdict::Degraded) => &mut time.degraded,
+            Some(Verdict::Down) => &mut time.down,
+            Some(Verdict::Unknown | Verdict::Missed) | None => &mut time.unknown,
+        } += seconds(1);
+    }
+    time
+}
+
+proptest! {
+    #[test]
+    fn time_is_shared_out_as_second_by_second(rows in any_rows()) {
+        let report = report_of(rows.clone(), &[], 100);
+        for check in &report.checks {
+            let is_of = |row: &&Row| (&row.label, Some(&row.agent)) == (&check.label, check.agent.as_ref());
+            prop_assert_eq!(check.time, by_the_second(&rows.iter().filter(is_of).collect::<Vec<_>>()));
+            let Time { up, degraded, down, unknown } = check.time;
+            prop_assert_eq!(up + degraded + down + unknown, seconds(100));
+        }
+    }
+
+    #[test]
+    fn duplicates_in_any_order_change_nothing(
+        (rows, twice) in any_rows().prop_flat_map(|rows| {
+            let twice = if rows.is_empty() { Just(Vec::new()).boxed() } else { prop::sample::subsequence(rows.clone(), 0..=rows.len()).boxed() };
+            let shuffled = twice.prop_flat_map({ let rows = rows.clone(); move |twice| Just([rows.clone(), twice].concat()).prop_shuffle() });
+            (Just(rows), shuffled)
+        })
+    ) {
+        let mut twice = twice;
+        twice.sort_by_key(|row| (Arc::clone(&row.label), Arc::clone(&row.agent), row.due_at));
+        prop_assert_eq!(report_of(twice, &[], 100), report_of(rows, &[], 100));
+    }
+
+    #[test]
+    fn outages_hold_all_the_time_that_was_down(rows in any_rows()) {
+        for check in report_of(rows, &[], 100).checks {
+            prop_assert_eq!(check.outages.iter().map(|outage| outage.down).sum::<Duration>(), check.time.down);
+            let mut free_from = at(0);
+            for outage in &check.outages {
+                let end = outage.end.unwrap_or(at(100));
+                prop_assert!(free_from <= outage.start && outage.start <= end && end <= at(100), "{:?}", check.outages);
+                prop_assert!(outage.down <= end.since(outage.start));
+                free_from = end;
+            }
+            prop_assert!(check.outages.iter().rev().skip(1).all(|outage| outage.end.is_some()));
+        }
+    }
+
+    #[test]
+    fn a_csv_has_as_many_fields_in_each_line_and_a_table_no_wide_line(rows in any_rows(), width in 60..120_u16) {
+        let report = report_of(rows, &["never"], 100);
+        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 21));
+        prop_assert!(table(&report, Some(width), false).lines().all(|line| line.chars().count() <= usize::from(width.max(90))));
+    }
+}
+
+/// A log as an agent would have written it, every second one down.
+fn log(nth: u64) -> Log {
+    let due_at = at(nth as i64);
+    Log {
+        v: VERSION,
+        uid: Uuid::from_u64_pair((due_at.as_millis() << 16) | 0x7000, (1 << 63) | nth),
+        agent: "edge-01".into(),
+        boot: Uuid::nil(),
+        seq: nth + 1,
+        label: "shop".into(),
+        kind: "http".into(),
+        target: "https://shop.example.com/health".into(),
+        due_at,
+        started_at: Some(due_at),
+        ended_at: Some(due_at),
+        duration_us: Some(nth),
+        interval_ms: 1_000,
+        verdict: if nth.is_multiple_of(2) { Verdict::Up } else { Verdict::Down },
+        phase: None,
+        reason: Some("refused".into()),
+        result: Map::new(),
+        unknown_fields: Map::new(),
+    }
+}
+
+#[test]
+fn a_store_is_summed_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config::Sqlite { path: folder.path().join("pingeon.db"), retention: seconds(86_400) };
+    let mut store = Sqlite::open(&settings, Arc::new(SimulatedClock::at(at(5_000)))).unwrap();
+    store.deliver(&Batch { logs: (0..5_000).map(log).collect(), ..Batch::default() }).unwrap();
+    let archive = Archive::open(&settings.path).unwrap();
+    let (all, shop, dns): (&[Arc<str>], [Arc<str>; 1], [Arc<str>; 1]) = (&[], ["shop".into()], ["dns".into()]);
+    let range = (at(0), at(5_000));
+    let mut told = Vec::new();
+    let report = summed_up(&archive, all, &shop, range, &mut |rows| told.push(rows)).unwrap();
+    assert_eq!(told, [4_096]);
+    let [shop_seen] = &report.checks[..] else { panic!("{report:?}") };
+    assert_eq!(shop_seen.time, Time { up: seconds(2_500), down: seconds(2_500), ..Time::default() });
+    assert_eq!((shop_seen.logs, shop_seen.state), (5_000, Verdict::Down));
+    assert_eq!(shop_seen.durations, Some(Percentiles { p50: 2_498, p95: 4_748, p99: 4_948 }));
+    assert_eq!(shop_seen.outages[99].reason.as_deref(), Some("refused"));
+    assert_eq!(summed_up(&archive, &shop, &shop, range, &mut |_| {}), Ok(report));
+    let report = summed_up(&archive, &dns, &[], range, &mut |_| {}).unwrap();
+    assert_eq!(report.checks.iter().map(|check| &*check.label).collect::<Vec<_>>(), ["dns"]);
+}
+
+#[test]
+fn a_pipe_has_no_width() {
+    assert_eq!(terminal_width(std::fs::File::open("/dev/null").unwrap()), None);
+}
+
+/// A bit of everything that a person may have to read.
+fn of_all_sorts() -> Report {
+    let mut rows = Vec::new();
+    rows.extend((0..100).map(|nth| {
+        let verdict = if (40..43).contains(&nth) { "down connection refused by 192.0.2.7:443" } else { "up" };
+        Row { duration_us: Some(50_000 + nth * 100), ..row("shop", "edge-01", &format!("{}/60 {verdict}", nth * 60)) }
+    }));
+    rows.extend(["0/600 up", "600/600 degraded slow", "1200..4800/600 missed", "5400/600 down the body has no `\"ok\"`, \x1b[31mbut\nsomething \u{202e}else that goes on and on and on until it is wider than any table should be"].map(|text| row("the shop, \"new\"", "edge-01", text)));
+    rows.push(row("日本語", "edge-01", "5940/60 up"));
+    report_of(rows, &["shop", "never seen"], 6_000)
+}
+
+#[test]
+fn a_table_in_a_pipe() {
+    insta::assert_snapshot!(table(&of_all_sorts(), None, false));
+}
+
+#[test]
+fn a_table_on_a_terminal() {
+    let text = table(&of_all_sorts(), Some(100), true);
+    insta::assert_snapshot!(text.replace('\x1b', "ESC"));
+    let plain = table(&of_all_sorts(), Some(100), false);
+    let codes = ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[35m"];
+    assert_eq!(codes.iter().fold(text, |text, code| text.replace(code, "")), plain, "colour moves nothing");
+    assert!(plain.chars().all(|c| c == '\n' || !c.is_control()), "and nothing else drives the terminal");
+}
+
+#[test]
+fn a_table_on_a_narrow_terminal() {
+    insta::assert_snapshot!(table(&of_all_sorts(), Some(80), false));
+}
+
+#[test]
+fn a_table_of_many_agents_and_without_outages() {
+    let rows = [row("shop", "edge-01", "0 up"), row("shop", "edge-02", "90 up")];
+    insta::assert_snapshot!(table(&report_of(rows, &["never"], 100), None, false));
+    insta::assert_snapshot!(table(&report_of([], &[], 100), None, false));
+}
+
+#[test]
+fn as_json() {
+    insta::assert_snapshot!(json(&of_all_sorts()));
+}
+
+#[test]
+fn as_csv() {
+    let text = csv(&of_all_sorts());
+    assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
+    insta::assert_snapshot!(text.replace('\r', ""));
+}
