@@ -77,7 +77,7 @@ impl Figures {
     /// The table for people.
     pub fn table(&self, scenario: &Scenario) -> String {
         let mut table = format!(
-            "{} HTTP checks every {:?}, answered after {:?}, for {:?}; load average {}\n\n",
+            "{} HTTP checks every {:?}, answered after {:?}, for {:?}; load average at the end {}\n\n",
             scenario.checks,
             scenario.interval,
             scenario.delay,
