@@ -337,7 +337,8 @@ fn a_store_is_summed_up() {
     let mut store = Sqlite::open(&settings, Arc::new(SimulatedClock::at(at(5_000)))).unwrap();
     store.deliver(&Batch { logs: (0..5_000).map(log).collect(), ..Batch::default() }).unwrap();
     let archive = Archive::open(&settings.path).unwrap();
-    let (all, shop, dns): (&[Arc<str>], [Arc<str>; 1], [Arc<str>; 1]) = (&[], ["shop".into()], ["dns".into()]);
+    let all: &[Arc<str>] = &[];
+    let (shop, dns): ([Arc<str>; 1], [Arc<str>; 1]) = (["shop".into()], ["dns".into()]);
     let range = (at(0), at(5_000));
     let mut told = Vec::new();
     let report = summed_up(&archive, all, &shop, range, &mut |rows| told.push(rows)).unwrap();
