@@ -87,14 +87,14 @@ fn http(url: &str, ca: &str, resume: bool) -> Http {
         url: url.parse().unwrap(),
         method: "GET".parse().unwrap(),
         headers: Vec::new(),
-        body: Arc::from(&b""[..]),
+        body: Secret::new(""),
         auth: None,
         redirects: 5,
         proxy: Proxy::Environment,
         connect_to: None,
         ip: IpFamily::Any,
         tls: Arc::new(TlsSettings { ca, resume, ..TlsSettings::default() }),
-        expect: Expect {
+        expect: Arc::new(Expect {
             status: vec![(200, 299)],
             headers: Vec::new(),
             body: Text::default(),
@@ -102,7 +102,7 @@ fn http(url: &str, ca: &str, resume: bool) -> Http {
             body_max: 1024 * 1024,
             under: None,
             certificate_days: None,
-        },
+        }),
     }
 }
 

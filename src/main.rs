@@ -209,7 +209,7 @@ fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -
     let report = report.map_err(Failure::work)?;
     progress.clear();
     print(&match format {
-        ReportFormat::Table => report::table(&report, None, colour()),
+        ReportFormat::Table => report::table(&report, report::terminal_width(io::stdout()), colour()),
         ReportFormat::Json => report::json(&report),
         ReportFormat::Csv => report::csv(&report),
     })

@@ -50,8 +50,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How far ahead slots are handed out: more than a tick, so that a tick that comes late makes no slot late.
 const AHEAD: Duration = Duration::from_millis(150);
 
-/// How long the schedule may sleep when nothing is due.
-const IDLE_MAX: Duration = Duration::from_secs(3_600);
+/// How long the schedule may sleep when nothing is due: it looks at labels that are stuck meanwhile.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// A thread that comes back this much later than it said is stuck.
 const GRACE: Duration = Duration::from_secs(5);
@@ -352,10 +352,9 @@ impl Crew {
     fn next(self: &Arc<Self>) -> Option<Slot> {
         self.idle.fetch_add(1, Relaxed);
         let turn = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = turn.recv().ok().filter(|_| !self.stop.is_set())?;
-        let early = slot.due.since(SystemClock.now().steady);
-        if !early.is_zero() {
-            std::thread::sleep(early);
+        let slot = turn.recv().ok()?;
+        if self.stop.wait(slot.due.since(SystemClock.now().steady)) {
+            return None;
         }
         drop(turn);
         let nobody_waits = self.idle.fetch_sub(1, Relaxed) == 1;
@@ -441,8 +440,10 @@ mod tests {
     fn a_panic_in_a_check_is_an_unknown_log_and_the_worker_lives_on() {
         let run: Run = |check, _, _| if &*check.label == "bad" { panic!("no {}", "bananas") } else { up() };
         let checks = [check("bad", 100), check("good", 100)];
-        let logs = logs_of(&checks, 1, run, |logs| logs.len() >= 6);
-        for log in &logs {
+        let logs =
+            logs_of(&checks, 2, run, |logs| logs.iter().filter(|log| log.verdict != Verdict::Missed).count() >= 6);
+        // A debug build takes its time to print a backtrace, so that the next slot may be missed.
+        for log in logs.iter().filter(|log| log.verdict != Verdict::Missed) {
             let expected = match &*log.label {
                 "bad" => (Verdict::Unknown, Some("the check panicked: no bananas")),
                 _ => (Verdict::Up, None),

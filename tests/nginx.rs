@@ -96,14 +96,14 @@ fn look(nginx: &Nginx, root: &Authority, path: &str) -> Outcome {
         url: format!("https://nginx.example:{}{path}", nginx.port).parse().unwrap(),
         method: "GET".parse().unwrap(),
         headers: Vec::new(),
-        body: Arc::from(&b""[..]),
+        body: Secret::new(""),
         auth: None,
         redirects: 5,
         proxy: Proxy::None,
         connect_to: None,
         ip: IpFamily::Any,
         tls: Arc::new(TlsSettings { ca, ..TlsSettings::default() }),
-        expect: Expect {
+        expect: Arc::new(Expect {
             status: vec![(200, 299)],
             headers: Vec::new(),
             body: Text::default(),
@@ -111,7 +111,7 @@ fn look(nginx: &Nginx, root: &Authority, path: &str) -> Outcome {
             body_max: 1024 * 1024,
             under: None,
             certificate_days: Some(14),
-        },
+        }),
     };
     let timeout = Duration::from_secs(20);
     let check = Check {

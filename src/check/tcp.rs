@@ -11,6 +11,7 @@ use serde_json::{Map, json};
 
 use super::assertions::Assertions;
 use super::{Outcome, Phase, Verdict};
+use crate::config::Secret;
 use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown};
 
 /// Where to connect, what to say, and what to expect.
@@ -33,8 +34,8 @@ pub struct Tcp {
 pub enum Step {
     /// Read until this matches what has come since the last step.
     Expect(Regex),
-    /// Send these bytes.
-    Send(Vec<u8>),
+    /// Send this, which may hold a secret.
+    Send(Secret),
     /// Go on in TLS. Not available in this build yet; `config` refuses it.
     StartTls,
 }
@@ -77,10 +78,10 @@ fn talk(tcp: &Tcp, net: &Net, course: &mut Course, received: &mut u64) -> Result
     let mut heard = Heard { bytes: Vec::new(), total: received };
     for step in &tcp.dialogue {
         match step {
-            Step::Send(bytes) => {
+            Step::Send(text) => {
                 course.enter(Phase::Send);
                 stream
-                    .write_all(bytes, course.deadline())
+                    .write_all(text.expose().as_bytes(), course.deadline())
                     .map_err(|trouble| trouble.failure(course, Phase::Send, &peer))?;
             }
             Step::Expect(regex) => heard.until(regex, &mut stream, &peer, course)?,

@@ -114,12 +114,12 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
     map.text("method", http.method.as_str());
     if !http.headers.is_empty() {
         let headers = http.headers.iter().map(|(name, value)| {
-            let shown = HEADERS_SHOWN.contains(&name.as_str()) && value.origin().is_none();
-            (name.to_string(), if shown { quote(value.expose()) } else { hidden(value) })
+            let shown = HEADERS_SHOWN.contains(&name.as_str());
+            (name.to_string(), if shown { as_typed(value) } else { hidden(value) })
         });
         map.map("headers", Map(headers.collect()));
     }
-    map.text("body", &String::from_utf8_lossy(&http.body));
+    map.0.push(("body".to_owned(), as_typed(&http.body)));
     if let Some(auth) = &http.auth {
         let mut keys = Map::default();
         let name = match auth {
@@ -144,6 +144,11 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
     map.plain("ip", ip(http.ip));
     map.map("tls", tls(&http.tls));
     map.map("expect", http_expect(http));
+}
+
+/// A text that need not be a secret: shown, unless it came from the environment or a file.
+fn as_typed(text: &Secret) -> Doc {
+    if text.origin().is_none() { quote(text.expose()) } else { hidden(text) }
 }
 
 fn http_expect(http: &Http) -> Map {
@@ -177,7 +182,7 @@ fn tcp_keys(map: &mut Map, tcp: &Tcp) {
     map.plain("ip", ip(tcp.ip));
     let steps = tcp.dialogue.iter().map(|step| match step {
         Step::Expect(regex) => Doc::Map(Map(vec![("expect".to_owned(), quote(regex.as_str()))])),
-        Step::Send(bytes) => Doc::Map(Map(vec![("send".to_owned(), quote(&String::from_utf8_lossy(bytes)))])),
+        Step::Send(text) => Doc::Map(Map(vec![("send".to_owned(), as_typed(text))])),
         Step::StartTls => Doc::Scalar("starttls".to_owned()),
     });
     map.list("dialogue", steps.collect());

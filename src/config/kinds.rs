@@ -114,7 +114,7 @@ fn step(at: &At<'_>) -> Read<Step> {
     at.mapping(&["expect", "send"])?;
     match (at.get("expect"), at.get("send")) {
         (Some(at), None) => regex(&at).map(Step::Expect),
-        (None, Some(at)) => Ok(Step::Send(at.secret()?.expose().as_bytes().to_vec())),
+        (None, Some(at)) => Ok(Step::Send(at.secret()?)),
         _ => Err(at.fail("a step is either `expect` or `send`")),
     }
 }

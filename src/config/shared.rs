@@ -13,7 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::Complaint;
 use super::walk::{At, Read};
+use super::web_checks::expect_default;
 use super::{Origin, Secret};
+use crate::check::http::Expect;
 use crate::net::{Pem, TlsSettings};
 
 /// How large a secret may be, in bytes.
@@ -24,13 +26,26 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// What was read so far.
-#[derive(Default)]
 pub(super) struct Shared {
     regexes: RefCell<HashMap<String, Regex>>,
     pems: RefCell<HashMap<(PathBuf, Section), Pem>>,
     tls: RefCell<HashMap<TlsKey, Arc<TlsSettings>>>,
     /// The body of requests without one.
-    pub(super) empty: Arc<[u8]>,
+    pub(super) empty: Secret,
+    /// What most checks expect.
+    pub(super) expect: Arc<Expect>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared {
+            regexes: RefCell::default(),
+            pems: RefCell::default(),
+            tls: RefCell::default(),
+            empty: Secret::new(""),
+            expect: Arc::new(expect_default()),
+        }
+    }
 }
 
 type TlsKey = (Option<PathBuf>, Option<String>, Option<(PathBuf, PathBuf)>, bool, bool);
@@ -149,10 +164,13 @@ fn read_text(path: &Path, most: u64) -> Result<String, Complaint> {
 pub(super) fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, Complaint> {
     let shown = path.display();
     let failed = |error: std::io::Error| Complaint::new(format!("cannot read `{shown}`: {}", reason(&error)));
-    let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(Complaint::new(format!("cannot read `{shown}`: it is a directory")));
+    // Looked at before it is opened: opening a pipe would wait for somebody to write to it.
+    let kind = std::fs::metadata(path).map_err(failed)?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "a directory" } else { "no regular file" };
+        return Err(Complaint::new(format!("cannot read `{shown}`: it is {what}")));
     }
+    let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > most {

@@ -38,11 +38,11 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
     let uri = place.text("a URL", url)?;
     let method = at.read("method", |at| at.text("a method", method))?.unwrap_or(Method::GET);
     let body = at.read("body", |at| at.secret())?;
-    let body: Arc<[u8]> = match body {
+    let body = match body {
         Some(body) if body.expose().len() > BODY_BYTES_MAX => {
             return Err(at.fail_key("body", format!("the body is longer than {BODY_BYTES_MAX} bytes")));
         }
-        Some(body) if !body.expose().is_empty() => body.expose().as_bytes().into(),
+        Some(body) if !body.expose().is_empty() => body,
         _ => at.reading.shared.empty.clone(),
     };
     let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
@@ -58,7 +58,7 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         connect_to,
         ip: ip(at)?,
         tls: tls_settings(at)?,
-        expect: at.read("expect", |at| expect(at, timeout))?.unwrap_or_else(expect_default),
+        expect: at.read("expect", |at| expect(at, timeout))?.unwrap_or_else(|| at.reading.shared.expect.clone()),
     };
     Ok((http, expanded.shown.into_owned()))
 }
@@ -134,7 +134,8 @@ pub(super) fn missing(at: &At<'_>, key: &str) -> super::ConfigError {
     at.fail(complaint.hint(format!("for example `{key}_file: secrets/{key}`, or `{key}: ${{NAME}}`")))
 }
 
-fn expect_default() -> Expect {
+/// What is expected of an answer when the config says nothing of it.
+pub(super) fn expect_default() -> Expect {
     Expect {
         status: vec![(200, 299)],
         headers: Vec::new(),
@@ -146,7 +147,7 @@ fn expect_default() -> Expect {
     }
 }
 
-fn expect(at: &At<'_>, timeout: Duration) -> Read<Expect> {
+fn expect(at: &At<'_>, timeout: Duration) -> Read<Arc<Expect>> {
     at.mapping(&["status", "headers", "body", "body_max", "under", "certificate_days"])?;
     let mut expect = expect_default();
     if let Some(at) = at.get("status") {
@@ -173,7 +174,7 @@ fn expect(at: &At<'_>, timeout: Duration) -> Read<Expect> {
     expect.body_max = body_max.map_or(expect.body_max, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     expect.under = under(at, timeout)?;
     expect.certificate_days = certificate_days(at)?;
-    Ok(expect)
+    Ok(Arc::new(expect))
 }
 
 fn status(at: &At<'_>) -> Read<(u16, u16)> {

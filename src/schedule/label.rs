@@ -1,11 +1,11 @@
 //! A label and its slots. All times are microseconds of the steady clock.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::Slot;
 use super::ledger::Run;
 use crate::check::Check;
-use crate::clock::Steady;
 
 /// When a dropped label is due.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -27,7 +27,7 @@ pub(super) struct Label {
 pub(super) struct Out {
     pub(super) check: Arc<Check>,
     pub(super) due: u64,
-    pub(super) begun: Arc<OnceLock<Steady>>,
+    pub(super) begun: Arc<AtomicBool>,
     /// A reload changed the interval or dropped the label since: the slot has no place among the label's slots any more.
     pub(super) replaced: bool,
     /// Slots of the intervals before that came due while this one was out.

@@ -11,7 +11,7 @@ use super::{MissedRange, interval_us};
 use crate::check::Check;
 use crate::logs::{Cause, Missed};
 
-/// Halts that are remembered; the oldest goes first, and slots that lay in it then count as `workers busy` or `still running`.
+/// Halts that are remembered; the oldest goes first, and slots that lay in it count for what they would else.
 /// It matters only to labels that were neither free nor given up since.
 const HALTS_MAX: usize = 16;
 
@@ -57,14 +57,14 @@ impl Ledger {
         self.halts.push_back(Halt { from, to, cause });
     }
 
-    /// Enters slots that did not run. `started` is when the check that kept the label busy began; `None`: none did.
-    pub(super) fn enter(&mut self, run: &Run, started: Option<u64>, wall: Wall) {
+    /// Enters slots that did not run, for `cause` where they do not lie in a halt.
+    pub(super) fn enter(&mut self, run: &Run, cause: Cause, wall: Wall) {
         let interval = interval_us(&run.check);
         let (mut due, mut left) = (run.first, run.slots);
         let mut open: Option<(Cause, u64, u64)> = None;
         while left > 0 {
-            let (cause, slots) = self.cause_at(due, interval, started);
-            let slots = slots.min(left);
+            let (halt, slots) = self.halt_at(due, interval);
+            let (cause, slots) = (halt.unwrap_or(cause), slots.min(left));
             match &mut open {
                 Some((same, _, count)) if *same == cause => *count += slots,
                 _ => {
@@ -97,31 +97,21 @@ impl Ledger {
         self.complete.push(MissedRange { check: run.check.clone(), first_due_at: wall.at(first), missed });
     }
 
-    /// Why the slot due at `due` did not run, and for how many slots from it on that is the answer (at least 1).
-    ///
-    /// A halt is the answer where the slot's whole window, from its due to its successor's, lies in it.
-    fn cause_at(&self, due: u64, interval: u64, started: Option<u64>) -> (Cause, u64) {
-        let first_from = |at: u64| due + at.saturating_sub(due).div_ceil(interval) * interval;
+    /// The halt that the slot due at `due` was lost to, if any, and for how many slots from it on that is the answer (at
+    /// least 1). A slot is lost to a halt when its whole window, from its due to its successor's, lies in it.
+    fn halt_at(&self, due: u64, interval: u64) -> (Option<Cause>, u64) {
         let mut until = u64::MAX;
         for halt in &self.halts {
-            let first = first_from(halt.from);
+            let first = due + halt.from.saturating_sub(due).div_ceil(interval) * interval;
             let whole = halt.to.saturating_sub(first) / interval;
             if whole == 0 {
                 continue;
             }
             if first == due {
-                return (halt.cause, whole);
+                return (Some(halt.cause), whole);
             }
             until = until.min(first);
         }
-        let cause = match started {
-            Some(started) if due >= started => Cause::StillRunning,
-            Some(started) => {
-                until = until.min(first_from(started));
-                Cause::WorkersBusy
-            }
-            None => Cause::WorkersBusy,
-        };
-        (cause, ((until - due) / interval).max(1))
+        (None, (until - due) / interval)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # What it guarantees
 //!
-//! * Slots of a label lie one interval apart, at wall times that leave the label's phase (see [`phase`]); a restart keeps it.
+//! * Slots of a label lie one interval apart, at wall times that leave the label's phase (see `phase.rs`); a restart keeps it.
 //!   The wall clock is read once to place them. From then on the steady clock drives them, so that a wall clock that is set
 //!   neither bunches nor skips; it only changes what wall time a slot is said to be due at.
 //! * No two slots of one label are out at once.
@@ -23,7 +23,8 @@ mod phase;
 mod tests;
 mod wall;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::check::Check;
@@ -58,7 +59,7 @@ pub struct Slot {
     /// When, by the wall clock.
     pub due_at: Timestamp,
     place: u32,
-    begun: Arc<OnceLock<Steady>>,
+    begun: Arc<AtomicBool>,
 }
 
 impl Slot {
@@ -66,9 +67,7 @@ impl Slot {
     /// the worker does not run it and gives it back for [`Schedule::put_back`].
     pub fn begin(&self, now: Steady) -> bool {
         let in_time = now < self.due.plus(self.check.interval);
-        if in_time {
-            let _first_wins = self.begun.set(now);
-        }
+        self.begun.fetch_or(in_time, Relaxed);
         in_time
     }
 }
@@ -155,7 +154,7 @@ impl Schedule {
         } else {
             label.next = due + interval;
         }
-        let begun = Arc::new(OnceLock::new());
+        let begun = Arc::new(AtomicBool::new(false));
         label.out =
             Some(Out { check: label.check.clone(), due, begun: begun.clone(), replaced: false, overrun: Vec::new() });
         Some(Slot { check: label.check.clone(), due: steady(due), due_at: self.wall.at(due), place, begun })
@@ -177,15 +176,15 @@ impl Schedule {
         let interval = interval_us(&out.check);
         let alone = Run { check: out.check, first: out.due, slots: 1 };
         if out.replaced {
-            self.ledger.enter(&alone, None, self.wall);
+            self.ledger.enter(&alone, Cause::WorkersBusy, self.wall);
             for run in &out.overrun {
-                self.ledger.enter(run, None, self.wall);
+                self.ledger.enter(run, Cause::WorkersBusy, self.wall);
             }
         } else if label.next == out.due + interval {
             label.next = out.due;
         } else if label.next > out.due {
             // The slots after it are entered already; it is stale, and goes in by itself.
-            self.ledger.enter(&alone, None, self.wall);
+            self.ledger.enter(&alone, Cause::WorkersBusy, self.wall);
         }
         // It keeps its place among those that wait, unless that place was of another interval.
         let since = if out.replaced { label.next } else { label.since };
@@ -196,9 +195,8 @@ impl Schedule {
     pub fn done(&mut self, slot: Slot, ended: Steady) {
         self.enter_older(slot.place);
         let Some((label, out)) = give_back(&mut self.labels, &slot) else { return };
-        let begun = Some(micros(out.begun.get().unwrap_or(&ended).0));
         for run in out.overrun.iter().chain([&label.due_before(micros(ended.0))]) {
-            self.ledger.enter(run, begun, self.wall);
+            self.ledger.enter(run, Cause::StillRunning, self.wall);
         }
         let since = label.next;
         self.free(slot.place, since);
@@ -326,10 +324,11 @@ impl Schedule {
             }
             self.enter_older(place);
             let Some(label) = &mut self.labels[place as usize] else { continue };
-            let begun = label.out.as_ref().and_then(|out| out.begun.get()).map(|begun| micros(begun.0));
+            let running = label.out.as_ref().is_some_and(|out| out.begun.load(Relaxed));
+            let cause = if running { Cause::StillRunning } else { Cause::WorkersBusy };
             // The newest slot that is due stays open: its successor is not due yet.
             let run = label.due_before((self.seen + 1).saturating_sub(interval_us(&label.check)));
-            self.ledger.enter(&run, begun, self.wall);
+            self.ledger.enter(&run, cause, self.wall);
         }
     }
 
@@ -340,7 +339,7 @@ impl Schedule {
             && label.next <= due
         {
             let run = label.due_before(due);
-            self.ledger.enter(&run, None, self.wall);
+            self.ledger.enter(&run, Cause::WorkersBusy, self.wall);
             label.next = due + interval_us(&label.check);
         }
     }
@@ -396,7 +395,7 @@ impl Schedule {
                 out.overrun.extend(Some(run).filter(|run| run.slots > 0));
             }
             None => {
-                self.ledger.enter(&run, None, self.wall);
+                self.ledger.enter(&run, Cause::WorkersBusy, self.wall);
                 self.waiting.remove(&(label.since, place));
             }
         }

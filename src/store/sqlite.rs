@@ -34,7 +34,7 @@ const RETAIN_CHUNKS_MAX: usize = 20;
 /// Free pages that are given back to the disk after each chunk.
 const SHRINK_PAGES: usize = 500;
 /// The page cache, in KiB: the end of the table, and the part of the index that a thousand labels touch.
-const CACHE_KIB: u32 = 4_096;
+const CACHE_KIB: u32 = 2_048;
 
 const STORE: Kind = Kind {
     name: "store",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pingeon::check::Phase::{Assert, Body, Connect, FirstByte, Resolve, Send, Tls};
 use pingeon::check::Verdict::{Degraded, Down, Unknown, Up};
 use pingeon::check::tcp::{Step, Tcp};
+use pingeon::config::Secret;
 use pingeon::net::{Host, IpFamily};
 
 use crate::servers::*;
@@ -15,7 +16,7 @@ fn expect(regex: &str) -> Step {
 }
 
 fn send(text: &str) -> Step {
-    Step::Send(text.as_bytes().to_vec())
+    Step::Send(Secret::new(text))
 }
 
 fn named(name: &str, port: u16) -> Tcp {
@@ -75,7 +76,7 @@ fn dialogues() {
         case("says something else and closes", hears(vec![says("554 no")], "^220 "), Down, Some(Assert), "got `554 no`, then the connection was closed"),
         case("resets in between", hears(vec![Do::Drip(b"22".to_vec(), Duration::from_millis(50)), Do::Reset], "^220"), Down, Some(Body), "connection reset by 127.0.0.1:").within(SHORT),
         case("never stops", hears(vec![flood], "^220 "), Down, Some(Assert), "64 KiB came without it"),
-        case("does not read", tcp(serve(vec![Do::Freeze]), vec![Step::Send(vec![b'x'; 16 * 1024 * 1024])]), Down, Some(Send), "did not take all that was sent within 300 ms").within(SHORT),
+        case("does not read", tcp(serve(vec![Do::Freeze]), vec![Step::Send(Secret::new("x".repeat(16 * 1024 * 1024)))]), Down, Some(Send), "did not take all that was sent within 300 ms").within(SHORT),
         case("starttls", tcp(serve(vec![Do::Hang]), vec![Step::StartTls]), Unknown, Some(Tls), "`starttls` is not available"),
     ]);
 }

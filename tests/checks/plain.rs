@@ -1,6 +1,5 @@
 //! Plain HTTP.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingeon::check::Phase::{Assert, Body, Connect, FirstByte, Resolve, Send};
@@ -37,7 +36,7 @@ const SHORT_BODY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
 #[test]
 #[rustfmt::skip]
 fn stalls_and_resets_at_every_phase() {
-    let big = |http: Http| with(http, |http| http.body = Arc::from(vec![b'x'; 16 * 1024 * 1024]));
+    let big = |http: Http| with(http, |http| http.body = Secret::new("x".repeat(16 * 1024 * 1024)));
     let post = |http: Http| with(http, |http| http.method = "POST".parse().unwrap());
     run(vec![
         case("answers", from(ok("ok")), Up, None, "").also(|outcome| {
@@ -87,7 +86,7 @@ fn answers_of_all_sorts() {
     let head_of = |bytes: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "y".repeat(bytes));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(200));
     let chunked = |body: &str| begins(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}"));
-    let holds = |part: &'static str, http: Http| with(http, |http| http.expect.body = contains(part));
+    let holds = |part: &'static str, http: Http| with(http, |http| expect(http).body = contains(part));
     run(vec![
         case("short body", from(begins(SHORT_BODY)), Down, Some(Body), "in the middle of the body, after 4 of 10 bytes"),
         case("bad chunk", from(chunked("zz\r\nok\r\n0\r\n\r\n")), Down, Some(Body), "body cannot be read"),
@@ -111,16 +110,16 @@ fn answers_of_all_sorts() {
         case("204", from(begins("HTTP/1.1 204 No Content\r\n\r\n")), Up, None, "").also(|outcome| {
             assert!(outcome.phases.body.is_some() && outcome.result["bytes"] == 0);
         }),
-        case("304", with(from(begins("HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n")), |http| { http.expect.status = vec![(304, 304)] }), Up, None, ""),
+        case("304", with(from(begins("HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n")), |http| { expect(http).status = vec![(304, 304)] }), Up, None, ""),
         case("HEAD", with(from(begins("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n")), |http| { http.method = "HEAD".parse().unwrap() }), Up, None, ""),
         case("100 continue unasked", from(begins("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")), Up, None, ""),
         case("103 early hints", from(begins("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")), Up, None, ""),
-        case("100 continue asked for", with(from(vec![Do::ReadHead, Do::Send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), Do::ReadUntil(b"form"), Do::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec())]), |http| { http.method = "POST".parse().unwrap(); http.headers = vec![("expect".parse().unwrap(), Secret::new("100-continue"))]; http.body = Arc::from(&b"a form"[..]); }), Up, None, ""),
-        case("a body longer than is read", with(from(ok("0123456789")), |http| http.expect.body_max = 4), Up, None, "")
+        case("100 continue asked for", with(from(vec![Do::ReadHead, Do::Send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), Do::ReadUntil(b"form"), Do::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec())]), |http| { http.method = "POST".parse().unwrap(); http.headers = vec![("expect".parse().unwrap(), Secret::new("100-continue"))]; http.body = Secret::new("a form"); }), Up, None, ""),
+        case("a body longer than is read", with(from(ok("0123456789")), |http| expect(http).body_max = 4), Up, None, "")
             .also(|outcome| {
                 assert_eq!((&outcome.result["bytes"], &outcome.result["body_cut"]), (&4.into(), &true.into()));
             }),
-        case("a body as long as is read", with(from(ok("0123")), |http| http.expect.body_max = 4), Up, None, "").also(
+        case("a body as long as is read", with(from(ok("0123")), |http| expect(http).body_max = 4), Up, None, "").also(
             |outcome| {
                 assert_eq!((&outcome.result["bytes"], outcome.result.get("body_cut")), (&4.into(), None));
             },
@@ -183,7 +182,7 @@ fn logs_in(http: &mut Http) {
 #[rustfmt::skip]
 fn requests() {
     let sees = |regex: &'static str, change: fn(&mut Http)| {
-        with(with(get(format!("{}a?b=c", url(mirror()))), change), |http| http.expect.body = matches(regex))
+        with(with(get(format!("{}a?b=c", url(mirror()))), change), |http| expect(http).body = matches(regex))
     };
     run(vec![
         case("request line", sees("^GET /a\\?b=c HTTP/1.1\r\n", |_| {}), Up, None, ""),
@@ -196,7 +195,7 @@ fn requests() {
         case("own host", sees("host: other.example\r\n", |http| http.headers = vec![secret("host", "other.example")]), Up, None, ""),
         case("own user agent", sees("user-agent: me\r\n", |http| http.headers = vec![secret("user-agent", "me")]), Up, None, ""),
         case("post without a body", sees("^POST (?s:.*)content-length: 0\r\n", |http| http.method = "POST".parse().unwrap()), Up, None, ""),
-        case("get with a body", sees("^GET (?s:.*)content-length: 3\r\n", |http| http.body = Arc::from(&b"abc"[..])), Up, None, ""),
+        case("get with a body", sees("^GET (?s:.*)content-length: 3\r\n", |http| http.body = Secret::new("abc")), Up, None, ""),
         case("unusual method", sees("^PROPFIND ", |http| http.method = "PROPFIND".parse().unwrap()), Up, None, ""),
         case("long header", sees("x-long: yyyyy", |http| http.headers = vec![secret("x-long", &"y".repeat(20_000))]), Up, None, ""),
         case("header that cannot be sent", sees("", |http| http.headers = vec![secret("x", "a\nb")]), Unknown, Some(Send), "the value of header `x` cannot be sent"),
@@ -211,7 +210,7 @@ fn redirects() {
     // 127.0.0.1 leads to another host, which mirrors.
     let elsewhere = |expected: Text| {
         let http = get(url(serve(leads_to(&format!("http://other.example:{}/", mirror())))));
-        with(with(http, logs_in), |http| http.expect.body = expected)
+        with(with(http, logs_in), |http| expect(http).body = expected)
     };
     let pinned = with(get("http://nowhere.example/"), |http| {
         let next = format!("http://other.example:{}/", serve(ok("ok")));
@@ -225,13 +224,13 @@ fn redirects() {
         });
         with(with(get(url(port)), logs_in), |http| {
             http.method = method.parse().unwrap();
-            http.expect.body = matches(regex);
+            expect(http).body = matches(regex);
         })
     };
     run(vec![
         case("followed", hop(serve(ok("ok")), |next| leads_to(&next)), Up, None, "")
             .also(|outcome| assert_eq!(outcome.result["hops"], 1)),
-        case("not followed", with(to("/x", 0), |http| http.expect.status = vec![(302, 302)]), Up, None, ""),
+        case("not followed", with(to("/x", 0), |http| expect(http).status = vec![(302, 302)]), Up, None, ""),
         case("not followed, not expected", to("/x", 0), Down, Some(Assert), "status 302, expected 200-299"),
         case("without a location", from(begins("HTTP/1.1 302 Found\r\n\r\n")), Down, Some(Assert), "status 302, expected 200-299"),
         case("loop", to("/", 5), Down, Some(Assert), "redirect loop: followed 5, the last one leads to http://127.0.0.1:"),
@@ -266,13 +265,13 @@ fn expectations() {
     };
     let status = |code: &str, ranges: &[(u16, u16)]| {
         with(from(begins(&format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\n\r\n"))), |http| {
-            http.expect.status = ranges.to_vec()
+            expect(http).status = ranges.to_vec()
         })
     };
-    let body = |text: Text| with(page(), |http| http.expect.body = text);
-    let header = |name: &str, text: Text| with(page(), |http| http.expect.headers = vec![(name.to_owned(), text)]);
+    let body = |text: Text| with(page(), |http| expect(http).body = text);
+    let header = |name: &str, text: Text| with(page(), |http| expect(http).headers = vec![(name.to_owned(), text)]);
     let json = |pointer: &str, value: serde_json::Value| {
-        with(page(), |http| http.expect.json = vec![(pointer.to_owned(), value)])
+        with(page(), |http| expect(http).json = vec![(pointer.to_owned(), value)])
     };
     let equals = |text: &str| Text { equals: Some(text.to_owned()), ..Text::default() };
     let fails = |name, http, reason| case(name, http, Down, Some(Assert), reason);
@@ -299,13 +298,13 @@ fn expectations() {
         holds("json escaped pointer", json("/a~1b/0", true.into())),
         fails("json differs", json("/status", "down".into()), "`/status` is \"up\", expected \"down\""),
         fails("json absent", json("/nothing", 1.into()), "`/nothing` is absent, expected 1"),
-        fails("not json", with(from(ok("<html>")), |http| http.expect.json = vec![("/a".to_owned(), 1.into())]), "body is not JSON"),
-        fails("json cut", with(page(), |http| { http.expect.json = vec![("/status".to_owned(), "up".into())]; http.expect.body_max = 5; }), "body is not JSON, cut at `body_max`"),
-        holds("under", with(page(), |http| http.expect.under = Some(LONG))),
-        case("over", with(page(), |http| http.expect.under = Some(Duration::from_nanos(1))), Degraded, None, "expected at most 0 µs"),
-        case("no certificate to count the days of", with(page(), |http| http.expect.certificate_days = Some(14)), Degraded, None, "no certificate was shown"),
-        fails("a down beats a degraded", with(body(contains("nope")), |http| http.expect.under = Some(Duration::from_nanos(1))), "body does not contain"),
-        fails("all are listed", with(status("500", &[(200, 299)]), |http| { http.expect.headers = vec![("x".to_owned(), contains("y"))]; http.expect.body = Text { contains: Some("a".to_owned()), not_contains: Some("b".to_owned()), ..Text::default() }; http.expect.json = vec![("/a".to_owned(), 1.into())]; http.expect.under = Some(LONG); }), "status 500").also(|outcome| {
+        fails("not json", with(from(ok("<html>")), |http| expect(http).json = vec![("/a".to_owned(), 1.into())]), "body is not JSON"),
+        fails("json cut", with(page(), |http| { expect(http).json = vec![("/status".to_owned(), "up".into())]; expect(http).body_max = 5; }), "body is not JSON, cut at `body_max`"),
+        holds("under", with(page(), |http| expect(http).under = Some(LONG))),
+        case("over", with(page(), |http| expect(http).under = Some(Duration::from_nanos(1))), Degraded, None, "expected at most 0 µs"),
+        case("no certificate to count the days of", with(page(), |http| expect(http).certificate_days = Some(14)), Degraded, None, "no certificate was shown"),
+        fails("a down beats a degraded", with(body(contains("nope")), |http| expect(http).under = Some(Duration::from_nanos(1))), "body does not contain"),
+        fails("all are listed", with(status("500", &[(200, 299)]), |http| { expect(http).headers = vec![("x".to_owned(), contains("y"))]; expect(http).body = Text { contains: Some("a".to_owned()), not_contains: Some("b".to_owned()), ..Text::default() }; expect(http).json = vec![("/a".to_owned(), 1.into())]; expect(http).under = Some(LONG); }), "status 500").also(|outcome| {
             let listed: Vec<_> = outcome.assertions.iter().map(|one| (one.what.as_str(), one.held)).collect();
             assert_eq!(
                 listed,

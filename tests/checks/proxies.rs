@@ -113,7 +113,7 @@ fn forwarding_proxies() {
     let mirror = || echo(|head| format!("HTTP/1.1 200 OK\r\n\r\n{head}"));
     let sees = |regex: &'static str| {
         with(through(ProxyScheme::Http, mirror(), "http://nowhere.example:81/a?b"), |http| {
-            http.expect.body = matches(regex)
+            expect(http).body = matches(regex)
         })
     };
     let environment =

@@ -124,8 +124,8 @@ fn certificates() {
         case("intermediate ends first", plain(ends_first.issue(name, FINE).with(&ends_first)), Up, None, "")
             .also(|outcome| assert_eq!(days(outcome), 10)),
         case("an earlier hop ends first", trusting(&root, leads_on, |_| {}), Up, None, "").also(|outcome| assert_eq!(days(outcome), 20)),
-        case("fewer days than wanted", with(plain(ends_first.issue(name, FINE).with(&ends_first)), |http| http.expect.certificate_days = Some(14)), Degraded, None, "certificate CN=Ends First ends 20"),
-        case("days enough", with(plain(root.issue(name, FINE)), |http| http.expect.certificate_days = Some(90)), Up, None, "").also(|outcome| {
+        case("fewer days than wanted", with(plain(ends_first.issue(name, FINE).with(&ends_first)), |http| expect(http).certificate_days = Some(14)), Degraded, None, "certificate CN=Ends First ends 20"),
+        case("days enough", with(plain(root.issue(name, FINE)), |http| expect(http).certificate_days = Some(90)), Up, None, "").also(|outcome| {
             assert_eq!(outcome.assertions.last().map(|one| one.what.as_str()), Some("certificate_days"));
         }),
         case("unverified, expired", unverified(root.issue(name, (-30, -3))), Up, None, "")
@@ -206,7 +206,7 @@ fn a_session_is_resumed_when_told_so_and_still_tells_its_certificates() {
             let port = serve_tls(root.issue("local.example", FINE), versions, None, "HTTP/1.1 200 OK\r\n\r\nKIND");
             let (net, http) = (net(), trusting(&root, port, |tls| tls.resume = resume));
             for kind in ["Full", second] {
-                let http = with(http.clone(), |http| http.expect.body = contains(kind));
+                let http = with(http.clone(), |http| expect(http).body = contains(kind));
                 run(vec![case(kind, http, Up, None, "").on(net.clone()).also(|outcome| assert_eq!(days(outcome), 90))]);
             }
         }

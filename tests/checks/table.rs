@@ -9,6 +9,7 @@ use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
+use pingeon::config::Secret;
 use pingeon::net::lookup::Unresolved;
 use pingeon::net::{Host, IpFamily, Net, Proxy, TlsSettings};
 
@@ -159,14 +160,14 @@ pub fn get(url: impl AsRef<str>) -> Http {
         url: url.as_ref().parse().unwrap(),
         method: "GET".parse().unwrap(),
         headers: Vec::new(),
-        body: Arc::from(&b""[..]),
+        body: Secret::new(""),
         auth: None,
         redirects: 5,
         proxy: Proxy::Environment,
         connect_to: None,
         ip: IpFamily::Any,
         tls: Arc::new(TlsSettings::default()),
-        expect: Expect {
+        expect: Arc::new(Expect {
             status: vec![(200, 299)],
             headers: Vec::new(),
             body: Text::default(),
@@ -174,7 +175,7 @@ pub fn get(url: impl AsRef<str>) -> Http {
             body_max: 1024 * 1024,
             under: None,
             certificate_days: None,
-        },
+        }),
     }
 }
 
@@ -202,4 +203,9 @@ pub fn matches(regex: &str) -> Text {
 /// A text that must not contain `part`.
 pub fn lacks(part: &str) -> Text {
     Text { not_contains: Some(part.to_owned()), ..Text::default() }
+}
+
+/// What `http` expects, to be changed.
+pub fn expect(http: &mut Http) -> &mut Expect {
+    Arc::make_mut(&mut http.expect)
 }

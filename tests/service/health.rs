@@ -24,14 +24,14 @@ fn the_shipped_config_is_healthy_and_reports_itself_up() {
     let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!(body["status"], "ok", "{body}");
 
-    let report = wait_for("a report", || {
-        let output = place.pingeon(&["report", "--format", "json"]);
-        let report = String::from_utf8(output.stdout).unwrap();
-        (output.status.success() && report.contains("\"pingeon\"")).then_some(report)
+    let report = wait_for("a report that says up", || {
+        let output = place.pingeon(&["report", "pingeon", "--format", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        (output.status.success() && report["checks"][0]["state"] == "up").then_some(report)
     });
-    serde_json::from_str::<serde_json::Value>(&report).unwrap();
-    let up = "SELECT verdict FROM log WHERE label = 'pingeon' AND verdict = 'up'";
-    wait_for("a check that is up", || (!place.stored::<String>(up).is_empty()).then_some(()));
+    assert!(report["checks"][0]["time_us"]["up"].as_u64() > Some(0), "{report}");
+    let table = String::from_utf8(place.pingeon(&["report"]).stdout).unwrap();
+    assert!(table.contains("pingeon  up "), "{table}");
 
     service.signal(Signal::TERM);
     assert!(service.ends().0.success());

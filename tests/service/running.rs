@@ -50,7 +50,12 @@ impl Place {
     }
 
     pub fn run(&self) -> Service {
-        let mut child = self.command(&["run"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start("run")
+    }
+
+    /// Starts a command that goes on.
+    pub fn start(&self, command: &str) -> Service {
+        let mut child = self.command(&[command]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (say, said) = channel();
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));

@@ -63,6 +63,11 @@ impl Target {
         while self.asked.try_recv().is_ok() {}
     }
 
+    /// Whether there was a request since they were forgotten.
+    pub fn was_asked(&self) -> bool {
+        self.asked.try_recv().is_ok()
+    }
+
     /// Waits for the next request for anything; its label.
     pub fn is_asked(&self) -> String {
         self.asked.recv_timeout(PATIENCE).unwrap().trim_start_matches('/').to_owned()

@@ -80,7 +80,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 });
 
 fn ask(agent: &Agent, request: Request<()>, http: &Http, hop: &Hop) -> Result<Response<Body>, ureq::Error> {
-    let body: &[u8] = if hop.with_body { &http.body } else { &[] };
+    let body: &[u8] = if hop.with_body { http.body.expose().as_bytes() } else { &[] };
     // Servers want these methods to say that nothing follows (RFC 9110, section 8.6).
     let names_length = matches!(hop.method, Method::POST | Method::PUT | Method::PATCH);
     if body.is_empty() && !names_length { agent.run(request) } else { agent.run(request.map(|()| body)) }

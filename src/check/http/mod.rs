@@ -40,8 +40,8 @@ pub struct Http {
     pub method: ureq::http::Method,
     /// Sent beside our own; values may hold secrets.
     pub headers: Vec<(ureq::http::HeaderName, Secret)>,
-    /// Sent as it is; empty: no body.
-    pub body: Arc<[u8]>,
+    /// Sent as it is, and may hold a secret; empty: no body.
+    pub body: Secret,
     /// Credentials.
     pub auth: Option<Auth>,
     /// How many redirects to follow; 0: none, a redirect is then an answer like any other.
@@ -54,8 +54,8 @@ pub struct Http {
     pub ip: IpFamily,
     /// How to do TLS, where the URL or a redirect asks for it.
     pub tls: Arc<TlsSettings>,
-    /// What must hold.
-    pub expect: Expect,
+    /// What must hold; kept once for the many checks that expect the same.
+    pub expect: Arc<Expect>,
 }
 
 /// Credentials of a request (RFC 7617, RFC 6750).
