@@ -35,7 +35,7 @@ pub struct Writer {
 /// Takes logs in until their channel closes, and commits them together every `flush`. Never wakes while nothing comes.
 ///
 /// A spool that is full and told to block, and a disk that fails, are waited for, so that the channel fills and whoever sends
-/// waits too. Once `stop` is set the waiting ends after [`STOP_WAIT_MAX`]; what could not be kept is counted and said.
+/// waits too. Once `stop` is set the waiting ends after `STOP_WAIT_MAX`; what could not be kept is counted and said.
 ///
 /// # Errors
 /// A sentence for people, when the spool is damaged.
@@ -91,7 +91,7 @@ impl Writer {
         self.appender.last_due()
     }
 
-    /// Keeps the first of `logs`, as many as one transaction takes, and says how many: at least one. What [`write`] does with
+    /// Keeps the first of `logs`, as many as one transaction takes, and says how many: at least one. What [`write()`] does with
     /// each group, for who has no channel.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 //! # What goes to whom
 //!
 //! Credentials are for the URL's own origin (scheme, host and port). Any other origin that a redirect leads to gets none,
-//! no client certificate, and of the user's headers only those that [`request`] knows to be harmless. `connect_to` and
+//! no client certificate, and of the user's headers only those that `request` knows to be harmless. `connect_to` and
 //! `tls.server_name` are for the own origin too.
 
 mod answer;
