@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pingeon::check::http::{Expect, Http, Text};
+use pingeon::check::http::Http;
 use pingeon::check::{self, Check, Kind, Verdict};
 use pingeon::config::Secret;
-use pingeon::net::{IpFamily, Net, Pem, Proxy, TlsSettings};
+use pingeon::net::{Net, Pem, TlsSettings};
 
 /// As small as the workers of the agent.
 const STACK_BYTES: usize = 256 * 1024;
@@ -83,27 +83,8 @@ fn measure(name: &str, server: &str, seconds: u64, threads: u64, resume: bool) {
 
 fn http(url: &str, ca: &str, resume: bool) -> Http {
     let ca = (!ca.is_empty()).then(|| Pem { path: "ca.pem".into(), content: Secret::new(ca) });
-    Http {
-        url: url.parse().unwrap(),
-        method: "GET".parse().unwrap(),
-        headers: Vec::new(),
-        body: Secret::new(""),
-        auth: None,
-        redirects: 5,
-        proxy: Proxy::Environment,
-        connect_to: None,
-        ip: IpFamily::Any,
-        tls: Arc::new(TlsSettings { ca, resume, ..TlsSettings::default() }),
-        expect: Arc::new(Expect {
-            status: vec![(200, 299)],
-            headers: Vec::new(),
-            body: Text::default(),
-            json: Vec::new(),
-            body_max: 1024 * 1024,
-            under: None,
-            certificate_days: None,
-        }),
-    }
+    let tls = Arc::new(TlsSettings { ca, resume, ..TlsSettings::default() });
+    Http { tls, ..Http::get(url.parse().unwrap()) }
 }
 
 const ANSWER: &[u8] =

@@ -12,9 +12,9 @@
 //!
 //! | channel | bound | at the bound |
 //! |---|---|---|
-//! | slots | [`SLOTS_MAX`] | the slot stays in the schedule; its successor's due makes it missed, `workers busy` |
+//! | slots | `SLOTS_MAX` | the slot stays in the schedule; its successor's due makes it missed, `workers busy` |
 //! | returns | slots and workers together, so it is never reached | |
-//! | logs | [`LOGS_MAX`] | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
+//! | logs | `LOGS_MAX` | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
 //!
 //! Told to stop, the schedule ends first and closes `slots`; workers end what they are at and leave what they have not begun;
 //! that closes `logs`, and the spool commits what it has.

@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingeon::check::http::{Expect, Http, Text};
+use pingeon::check::http::{Expect, Http};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
 use pingeon::config::Secret;
@@ -92,26 +92,12 @@ fn config(folder: &Path, port: u16, server: &str) -> String {
 /// A GET of `path` that trusts `root` and expects 14 days left.
 fn look(nginx: &Nginx, root: &Authority, path: &str) -> Outcome {
     let ca = Some(Pem { path: "ca.pem".into(), content: Secret::new(root.pem()) });
+    let url = format!("https://nginx.example:{}{path}", nginx.port);
     let http = Http {
-        url: format!("https://nginx.example:{}{path}", nginx.port).parse().unwrap(),
-        method: "GET".parse().unwrap(),
-        headers: Vec::new(),
-        body: Secret::new(""),
-        auth: None,
-        redirects: 5,
         proxy: Proxy::None,
-        connect_to: None,
-        ip: IpFamily::Any,
         tls: Arc::new(TlsSettings { ca, ..TlsSettings::default() }),
-        expect: Arc::new(Expect {
-            status: vec![(200, 299)],
-            headers: Vec::new(),
-            body: Text::default(),
-            json: Vec::new(),
-            body_max: 1024 * 1024,
-            under: None,
-            certificate_days: Some(14),
-        }),
+        expect: Arc::new(Expect { certificate_days: Some(14), ..Expect::default() }),
+        ..Http::get(url.parse().unwrap())
     };
     let timeout = Duration::from_secs(20);
     let check = Check {

@@ -28,7 +28,7 @@ impl Assertions {
         if !held {
             self.down.get_or_insert_with(reason);
         }
-        self.listed.push(Assertion { what: what.to_owned(), expected: expected.into(), got: got.into(), held });
+        self.list(held, what, expected, got);
     }
 
     /// Lists one whose failure means degraded; `reason` says so.
@@ -43,6 +43,10 @@ impl Assertions {
         if !held {
             self.degraded.get_or_insert_with(reason);
         }
+        self.list(held, what, expected, got);
+    }
+
+    fn list(&mut self, held: bool, what: &str, expected: impl Into<String>, got: impl Into<String>) {
         self.listed.push(Assertion { what: what.to_owned(), expected: expected.into(), got: got.into(), held });
     }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A secret: its `Debug` shows `***`, it has no `Display` and no serialisation, and it is seen by [`Secret::expose`] alone.
-/// Two are equal when their values are, wherever they came from.
-#[derive(Clone)]
+/// The default is the empty text. Two are equal when their values are, wherever they came from.
+#[derive(Clone, Default)]
 pub struct Secret {
     value: Arc<str>,
     origin: Option<Arc<Origin>>,

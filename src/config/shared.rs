@@ -13,7 +13,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::Complaint;
 use super::walk::{At, Read};
-use super::web_checks::expect_default;
 use super::{Origin, Secret};
 use crate::check::http::Expect;
 use crate::net::{Pem, TlsSettings};
@@ -26,26 +25,13 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// What was read so far.
+#[derive(Default)]
 pub(super) struct Shared {
     regexes: RefCell<HashMap<String, Regex>>,
     pems: RefCell<HashMap<(PathBuf, Section), Pem>>,
     tls: RefCell<HashMap<TlsKey, Arc<TlsSettings>>>,
-    /// The body of requests without one.
-    pub(super) empty: Secret,
     /// What most checks expect.
     pub(super) expect: Arc<Expect>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Shared {
-            regexes: RefCell::default(),
-            pems: RefCell::default(),
-            tls: RefCell::default(),
-            empty: Secret::new(""),
-            expect: Arc::new(expect_default()),
-        }
-    }
 }
 
 type TlsKey = (Option<PathBuf>, Option<String>, Option<(PathBuf, PathBuf)>, bool, bool);

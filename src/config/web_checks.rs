@@ -15,7 +15,7 @@ use super::shared::{regex, secret};
 use super::targets::{address, has_user_info, proxy, url};
 use super::walk::{At, Read, quoted};
 use super::yaml::Node;
-use crate::check::http::{Auth, Expect, Http, Text};
+use crate::check::http::{Auth, Expect, Http, REDIRECTS, Text};
 use crate::net::Proxy;
 
 /// Redirects that a check may follow.
@@ -43,10 +43,10 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
             return Err(at.fail_key("body", format!("the body is longer than {BODY_BYTES_MAX} bytes")));
         }
         Some(body) if !body.expose().is_empty() => body,
-        _ => at.reading.shared.empty.clone(),
+        _ => Secret::default(),
     };
     let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
-    let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(5);
+    let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(REDIRECTS.into());
     let http = Http {
         url: uri,
         method,
@@ -134,22 +134,9 @@ pub(super) fn missing(at: &At<'_>, key: &str) -> super::ConfigError {
     at.fail(complaint.hint(format!("for example `{key}_file: secrets/{key}`, or `{key}: ${{NAME}}`")))
 }
 
-/// What is expected of an answer when the config says nothing of it.
-pub(super) fn expect_default() -> Expect {
-    Expect {
-        status: vec![(200, 299)],
-        headers: Vec::new(),
-        body: Text::default(),
-        json: Vec::new(),
-        body_max: 1 << 20,
-        under: None,
-        certificate_days: None,
-    }
-}
-
 fn expect(at: &At<'_>, timeout: Duration) -> Read<Arc<Expect>> {
     at.mapping(&["status", "headers", "body", "body_max", "under", "certificate_days"])?;
-    let mut expect = expect_default();
+    let mut expect = Expect::default();
     if let Some(at) = at.get("status") {
         expect.status =
             at.list("a list, such as [200-299, 401]", STATUSES_MAX)?.map(|at| status(&at)).collect::<Read<_>>()?;

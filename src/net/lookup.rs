@@ -1,7 +1,7 @@
 //! Names to addresses, by the system's getaddrinfo(3), under a deadline.
 //!
 //! getaddrinfo blocks for as long as the name service likes and cannot be interrupted. So it runs on threads of its own: they
-//! grow on demand up to [`THREADS_MAX`] and end when idle for [`IDLE`]. A check waits for its answer until its deadline and
+//! grow on demand up to [`THREADS_MAX`] and end when idle for `IDLE`. A check waits for its answer until its deadline and
 //! then goes; the thread that is stuck ends its lookup by itself. Nothing is cached: a check asks anew each time.
 
 use std::net::{IpAddr, UdpSocket};

@@ -190,3 +190,23 @@ fn quoted(field: &str) -> String {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        for (field, expected) in [
+            ("", ""),
+            ("shop", "shop"),
+            ("a shop; its 'door'", "a shop; its 'door'"),
+            ("a,b", "\"a,b\""),
+            ("\"", "\"\"\"\""),
+            ("a\nb", "\"a\nb\""),
+            ("a\rb", "\"a\rb\""),
+        ] {
+            assert_eq!(quoted(field), expected, "{field:?}");
+        }
+    }
+}

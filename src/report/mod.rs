@@ -3,7 +3,7 @@
 //! Uptime is a share of *time*. Each log speaks for the time from its slot to the next one: from `due_at` for `interval`, but
 //! no further than the next log of the same label and agent, so that nothing counts twice. Whatever no log speaks for is
 //! unknown: before the first log, between logs, after the last, what was missed, what could not be judged. Unknown never
-//! counts as up; up, degraded, down and unknown together are the range, and their percentages are 100 (see [`shares`]).
+//! counts as up; up, degraded, down and unknown together are the range, and their percentages are 100 (see `shares`).
 //!
 //! Reading is a stream: what is held at once is a summary for each label and agent, and the durations of one of them.
 

@@ -1,4 +1,4 @@
-//! The durable queue on the agent's own disk: logs go in by [`write`] and out by a [`Source`](crate::flow::Source).
+//! The durable queue on the agent's own disk: logs go in by [`write()`] and out by a [`Source`](crate::flow::Source).
 //!
 //! A log counts as accepted once its transaction is on disk, and from then on is handed on at least once, in the order of
 //! acceptance. It gets its `seq` there: 1, 2, 3 … in each run, given out by the transaction that keeps it, so that one that

@@ -16,6 +16,8 @@ use crate::logs::Log;
 pub const GROUP_LOGS_MAX: usize = 4_096;
 /// How often the channel is emptied while a group gathers: a wake-up for each log would cost more than the log.
 const GATHER_SLICE: Duration = Duration::from_millis(50);
+/// A nap that brings no more than these was not worth it.
+const NAP_LOGS_MIN: usize = 2;
 /// How long a full spool or a failing disk is waited for after the word to stop, in all.
 pub const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long to wait before the next try, from first to most.
@@ -33,7 +35,7 @@ pub struct Writer {
 /// Takes logs in until their channel closes, and commits them together every `flush`. Never wakes while nothing comes.
 ///
 /// A spool that is full and told to block, and a disk that fails, are waited for, so that the channel fills and whoever sends
-/// waits too. Once `stop` is set the waiting ends after [`STOP_WAIT_MAX`]; what could not be kept is counted and said.
+/// waits too. Once `stop` is set the waiting ends after `STOP_WAIT_MAX`; what could not be kept is counted and said.
 ///
 /// # Errors
 /// A sentence for people, when the spool is damaged.
@@ -52,6 +54,7 @@ pub fn write(mut writer: Writer, logs: &Receiver<Log>, flush: Duration, stop: &S
 fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, stop: &Stop) {
     let until = Instant::now() + flush;
     let crowd = logs.capacity().unwrap_or(usize::MAX) / 2;
+    let mut napped = false;
     loop {
         let before = group.len();
         while group.len() < GROUP_LOGS_MAX {
@@ -65,14 +68,17 @@ fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, stop: &St
         if left.is_zero() || group.len() >= GROUP_LOGS_MAX {
             return;
         }
-        // Nobody shall wait for a nap of ours: not who sends, in a small channel, and not who stops.
-        let hurry = group.len() - before >= crowd || stop.wait(left.min(GATHER_SLICE));
-        if hurry {
+        // Nobody shall wait for a nap of ours: not who sends, in a small channel, and not who stops. And where a nap brought
+        // next to nothing, the next log is waited for: an agent with little to do wakes no more than it has to.
+        let brought = group.len() - before;
+        let wait_for_one = brought >= crowd || (napped && brought <= NAP_LOGS_MIN);
+        if wait_for_one || stop.wait(left.min(GATHER_SLICE)) {
             match logs.recv_timeout(left) {
                 Ok(log) => group.push(log),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
+        napped = !wait_for_one;
     }
 }
 
@@ -85,7 +91,7 @@ impl Writer {
         self.appender.last_due()
     }
 
-    /// Keeps the first of `logs`, as many as one transaction takes, and says how many: at least one. What [`write`] does with
+    /// Keeps the first of `logs`, as many as one transaction takes, and says how many: at least one. What [`write()`] does with
     /// each group, for who has no channel.
     ///
     /// # Errors

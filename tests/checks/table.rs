@@ -9,9 +9,8 @@ use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
-use pingeon::config::Secret;
 use pingeon::net::lookup::Unresolved;
-use pingeon::net::{Host, IpFamily, Net, Proxy, TlsSettings};
+use pingeon::net::{Host, IpFamily, Net};
 
 /// Time that a case gets which is meant to use it up.
 pub const SHORT: Duration = Duration::from_millis(300);
@@ -156,27 +155,7 @@ fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
 
 /// A plain GET of `url` that expects 200-299.
 pub fn get(url: impl AsRef<str>) -> Http {
-    Http {
-        url: url.as_ref().parse().unwrap(),
-        method: "GET".parse().unwrap(),
-        headers: Vec::new(),
-        body: Secret::new(""),
-        auth: None,
-        redirects: 5,
-        proxy: Proxy::Environment,
-        connect_to: None,
-        ip: IpFamily::Any,
-        tls: Arc::new(TlsSettings::default()),
-        expect: Arc::new(Expect {
-            status: vec![(200, 299)],
-            headers: Vec::new(),
-            body: Text::default(),
-            json: Vec::new(),
-            body_max: 1024 * 1024,
-            under: None,
-            certificate_days: None,
-        }),
-    }
+    Http::get(url.as_ref().parse().unwrap())
 }
 
 /// `http` after `change`.

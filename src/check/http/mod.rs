@@ -12,7 +12,7 @@
 //! # What goes to whom
 //!
 //! Credentials are for the URL's own origin (scheme, host and port). Any other origin that a redirect leads to gets none,
-//! no client certificate, and of the user's headers only those that [`request`] knows to be harmless. `connect_to` and
+//! no client certificate, and of the user's headers only those that `request` knows to be harmless. `connect_to` and
 //! `tls.server_name` are for the own origin too.
 
 mod answer;
@@ -58,6 +58,28 @@ pub struct Http {
     pub expect: Arc<Expect>,
 }
 
+/// Redirects that are followed unless the config says otherwise.
+pub const REDIRECTS: u32 = 5;
+
+impl Http {
+    /// A GET of `url`, with nothing else said: what a check is whose config holds the URL alone.
+    pub fn get(url: ureq::http::Uri) -> Self {
+        Http {
+            url,
+            method: ureq::http::Method::GET,
+            headers: Vec::new(),
+            body: Secret::default(),
+            auth: None,
+            redirects: REDIRECTS,
+            proxy: Proxy::default(),
+            connect_to: None,
+            ip: IpFamily::default(),
+            tls: Arc::default(),
+            expect: Arc::default(),
+        }
+    }
+}
+
 /// Credentials of a request (RFC 7617, RFC 6750).
 #[derive(Clone, Debug)]
 pub enum Auth {
@@ -89,6 +111,20 @@ pub struct Expect {
     pub under: Option<Duration>,
     /// Fewer days left on any certificate of the chain: degraded.
     pub certificate_days: Option<u32>,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Expect {
+            status: vec![(200, 299)],
+            headers: Vec::new(),
+            body: Text::default(),
+            json: Vec::new(),
+            body_max: 1 << 20,
+            under: None,
+            certificate_days: None,
+        }
+    }
 }
 
 /// What a text must be. All that is set must hold.
