@@ -71,7 +71,7 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
         };
         web.serve(&jobs, health)?;
     }
-    log::info!("{}: {} checks on up to {} workers", config.agent, config.checks.len(), config::workers(&config));
+    log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
 
     let longest = config.checks.iter().map(|check| check.timeout).max().unwrap_or_default();
     let failed = Process { config, agent, read }.supervise(&jobs, &signals.received);
@@ -146,7 +146,7 @@ impl Process<'_> {
         if besides_checks(&config) != besides_checks(&self.config) {
             log::warn!("reload: only `checks` and `defaults` are taken up; the other changes wait for a restart");
         }
-        log::info!("reloaded: {} checks", config.checks.len());
+        log::info!("reloaded; checks: {}", config.checks.len());
         self.config.checks = config.checks;
     }
 }
