@@ -50,6 +50,15 @@ pub fn schema() -> String {
     STORE.migrations.concat()
 }
 
+/// What one call of the retention did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Logs that it deleted.
+    pub deleted: u64,
+    /// Whether there may be more to delete.
+    pub more: bool,
+}
+
 /// The store, open for writing.
 pub struct Sqlite {
     database: Database,
@@ -73,22 +82,23 @@ impl Sqlite {
         Ok(Sqlite { database, retention: settings.retention, clock })
     }
 
-    /// Deletes what is older than the retention at `now`, in short transactions, and says how many logs that were. May be
-    /// called often: a call bounds its own work, and the next one goes on with the rest.
+    /// Deletes what is older than the retention at `now`, in short transactions. Bounds its own work, so that others get to
+    /// write in between: while there is more, call again after a moment.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub fn retain(&mut self, now: Timestamp) -> Result<u64, Fault> {
+    pub fn retain(&mut self, now: Timestamp) -> Result<Retained, Fault> {
         let before = first_uid(now.minus(self.retention));
-        let mut deleted = 0;
+        let mut retained = Retained { deleted: 0, more: true };
         for _ in 0..RETAIN_CHUNKS_MAX {
             let count = self.delete_before(before).map_err(|error| self.database.fault(&error))?;
-            deleted += count as u64;
+            retained.deleted += count as u64;
             if count < RETAIN_CHUNK {
+                retained.more = false;
                 break;
             }
         }
-        Ok(deleted)
+        Ok(retained)
     }
 
     fn delete_before(&mut self, before: Uuid) -> rusqlite::Result<usize> {
