@@ -148,8 +148,8 @@ pub fn start(
     jobs.start("schedule", STACK, move |pulse| foreman.run(&returned, &reloaded, &heard, pulse))?;
 
     let (heard, drained) = (stop.clone(), drained.clone());
-    jobs.start("spool", STACK, move |_| {
-        let end = spool::write(writer, &logs_out, plan.flush, &heard);
+    jobs.start("spool", STACK, move |pulse| {
+        let end = spool::write(writer, &logs_out, plan.flush, &heard, pulse);
         drained.set();
         end
     })?;

@@ -8,8 +8,11 @@ use serde_json::Map;
 
 use super::*;
 use crate::check::Verdict;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::config::WhenFull;
 use crate::flow::{Batch, Fault, Refused, Source};
+use crate::jobs::Pulse;
 use crate::logs::{Cause, Log, Missed, VERSION};
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -175,7 +178,7 @@ fn a_reader_that_waits_wakes_when_logs_come_and_when_it_is_told_to_stop() {
     let long = Duration::from_secs(60);
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop));
+        scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop, &Pulse::default()));
         let pulls = scope.spawn(move || {
             let batch = reader.pull(long).unwrap();
             reader.commit(&batch, &[]).unwrap();
@@ -197,7 +200,9 @@ fn the_loop_keeps_everything_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (writer, mut reader, gauge) = open(&settings(folder.path()), &author());
     let (sender, receiver) = bounded(10);
-    let writes = std::thread::spawn(move || write(writer, &receiver, Duration::from_secs(60), &Stop::default()));
+    let writes = std::thread::spawn(move || {
+        write(writer, &receiver, Duration::from_secs(60), &Stop::default(), &Pulse::default())
+    });
     for second in 0..10_000 {
         sender.send(up(second)).unwrap();
     }
@@ -287,7 +292,9 @@ fn a_full_spool_that_blocks_takes_logs_again_once_some_were_handed_on() {
     assert!(reason.ends_with("spool.db` is full: 1048576 bytes"), "{reason}");
     // The loop waits, and the word of the reader wakes it long before its next try.
     let (sender, receiver) = bounded(1);
-    let writes = std::thread::spawn(move || write(writer, &receiver, Duration::from_millis(1), &Stop::default()));
+    let writes = std::thread::spawn(move || {
+        write(writer, &receiver, Duration::from_millis(1), &Stop::default(), &Pulse::default())
+    });
     sender.send(large(kept)).unwrap();
     drop(sender);
     let mut all = Vec::new();
@@ -316,9 +323,57 @@ fn what_a_full_spool_could_not_keep_at_the_stop_is_counted() {
     drop(sender);
     let stop = Stop::default();
     stop.set();
-    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &stop), Ok(()));
+    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &stop, &Pulse::default()), Ok(()));
     assert_eq!(gauge.figures().dropped["not_kept_at_stop"], 3);
     assert!(gauge.figures().error.unwrap().contains("is full"));
+}
+
+#[test]
+fn what_a_broken_spool_loses_is_counted_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, _reader, gauge) = open(&settings(folder.path()), &author());
+    writer.appender.database.connection.execute_batch("DROP TABLE log").unwrap();
+    // More than a group: some are still in the channel.
+    let count = writer::GROUP_LOGS_MAX as u64 + 10;
+    let (sender, receiver) = bounded(writer::GROUP_LOGS_MAX + 10);
+    (0..count).for_each(|second| sender.send(up(second)).unwrap());
+    let error = write(writer, &receiver, NO_WAIT, &Stop::default(), &Pulse::default()).unwrap_err();
+    assert!(error.ends_with(&format!("no such table: log; logs lost: {count}")), "{error}");
+    assert_eq!(gauge.figures().dropped["not_kept_at_stop"], count);
+}
+
+#[test]
+fn the_pulse_rests_while_no_logs_come_and_beats_while_a_full_spool_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config::Spool { max_bytes: BYTES_MIN, when_full: WhenFull::Block, ..settings(folder.path()) };
+    let (mut writer, mut reader, gauge) = open(&settings, &author());
+    let mut kept = 0;
+    while writer.append(&[large(kept)]).is_ok() {
+        kept += 1;
+    }
+    let (pulse, stop) = (Pulse::default(), Stop::default());
+    let until = |what: &str, is_so: &dyn Fn(Duration) -> bool| {
+        let (begun, long) = (Instant::now(), Duration::from_secs(30));
+        while !is_so(pulse.overdue(SystemClock.now().steady.plus(2 * long)).unwrap_or_default()) {
+            assert!(begun.elapsed() < long, "{what}");
+            stop.wait(Duration::from_millis(1));
+        }
+        assert_eq!(pulse.overdue(SystemClock.now().steady), None, "{what}");
+    };
+    pulse.back_in(Duration::ZERO);
+    let (sender, receiver) = bounded(1);
+    std::thread::scope(|scope| {
+        let writes = scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop, &pulse));
+        until("rests", &|overdue| overdue.is_zero());
+        sender.send(large(kept)).unwrap();
+        // In a minute it would be half a minute late.
+        until("beats", &|overdue| overdue > Duration::from_secs(25));
+        assert!(gauge.figures().depth == kept);
+        assert!(!drain(&mut reader).is_empty());
+        until("rests again", &|overdue| overdue.is_zero());
+        drop(sender);
+        assert_eq!(writes.join().unwrap(), Ok(()));
+    });
 }
 
 #[test]
@@ -344,7 +399,7 @@ fn a_full_disk_is_waited_for_and_leaves_no_hole() {
     let (sender, receiver) = bounded(2);
     (0..2).for_each(|more| sender.send(large(kept + more)).unwrap());
     drop(sender);
-    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &Stop::default()), Ok(()));
+    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &Stop::default(), &Pulse::default()), Ok(()));
     assert!(drain(&mut reader).iter().map(|log| log.seq).eq(1..=kept + 2));
 }
 
