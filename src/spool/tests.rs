@@ -8,8 +8,7 @@ use serde_json::Map;
 
 use super::*;
 use crate::check::Verdict;
-use crate::clock::Clock;
-use crate::clock::SystemClock;
+use crate::clock::SimulatedClock;
 use crate::config::WhenFull;
 use crate::flow::{Batch, Fault, Refused, Source};
 use crate::jobs::Pulse;
@@ -152,20 +151,45 @@ fn a_batch_is_bounded_by_count_and_by_bytes() {
 #[test]
 fn the_last_slot_of_each_label_outlives_its_logs() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = settings(folder.path());
+    let (settings, clock) = (settings(folder.path()), Arc::new(SimulatedClock::at(at(90_000_000))));
+    let open = || Spool::open_under(clock.clone(), &settings, &author()).unwrap();
     let last = |second| Missed { cause: Cause::AgentOff, slots: 3, last_due_at: at(second) };
     let mut missed = log("db", 20, Verdict::Missed);
     missed.result = serde_json::from_value(serde_json::to_value(last(40)).unwrap()).unwrap();
-    let (mut writer, mut reader, _) = open(&settings, &author());
+    let (mut writer, mut reader) = open().split(Stop::default());
     keep(&mut writer, &[up(1), up(5), up(3), missed, log("odd", 90_000_000, Verdict::Up)]);
-    keep(&mut writer, &[log("odd", 100, Verdict::Up), log("db", 30, Verdict::Up)]);
+    keep(&mut writer, &[log("db", 30, Verdict::Up)]);
+    // The clock was years ahead, and is set.
+    clock.set_wall(at(101));
+    keep(&mut writer, &[log("odd", 100, Verdict::Up)]);
     drain(&mut reader);
     drop((writer, reader));
-
-    let spool = Spool::open(&settings, &author()).unwrap();
-    // `odd` was once written under a clock that was years ahead.
     let expect = [("shop", 5), ("db", 40), ("odd", 100)];
-    assert_eq!(spool.last_due(), expect.into_iter().map(|(label, second)| (label.into(), at(second))).collect());
+    assert_eq!(open().last_due(), expect.into_iter().map(|(label, second)| (label.into(), at(second))).collect());
+}
+
+#[test]
+fn after_the_clock_was_set_back_a_little_the_next_start_sees_what_it_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, clock) = (settings(folder.path()), Arc::new(SimulatedClock::at(at(10_000))));
+    let open = || Spool::open_under(clock.clone(), &settings, &author()).unwrap();
+    let (mut writer, reader) = open().split(Stop::default());
+    keep(&mut writer, &[up(10_000)]);
+    for (set_to, due, last) in [
+        // Noise, and two logs out of order.
+        (9_999, 9_998, 10_000),
+        (10_001, 9_999, 10_000),
+        // An hour back.
+        (6_400, 6_399, 6_399),
+        (6_410, 6_409, 6_409),
+        (6_410, 6_401, 6_409),
+    ] {
+        clock.set_wall(at(set_to));
+        keep(&mut writer, &[up(due)]);
+        assert_eq!(writer.last_due()["shop"], at(last), "{due}");
+    }
+    drop((writer, reader));
+    assert_eq!(open().last_due()["shop"], at(6_409));
 }
 
 #[test]
