@@ -3,6 +3,10 @@
 //! A file says what it is by its `application_id` and how new its schema is by its `user_version` (SQLite's file format,
 //! section 1.3). A file that is something else, damaged, or newer than this build is refused and left as it is.
 
+mod aside;
+
+pub(crate) use aside::{Reject, set_aside};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -18,7 +18,6 @@
 mod append;
 mod lock;
 mod reader;
-mod refuse;
 #[cfg(test)]
 mod tests;
 mod thinner;

@@ -454,22 +454,6 @@ fn refused_and_unreadable_logs_are_set_aside() {
 }
 
 #[test]
-fn what_is_set_aside_is_bounded() {
-    let database = Connection::open_in_memory().unwrap();
-    database.execute_batch(include_str!("001_spool.sql")).unwrap();
-    let count =
-        || database.query_row("SELECT count(*), min(id) FROM refused", [], |row| Ok((row.get(0)?, row.get(1)?)));
-    for _ in 0..1_010 {
-        refuse::set_aside(&database, at(0), (b"x", "here", "odd"), 1_000_000).unwrap();
-    }
-    assert_eq!(count(), Ok((1_000_u64, 11_u64)));
-    for _ in 0..30 {
-        refuse::set_aside(&database, at(0), (&[b'x'; 200_000], "here", "odd"), 1_000_000).unwrap();
-    }
-    assert_eq!(count(), Ok((15, 1_026)));
-}
-
-#[test]
 fn a_second_process_is_told_who_has_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
