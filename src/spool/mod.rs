@@ -41,7 +41,7 @@ use crate::database::{Access, Database, Kind};
 use crate::jobs::Stop;
 use crate::logs::Author;
 
-/// The smallest bound that is kept to: below it, the database's own needs are most of the file.
+/// The smallest bound that a config may set and that is kept to: below it, the database's own needs are most of the file.
 pub const BYTES_MIN: u64 = 1024 * 1024;
 /// Logs that are handed on at once, at most.
 pub const BATCH_LOGS_MAX: usize = 2_000;
