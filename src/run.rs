@@ -183,3 +183,23 @@ fn listen_to_signals(jobs: &Jobs) -> Result<Listening, String> {
     })?;
     Ok(Listening { stop, reload, handle })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_failed_ended_early_or_did_not_stop_is_named() {
+        let jobs = Jobs::default();
+        let ends = |name: &str, end: Result<(), String>| {
+            jobs.start(name, SIGNALS_STACK, move |_| end).unwrap();
+            jobs.ended().recv().unwrap()
+        };
+        let (failed, early) = (ends("pump", Err("no disk".to_owned())), ends("web", Ok(())));
+        assert_eq!(verdict(&[], &[]), Ok(()));
+        assert_eq!(
+            verdict(&["spool".to_owned()], &[failed, early]),
+            Err("thread `pump`: no disk; thread `web`: ended early; did not stop in time: spool".to_owned())
+        );
+    }
+}

@@ -37,7 +37,7 @@ pub(super) struct Crew {
 
 /// What the worker holds whose turn it is to wait.
 #[derive(Debug)]
-struct Turn {
+pub(super) struct Turn {
     slots: Receiver<Slot>,
     /// Slots that were taken in, [`SLOTS_MAX`] at most, by their due and then as they came: the earliest goes first, also when
     /// it came last.
@@ -57,7 +57,7 @@ impl Crew {
             author: plan.author.clone(),
             run: plan.run,
             net: net.clone(),
-            turn: Mutex::new(Turn { slots, waiting: BTreeMap::new(), taken_in: 0 }),
+            turn: Mutex::new(Turn::of(slots)),
             returns,
             logs,
             stop: stop.clone(),
@@ -126,8 +126,12 @@ impl Crew {
 }
 
 impl Turn {
+    pub(super) fn of(slots: Receiver<Slot>) -> Self {
+        Turn { slots, waiting: BTreeMap::new(), taken_in: 0 }
+    }
+
     /// Waits until the earliest slot is due. `None` once the agent stops.
-    fn wait(&mut self, stop: &Stop) -> Option<Slot> {
+    pub(super) fn wait(&mut self, stop: &Stop) -> Option<Slot> {
         while !stop.is_set() {
             while self.waiting.len() < SLOTS_MAX
                 && let Ok(slot) = self.slots.try_recv()

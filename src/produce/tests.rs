@@ -105,3 +105,36 @@ fn assert_no_gaps(logs: &[Log]) {
         }
     }
 }
+
+#[test]
+fn targets_that_hang_hold_up_no_other() {
+    let mut checks = vec![check("well", 100)];
+    checks.extend((0..3).map(|n| check(&format!("hangs-{n}"), 1_000)));
+    let run: Run = |check, _, deadline| {
+        if check.label.starts_with("hangs") {
+            Stop::default().wait(deadline.saturating_duration_since(Instant::now()));
+        }
+        up()
+    };
+    let well = |logs: &[Log]| logs.iter().filter(|log| &*log.label == "well").count();
+    let logs = logs_of(&checks, checks.len(), run, |logs| well(logs) >= 15);
+    let missed: Vec<_> = logs.iter().filter(|log| &*log.label == "well" && log.verdict == Verdict::Missed).collect();
+    assert!(well(&logs) >= 15 && missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn the_earliest_slot_goes_first_also_when_it_came_last() {
+    let checks: Vec<_> = (0..10).map(|n| check(&format!("check-{n}"), 100)).collect();
+    let now = SystemClock.now();
+    let mut schedule = Schedule::new("test", &checks, now, &HashMap::new());
+    let mut slots: Vec<_> = std::iter::from_fn(|| schedule.take(now, Duration::from_secs(1))).collect();
+    let dues: Vec<Steady> = slots.iter().map(|slot| slot.due).collect();
+    assert_eq!(dues.len(), checks.len());
+
+    let (slots_in, slots_out) = bounded(slots.len());
+    slots.drain(..).rev().for_each(|slot| slots_in.send(slot).unwrap());
+    let mut turn = crew::Turn::of(slots_out);
+    let taken: Vec<Steady> = dues.iter().map(|_| turn.wait(&Stop::default()).unwrap().due).collect();
+    assert_eq!(taken, dues);
+    assert!(SystemClock.now().steady >= dues[9], "none is handed out before its due");
+}
