@@ -170,7 +170,7 @@ pub struct Pump<'a> {
 pub fn pump(source: &mut dyn Source, sink: &mut dyn Sink, pump: &Pump<'_>) -> Result<(), FlowError> {
     let mut drained_by = None;
     loop {
-        pump.pulse.rest();
+        pump.pulse.back_in(PULL_WAIT + PULSE_LIMIT);
         let Some(batch) = pump.insist(|| source.pull(PULL_WAIT))? else { return Ok(()) };
         if pump.stop.is_set() {
             let by = *drained_by.get_or_insert_with(|| Instant::now() + DRAIN_MAX);

@@ -60,8 +60,19 @@ pub struct Config {
     pub log_level: log::LevelFilter,
 }
 
+impl Config {
+    /// Whether `other` differs in nothing but what a running process can take up: its checks and their defaults.
+    pub fn differs_in_checks_alone(&self, other: &Config) -> bool {
+        let rest = |config: &Config| {
+            let Config { agent, spool, queue, store, web, log_level, .. } = config.clone();
+            (agent, spool, queue, store, web, log_level)
+        };
+        rest(self) == rest(other)
+    }
+}
+
 /// The durable queue on the agent's disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     /// The file.
     pub path: PathBuf,
@@ -85,7 +96,7 @@ pub enum WhenFull {
 }
 
 /// A Kafka cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kafka {
     /// `host:port`, at least one.
     pub brokers: Vec<String>,
@@ -128,7 +139,7 @@ pub enum Compression {
 }
 
 /// SASL credentials.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
     /// How they are shown.
     pub mechanism: SaslMechanism,
@@ -150,7 +161,7 @@ pub enum SaslMechanism {
 }
 
 /// Where logs end up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
     /// The embedded database.
     Sqlite(Sqlite),
@@ -159,7 +170,7 @@ pub enum Store {
 }
 
 /// The embedded store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sqlite {
     /// The file.
     pub path: PathBuf,
@@ -168,7 +179,7 @@ pub struct Sqlite {
 }
 
 /// A Postgres server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
     /// The connection URL, without a password.
     pub url: String,
@@ -198,7 +209,7 @@ pub enum Prepared {
 }
 
 /// Where the page, the metrics and the health are served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
     /// Address and port.
     pub listen: SocketAddr,

@@ -378,11 +378,16 @@ fn the_pulse_rests_while_no_logs_come_and_beats_while_a_full_spool_is_waited_for
     let (pulse, stop) = (Pulse::default(), Stop::default());
     let until = |what: &str, is_so: &dyn Fn(Duration) -> bool| {
         let (begun, long) = (Instant::now(), Duration::from_secs(30));
-        while !is_so(pulse.overdue(SystemClock.now().steady.plus(2 * long)).unwrap_or_default()) {
+        let in_a_minute = || {
+            let mut now = SystemClock.now();
+            now.steady = now.steady.plus(2 * long);
+            pulse.overdue(now).unwrap_or_default()
+        };
+        while !is_so(in_a_minute()) {
             assert!(begun.elapsed() < long, "{what}");
             stop.wait(Duration::from_millis(1));
         }
-        assert_eq!(pulse.overdue(SystemClock.now().steady), None, "{what}");
+        assert_eq!(pulse.overdue(SystemClock.now()), None, "{what}");
     };
     pulse.back_in(Duration::ZERO);
     let (sender, receiver) = bounded(1);

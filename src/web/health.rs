@@ -29,7 +29,7 @@ impl Health {
         let spool = (self.spool)();
         let overdue =
             |(name, late): (String, std::time::Duration)| format!("thread `{name}` is {} s overdue", late.as_secs());
-        let mut problems: Vec<String> = self.roster.stuck(now.steady).into_iter().map(overdue).collect();
+        let mut problems: Vec<String> = self.roster.stuck(now).into_iter().map(overdue).collect();
         problems.extend(spool.error.as_ref().map(|error| format!("spool: {error}")));
 
         let last = spool.last_accepted.map(|log| {
