@@ -371,9 +371,12 @@ fn the_pulse_rests_while_no_logs_come_and_beats_while_a_full_spool_is_waited_for
     let folder = tempfile::tempdir().unwrap();
     let settings = config::Spool { max_bytes: BYTES_MIN, when_full: WhenFull::Block, ..settings(folder.path()) };
     let (mut writer, mut reader, gauge) = open(&settings, &author());
+    // In large steps, and then to the brim.
     let mut kept = 0;
-    while writer.append(&[large(kept)]).is_ok() {
-        kept += 1;
+    for step in [50, 1] {
+        while let Ok(count) = writer.append(&(0..step).map(large).collect::<Vec<_>>()) {
+            kept += count as u64;
+        }
     }
     let (pulse, stop) = (Pulse::default(), Stop::default());
     let until = |what: &str, is_so: &dyn Fn(Duration) -> bool| {
@@ -391,18 +394,17 @@ fn the_pulse_rests_while_no_logs_come_and_beats_while_a_full_spool_is_waited_for
     };
     pulse.back_in(Duration::ZERO);
     let (sender, receiver) = bounded(1);
-    std::thread::scope(|scope| {
-        let writes = scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop, &pulse));
-        until("rests", &|overdue| overdue.is_zero());
-        sender.send(large(kept)).unwrap();
-        // In a minute it would be half a minute late.
-        until("beats", &|overdue| overdue > Duration::from_secs(25));
-        assert!(gauge.figures().depth == kept);
-        assert!(!drain(&mut reader).is_empty());
-        until("rests again", &|overdue| overdue.is_zero());
-        drop(sender);
-        assert_eq!(writes.join().unwrap(), Ok(()));
-    });
+    let (beats, heard) = (pulse.clone(), stop.clone());
+    let writes = std::thread::spawn(move || write(writer, &receiver, Duration::from_millis(1), &heard, &beats));
+    until("rests", &|overdue| overdue.is_zero());
+    sender.send(large(kept)).unwrap();
+    // In a minute it would be half a minute late.
+    until("beats", &|overdue| overdue > Duration::from_secs(25));
+    assert_eq!(gauge.figures().depth, kept);
+    assert!(!drain(&mut reader).is_empty());
+    until("rests again", &|overdue| overdue.is_zero());
+    drop(sender);
+    assert_eq!(writes.join().unwrap(), Ok(()));
 }
 
 #[test]
