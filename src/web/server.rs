@@ -28,6 +28,8 @@ pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 64;
 /// How long nobody is let in after the system could not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// How often that is said at most: while connections come and go, it comes and goes with them.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 /// For one round: whatever is ready gets one step.
 const ROUND_MAX: Duration = Duration::from_secs(10);
 
@@ -134,27 +136,24 @@ struct Ready {
 #[derive(Default)]
 struct Door {
     shut_until: Option<Instant>,
+    quiet_until: Option<Instant>,
 }
 
 impl Door {
     fn accept(&mut self, listener: &TcpListener) -> Option<TcpStream> {
         let accepted = listener.accept().and_then(|(stream, _)| stream.set_nonblocking(true).map(|()| stream));
         match accepted {
-            Ok(stream) => {
-                self.shut_until = None;
-                Some(stream)
-            }
-            // It has gone away while it waited, or something else is trying to come in.
+            Ok(stream) => Some(stream),
+            // It has gone away while it waited.
             Err(error) if again(&error) || error.kind() == ErrorKind::ConnectionAborted => None,
             Err(error) => {
-                // Said once, until one is let in again.
-                if self.shut_until.is_none() {
-                    log::warn!(
-                        "web: cannot accept connections: {error}; trying again every {} s",
-                        ACCEPT_PAUSE.as_secs()
-                    );
+                let now = Instant::now();
+                if self.quiet_until.is_none_or(|until| until <= now) {
+                    let pause = ACCEPT_PAUSE.as_secs();
+                    log::warn!("web: cannot accept connections: {error}; trying again every {pause} s");
+                    self.quiet_until = Some(now + SAID_AGAIN);
                 }
-                self.shut_until = Some(Instant::now() + ACCEPT_PAUSE);
+                self.shut_until = Some(now + ACCEPT_PAUSE);
                 None
             }
         }
