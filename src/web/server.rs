@@ -19,10 +19,12 @@ use crate::jobs::Pulse;
 
 /// Connections at once.
 pub(super) const CONNECTIONS_MAX: usize = 64;
+/// Connections that wait for a place; the system may allow fewer (listen(2)).
+const BACKLOG_MAX: i32 = 1024;
 /// For all that happens on one connection: head, answer and goodbye.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a connection keeps its place when others wait for it. A client's request follows at the heels of its connect.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(20);
 /// A request line and its header fields.
 pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 64;
@@ -56,6 +58,8 @@ impl Server {
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
+        // Again, for a longer backlog than std's 128: a connect that finds it full is tried again a second later.
+        rustix::net::listen(&listener, BACKLOG_MAX)?;
         let (stop, stopped) = UnixStream::pair()?;
         Ok(Server { listener, stop, stopped })
     }
