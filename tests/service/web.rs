@@ -92,6 +92,21 @@ fn a_thousand_connections_cost_no_threads_and_few_files() {
 }
 
 #[test]
+fn a_client_that_resets_its_connection_is_gone_at_once() {
+    let (_place, service, port) = start();
+    let files_before = open_files(&service);
+    for _ in 0..50 {
+        let client = that_sent(port, "GET /healthz HTTP/1.1\r\n\r\n");
+        // Closed with the answer unread.
+        client.peek(&mut [0]).unwrap();
+    }
+    let began = Instant::now();
+    wait_for("the connections to be closed", || (open_files(&service) <= files_before + 5).then_some(()));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    ends_well(service);
+}
+
+#[test]
 fn without_file_descriptors_it_waits_for_some() {
     let (_place, mut service, port) = start();
     // The service has inherited ours.
