@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Secret;
 use super::checks::under;
 use super::error::Complaint;
 use super::quantities::percent;
@@ -184,13 +185,14 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
 /// The settings of an `exec` check and its target: the program without its arguments, which may hold secrets.
 pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
     let at = &check.need("exec", "[/usr/lib/nagios/plugins/check_disk, -w, 10%]")?;
-    let words: Vec<String> = at
+    let words: Vec<Secret> = at
         .list("a list: the program and its arguments", ARGUMENTS_MAX)?
-        .map(|at| at.text("text", |text| no_nul(text).map(str::to_owned)))
+        .map(|at| at.text("text", no_nul).and_then(|()| Ok(at.expanded("text")?.secret())))
         .collect::<Read<_>>()?;
-    let Some((program, arguments)) = words.split_first().filter(|(program, _)| !program.is_empty()) else {
+    let Some((program, arguments)) = words.split_first().filter(|(program, _)| !program.expose().is_empty()) else {
         return Err(at.fail("names no program"));
     };
+    let program = program.expose();
     // As in a shell: a name without a slash is looked up in PATH.
     let program = match program.contains('/') {
         true => at.reading.directory.join(program),
@@ -212,8 +214,8 @@ pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
     Ok((Exec { program, arguments: arguments.to_vec(), env: env.unwrap_or_default() }, target))
 }
 
-fn no_nul(text: &str) -> Result<&str, Complaint> {
-    if text.contains('\0') { Err("holds a NUL byte".into()) } else { Ok(text) }
+fn no_nul(text: &str) -> Result<(), Complaint> {
+    if text.contains('\0') { Err("holds a NUL byte".into()) } else { Ok(()) }
 }
 
 /// TLS settings, or the default ones.

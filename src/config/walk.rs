@@ -191,12 +191,7 @@ impl<'a> At<'a> {
             let hint = "put it in quotes, or better in a file or an environment variable";
             return Err(self.fail(Complaint::new("expected text, found something else").hint(hint)));
         }
-        let expanded = self.expanded("text")?;
-        let secret = Secret::new(&*expanded.text);
-        Ok(match expanded.name {
-            Some(name) => secret.from(Origin::Environment(name.to_owned())),
-            None => secret,
-        })
+        Ok(self.expanded("text")?.secret())
     }
 
     /// The path here, relative to the config.
@@ -310,6 +305,18 @@ impl<'a> At<'a> {
             Some(at) => read(&at).map(Some),
             None => Ok(None),
         }
+    }
+}
+
+impl Expanded<'_> {
+    /// The text as a secret that knows what of it the environment gave.
+    pub(super) fn secret(&self) -> Secret {
+        let secret = Secret::new(&*self.text);
+        if self.given.is_empty() {
+            return secret;
+        }
+        let parts = self.given.iter().map(|range| Secret::new(&self.text[range.clone()])).collect();
+        secret.from(Origin::Environment { typed: self.typed.to_string(), whole: self.name.is_some(), parts })
     }
 }
 

@@ -12,7 +12,7 @@ pub mod stream;
 pub mod tls;
 
 pub use course::{Blame, Course, Failure, Spoken, Trouble};
-pub use shown::shown;
+pub use shown::{blanked, shown};
 pub use stream::Stream;
 
 use std::fmt;
