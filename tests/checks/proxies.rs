@@ -2,13 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use pingeon::check::Phase::{Connect, FirstByte};
 use pingeon::check::Verdict::{Down, Unknown, Up};
 use pingeon::check::http::Http;
 use pingeon::config::Secret;
-use pingeon::net::{Host, Proxy, ProxyScheme};
+use pingeon::net::{Host, Pem, Proxy, ProxyScheme, TlsSettings};
 
+use crate::pki::Authority;
 use crate::servers::*;
 use crate::table::*;
 
@@ -85,7 +87,13 @@ fn without_credentials(mut http: Http) -> Http {
 #[rustfmt::skip]
 fn connect_proxies() {
     let target = "https://nowhere.example/";
-    let via = |port| through(ProxyScheme::Http, port, target);
+    let tls = Arc::new(TlsSettings {
+        ca: Some(Pem { path: "ca.pem".into(), content: Secret::new(Authority::root("Test CA").pem()) }),
+        ..TlsSettings::default()
+    });
+    // With an authority of its own: a machine may have none.
+    let secure = |port, target: &str| with(through(ProxyScheme::Http, port, target), |http| http.tls = tls.clone());
+    let via = |port| secure(port, target);
     let says = |line: &str| via(serve(answers(format!("HTTP/1.1 {line}\r\n\r\n"))));
     let pinned = |port: u16| {
         with(through(ProxyScheme::Http, connects(), "http://nowhere.example/"), |http| {
@@ -93,7 +101,7 @@ fn connect_proxies() {
         })
     };
     run(vec![
-        case("a tunnel to a plain port", through(ProxyScheme::Http, connects(), &format!("https://nowhere.example:{}/", serve(vec![Do::Send(b"220 mail\r\n".to_vec()), Do::Hang]))), Down, Some(pingeon::check::Phase::Tls), "does not speak TLS"),
+        case("a tunnel to a plain port", secure(connects(), &format!("https://nowhere.example:{}/", serve(vec![Do::Send(b"220 mail\r\n".to_vec()), Do::Hang]))), Down, Some(pingeon::check::Phase::Tls), "does not speak TLS"),
         case("a tunnel to a pinned address", pinned(serve(ok("ok"))), Up, None, ""),
         case("refused", via(closed_port()), Unknown, Some(Connect), "cannot be reached: connection refused by 127.0.0.1:"),
         case("no such proxy", with(via(1), |http| { http.proxy = Proxy::Through { scheme: ProxyScheme::Http, host: Host::Name("nowhere.example".to_owned()), port: 1, credentials: None, } }), Unknown, Some(pingeon::check::Phase::Resolve), "no such name"),
