@@ -33,7 +33,7 @@ pub enum Host {
 }
 
 /// Which addresses of a name to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum IpFamily {
     /// The first address that accepts, in the resolver's order.
     #[default]
