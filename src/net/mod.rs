@@ -146,7 +146,9 @@ impl Net {
 
     /// The network of this machine, as this process's environment sees it.
     pub fn system() -> Self {
-        Self::new(Arc::new(SystemClock), |name| std::env::var(name).ok(), Arc::new(lookup::system))
+        // What is no UTF-8 is taken too: a proxy that cannot be understood is better than one that is left out unseen.
+        let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        Self::new(Arc::new(SystemClock), environment, Arc::new(lookup::system))
     }
 
     /// What the wall clock shows: certificates are judged by it.

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use pingeon::check::Kind;
 use pingeon::check::Phase::{Connect, FirstByte};
 use pingeon::check::Verdict::{Down, Unknown, Up};
 use pingeon::check::http::Http;
@@ -141,6 +142,43 @@ fn forwarding_proxies() {
         case("not when told so", with(get(format!("http://local.example:{}/", serve(ok("ok")))), |http| http.proxy = Proxy::None), Up, None, "").on(environment("http_proxy", closed_port())),
         case("that is no URL", get("http://nowhere.example/"), Unknown, Some(Connect), "the environment's `http_proxy` is neither").on(net_with(&[("http_proxy", "gopher://x")])),
     ]);
+}
+
+#[test]
+fn proxies_of_the_environment_that_are_none_say_nothing_about_the_target_and_no_password() {
+    let malformed = [
+        "http://",
+        "http://probe:hunter2@",
+        "http://probe:hunter2@:1",
+        "http://probe:hunter2@p:port",
+        "http://probe:hunter2@p:99999",
+        "http://probe:hunter2@p:0",
+        "http://probe:hunter2/@p:1",
+        "http://probe:12/hunter2@p:1",
+        "http://hunter2#@p:1",
+        "gopher://probe:hunter2@p:1",
+        "probe:hunter2://p:1",
+        "probe:hunter2@p p:1",
+        "probe:hunter2@p\u{1b}[31m:1",
+        "probe:hunter2@\u{fffd}:1",
+        "probe:hunter2@[::1",
+        "probe:hunter2@]:1",
+        "probe:%zz%@@:",
+        "://",
+        ":",
+        "@",
+    ];
+    let cases = malformed.iter().flat_map(|url| {
+        ["http", "https"].map(|scheme| {
+            let net = net_with(&[("all_proxy", url), ("no_proxy", "/,:,],[,%,a/b,1.2.3.4/999")]);
+            (*url, look(Kind::Http(Box::new(get(format!("{scheme}://nowhere.example/")))), &net, LONG))
+        })
+    });
+    for (url, outcome) in cases {
+        let reason = outcome.reason.unwrap_or_default();
+        assert_eq!(outcome.verdict, Unknown, "{url:?}: {reason}");
+        assert!(!reason.is_empty() && !reason.contains("hunter2") && !reason.contains('\u{1b}'), "{url:?}: {reason:?}");
+    }
 }
 
 #[test]
