@@ -272,7 +272,11 @@ fn proxy(proxy: &Proxy) -> String {
                 ProxyScheme::Http => "http",
                 ProxyScheme::Socks5 => "socks5",
             };
-            let user = credentials.as_ref().map(|(user, _)| format!("{}:***@", percent_encoded(user)));
+            let user = credentials.as_ref().map(|(user, password)| match password.origin() {
+                None => format!("{}:***@", percent_encoded(user)),
+                // The environment may have given the user as well.
+                Some(_) => "***:***@".to_owned(),
+            });
             format!("{scheme}://{}{}", user.unwrap_or_default(), host_port_text(host, *port))
         }
     }

@@ -9,7 +9,7 @@ use super::error::Complaint;
 use super::quantities::percent;
 use super::shared::{self, regex};
 use super::targets::{address, host, host_port, host_port_text};
-use super::walk::{At, Read, quoted};
+use super::walk::{At, Read, key_alone, quoted};
 use super::web_checks::text;
 use crate::check::dns::{Dns, Transport};
 use crate::check::exec::Exec;
@@ -108,7 +108,8 @@ pub(super) fn tcp(at: &At<'_>, timeout: Duration) -> Read<(Tcp, String)> {
 
 fn step(at: &At<'_>) -> Read<Step> {
     if at.entries("a step").is_err() {
-        at.choice(&[("starttls", ())])?;
+        // It may be a line that was to be sent.
+        at.quietly().choice(&[("starttls", ())])?;
         at.uses("starttls");
         return Ok(Step::StartTls);
     }
@@ -184,7 +185,7 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
 
 /// The settings of an `exec` check and its target: the program without its arguments, which may hold secrets.
 pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
-    let at = &check.need("exec", "[/usr/lib/nagios/plugins/check_disk, -w, 10%]")?;
+    let at = &check.need("exec", "[/usr/lib/nagios/plugins/check_disk, -w, 10%]")?.quietly();
     let words: Vec<Secret> = at
         .list("a list: the program and its arguments", ARGUMENTS_MAX)?
         .map(|at| at.text("text", no_nul).and_then(|()| Ok(at.expanded("text")?.secret())))
@@ -199,10 +200,13 @@ pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
         false => PathBuf::from(program),
     };
     let env = check.read("env", |at| {
+        let at = &at.quietly();
         at.entries("a mapping from names to values")?
             .map(|(name, value)| {
                 if name.is_empty() || name.contains(['=', '\0']) {
-                    return Err(at.fail_key(name, format!("{} is not the name of a variable", quoted(name))));
+                    return Err(
+                        at.fail_key(name, format!("{} is not the name of a variable", quoted(&key_alone(name))))
+                    );
                 }
                 let value_text = value.secret()?;
                 no_nul(value_text.expose()).map_err(|complaint| value.fail(format!("the value {}", complaint.what)))?;

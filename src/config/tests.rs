@@ -122,14 +122,25 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
     let [hook, query, literal, body, accept, send, argument, multiplied] = typed;
     let yaml = format!(
         "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
-         - {{label: b, http: '{query}'}}\n- {{label: c, http: '{literal}'}}\n\
+         - {{label: b, http: '{query}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
          - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
          - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n"
     );
     let config = read_text(&yaml).unwrap();
     let explained = explain(&config);
     assert!(!explained.contains("hunter2"), "{explained}");
-    for typed in [hook, query, literal, accept, argument, multiplied, "PASS ${TOKEN}", "plain", "x-key: \"***\""] {
+    for typed in [
+        hook,
+        query,
+        literal,
+        accept,
+        argument,
+        multiplied,
+        "PASS ${TOKEN}",
+        "plain",
+        "x-key: \"***\"",
+        "socks5://***:***@p:1",
+    ] {
         assert!(explained.contains(typed), "{typed} in {explained}");
     }
     let targets: Vec<&str> = config.checks.iter().map(|check| &*check.target).collect();

@@ -13,7 +13,7 @@ use super::kinds::{certificate_days, ip, tls_settings};
 use super::quantities::{size, statuses};
 use super::shared::{regex, secret};
 use super::targets::{address, has_user_info, proxy, url, url_shown};
-use super::walk::{At, Read, quoted};
+use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
 use crate::check::http::{Auth, Expect, Http, REDIRECTS, Text};
 use crate::net::Proxy;
@@ -83,10 +83,16 @@ fn method(text: &str) -> Result<Method, Complaint> {
 
 fn through(at: &At<'_>) -> Read<Proxy> {
     // No message shows the URL of a proxy, since it may hold a password.
-    proxy(&at.expanded("a proxy")?.text).map_err(|complaint| at.fail(complaint))
+    let expanded = at.quietly().expanded("a proxy")?;
+    let mut proxy = proxy(&expanded.text).map_err(|complaint| at.fail(complaint))?;
+    if let (Proxy::Through { credentials: Some((_, password)), .. }, Some(origin)) = (&mut proxy, expanded.origin()) {
+        *password = password.clone().from(origin);
+    }
+    Ok(proxy)
 }
 
 fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
+    let at = &at.quietly();
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
     for (name, value) in at.entries("a mapping from headers to values")? {
         let header = header_name(at, name)?;
@@ -108,10 +114,11 @@ fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
 
 fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
     HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(name))))
+        .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(&key_alone(name)))))
 }
 
 fn auth(at: &At<'_>) -> Read<Auth> {
+    let at = &at.quietly();
     at.mapping(&["basic", "bearer"])?;
     match (at.get("basic"), at.get("bearer")) {
         (Some(at), None) => {
