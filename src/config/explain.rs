@@ -136,7 +136,7 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         map.map("auth", Map(vec![(name.to_owned(), Doc::Map(keys))]));
     }
     map.plain("redirects", http.redirects);
-    map.text("proxy", &proxy(&http.proxy));
+    map.0.push(("proxy".to_owned(), proxy(&http.proxy)));
     if let Some(address) = http.connect_to {
         let bare = address.port() == 0;
         map.text("connect_to", &if bare { address.ip().to_string() } else { address.to_string() });
@@ -263,21 +263,25 @@ fn ip(ip: IpFamily) -> &'static str {
     }
 }
 
-fn proxy(proxy: &Proxy) -> String {
+fn proxy(proxy: &Proxy) -> Doc {
     match proxy {
-        Proxy::Environment => "environment".to_owned(),
-        Proxy::None => "none".to_owned(),
+        Proxy::Environment => quote("environment"),
+        Proxy::None => quote("none"),
         Proxy::Through { scheme, host, port, credentials } => {
             let scheme = match scheme {
                 ProxyScheme::Http => "http",
                 ProxyScheme::Socks5 => "socks5",
             };
-            let user = credentials.as_ref().map(|(user, password)| match password.origin() {
-                None => format!("{}:***@", percent_encoded(user)),
-                // The environment may have given the user as well.
-                Some(_) => "***:***@".to_owned(),
-            });
-            format!("{scheme}://{}{}", user.unwrap_or_default(), host_port_text(host, *port))
+            let user = match credentials {
+                None => String::new(),
+                Some((user, password)) => match password.origin() {
+                    None => format!("{}:***@", percent_encoded(user)),
+                    Some(Origin::Environment { whole: true, .. }) => return hidden(password),
+                    // The environment may have given the user as well.
+                    Some(_) => "***:***@".to_owned(),
+                },
+            };
+            quote(&format!("{scheme}://{user}{}", host_port_text(host, *port)))
         }
     }
 }

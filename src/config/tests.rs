@@ -12,6 +12,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some("hunter2".to_owned()),
         "HOST" => Some("a.example.com".to_owned()),
+        "PROXY" => Some("http://me:hunter2@proxy.example.com:3128".to_owned()),
         "SECONDS" => Some("7s".to_owned()),
         "NUMBER" => Some("3".to_owned()),
         "YES" => Some("true".to_owned()),
@@ -122,7 +123,7 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
     let [hook, query, literal, body, accept, send, argument, multiplied] = typed;
     let yaml = format!(
         "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
-         - {{label: b, http: '{query}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
+         - {{label: b, http: '{query}', proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
          - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
          - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n"
     );
@@ -140,6 +141,7 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
         "plain",
         "x-key: \"***\"",
         "socks5://***:***@p:1",
+        "proxy: \"${PROXY}\"",
     ] {
         assert!(explained.contains(typed), "{typed} in {explained}");
     }
@@ -151,7 +153,7 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
     assert_eq!(targets[5], "https://a.example.com/for/***");
     // But for the header, of which a part is literal and hidden.
     let again = read_text(&explained).unwrap();
-    let told = |config: &Config| explain(config).replace("x-key", "");
+    let told = |config: &Config| explain(config).replace("%2A%2A%2A:", "***:");
     assert_eq!(told(&again), told(&config));
     let url = |config: &Config, at: usize| match &config.checks[at].kind {
         crate::check::Kind::Http(http) => http.url.to_string(),
