@@ -124,7 +124,7 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         let mut keys = Map::default();
         let name = match auth {
             Auth::Basic { user, password } => {
-                keys.text("user", user);
+                keys.0.push(("user".to_owned(), as_typed(user)));
                 keys.secret("password", password);
                 "basic"
             }
@@ -234,9 +234,10 @@ fn json(value: &serde_json::Value) -> Doc {
 
 fn text_map(text: &Text) -> Map {
     let mut map = Map::default();
-    text.equals.iter().for_each(|text| map.text("equals", text));
-    text.contains.iter().for_each(|text| map.text("contains", text));
-    text.not_contains.iter().for_each(|text| map.text("not_contains", text));
+    let texts = [("equals", &text.equals), ("contains", &text.contains), ("not_contains", &text.not_contains)];
+    for (key, text) in texts {
+        text.iter().for_each(|text| map.0.push((key.to_owned(), as_typed(text))));
+    }
     text.matches.iter().for_each(|regex| map.text("matches", regex.as_str()));
     map
 }

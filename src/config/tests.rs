@@ -123,7 +123,8 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
     let [hook, query, literal, body, accept, send, argument, multiplied] = typed;
     let yaml = format!(
         "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
-         - {{label: b, http: '{query}', proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
+         - {{label: b, http: '{query}', auth: {{basic: {{user: '${{TOKEN}}', password: '${{TOKEN}}'}}}}, \
+         expect: {{body: {{contains: 'of ${{TOKEN}}', equals: '${{TOKEN}}'}}}}, proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
          - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
          - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n"
     );
@@ -141,6 +142,8 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
         "plain",
         "x-key: \"***\"",
         "socks5://***:***@p:1",
+        "user: \"${TOKEN}\"",
+        "contains: \"of ${TOKEN}\"",
         "proxy: \"${PROXY}\"",
     ] {
         assert!(explained.contains(typed), "{typed} in {explained}");

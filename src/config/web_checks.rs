@@ -123,11 +123,13 @@ fn auth(at: &At<'_>) -> Read<Auth> {
     match (at.get("basic"), at.get("bearer")) {
         (Some(at), None) => {
             at.mapping(&["user", "password", "password_file"])?;
-            let user = at.need("user", "probe")?.text("text", |text| match text {
+            let user_at = at.need("user", "probe")?;
+            user_at.text("text", |text| match text {
                 text if text.contains(':') => Err("holds a colon, and a user cannot (RFC 7617)".into()),
                 text if text.chars().any(char::is_control) => Err("holds a control character".into()),
-                text => Ok(text.to_owned()),
+                _ => Ok(()),
             })?;
+            let user = user_at.expanded("text")?.secret();
             let password = secret(&at, "password")?.ok_or_else(|| missing(&at, "password"))?;
             Ok(Auth::Basic { user, password })
         }
@@ -192,10 +194,11 @@ pub(super) fn text(at: &At<'_>, beside: &[&str]) -> Read<Text> {
     at.mapping(&known)?;
     let word = |key: &str| {
         at.read(key, |at| {
-            at.text("text", |text| match (text, key) {
-                ("", "contains" | "not_contains") => Err("is empty, and in every text".into()),
-                _ => Ok(text.to_owned()),
-            })
+            let expanded = at.expanded("text")?;
+            match (&*expanded.text, key) {
+                ("", "contains" | "not_contains") => Err(at.refuse("is empty, and in every text")),
+                _ => Ok(expanded.secret()),
+            }
         })
     };
     let text = Text {

@@ -6,7 +6,6 @@ use ureq::http::{Method, StatusCode, Uri};
 use super::Http;
 use super::answer::Answer;
 use crate::check::Phase;
-use crate::config::Secret;
 use crate::net::{Course, Failure, blanked, shown};
 
 /// One request on the way.
@@ -78,7 +77,7 @@ pub fn too_many(http: &Http, followed: u32, seen: &[Uri], next: &Hop, course: &m
 fn without_query(http: &Http, uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
     let query = if uri.query().is_some() { "?…" } else { "" };
-    let path = blanked(uri.path().as_bytes(), &kept_elsewhere(http));
+    let path = blanked(uri.path().as_bytes(), &http.kept_elsewhere());
     format!("{scheme}://{authority}{}{query}", String::from_utf8_lossy(&path))
 }
 
@@ -91,15 +90,7 @@ fn without_secrets(http: &Http, given: &[u8]) -> String {
     // Without `//` it may be `mailto:`, whose `@` is no user info. A password may hold a `/`, so the last `@` of all counts.
     let user_info = if begin > 0 { rest.iter().rposition(|&byte| byte == b'@').map_or(0, |at| at + 1) } else { 0 };
     let bare = [scheme, &rest[user_info..]].concat();
-    shown(&blanked(&bare, &kept_elsewhere(http)))
-}
-
-/// What the environment gave to the URL of the check, but for its host.
-fn kept_elsewhere(http: &Http) -> Vec<&str> {
-    let host = http.url.host().unwrap_or_default();
-    let mut parts = http.typed.as_ref().map(Secret::kept_elsewhere).unwrap_or_default();
-    parts.retain(|part| !host.contains(part));
-    parts
+    shown(&blanked(&bare, &http.kept_elsewhere()))
 }
 
 /// Scheme, host and port.
@@ -269,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_the_environment_gave_to_the_url_is_not_shown_where_a_redirect_repeats_it() {
-        use crate::config::Origin;
+        use crate::config::{Origin, Secret};
         let parts = vec![Secret::new("a.example"), Secret::new("hunter2")];
         let origin = Origin::Environment { typed: String::new(), whole: false, parts };
         let typed = Some(Secret::new("https://a.example/hunter2").from(origin));
