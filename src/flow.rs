@@ -58,10 +58,12 @@ pub struct Refused {
 pub struct Delivered {
     /// Logs that the sink did not have.
     pub new: usize,
-    /// Logs that it had already.
+    /// Logs, and what it set aside, that it had already.
     pub duplicate: usize,
-    /// Logs that it will never take. A sink that keeps such logs itself has none here.
+    /// Logs that it will never take, for the source to set aside.
     pub refused: Vec<Refused>,
+    /// Logs that it will never take and what could not be read, which it set aside itself.
+    pub rejected: usize,
 }
 
 /// Why a source or a sink did not do its part; split by what the caller does about it.
@@ -251,13 +253,11 @@ impl Pump<'_> {
     fn count(&self, batch: &Batch, delivered: &Delivered) {
         self.figures.new.fetch_add(delivered.new as u64, Relaxed);
         self.figures.duplicate.fetch_add(delivered.duplicate as u64, Relaxed);
-        self.figures.refused.fetch_add((delivered.refused.len() + batch.unreadable.len()) as u64, Relaxed);
-        for bad in &batch.unreadable {
-            log::warn!("{}: {} is not a log: {}", self.name, bad.origin, bad.reason);
-        }
-        for refused in &delivered.refused {
-            let uid = batch.logs.get(refused.index).map(|log| log.uid).unwrap_or_default();
-            log::warn!("{}: log {uid} refused: {}", self.name, refused.reason);
+        self.figures.refused.fetch_add((delivered.refused.len() + delivered.rejected) as u64, Relaxed);
+        if let Some(first) = delivered.refused.first() {
+            let uid = batch.logs.get(first.index).map(|log| log.uid).unwrap_or_default();
+            let count = delivered.refused.len();
+            log::warn!("{}: logs refused and set aside: {count}; the first, {uid}: {}", self.name, first.reason);
         }
     }
 }
@@ -317,7 +317,8 @@ mod tests {
             {
                 stop.set();
             }
-            self.script.pop_front().map_or_else(|| Ok(Delivered { new: 1, ..Delivered::default() }), Err)
+            let delivered = Delivered { new: 1, rejected: batch.unreadable.len(), ..Delivered::default() };
+            self.script.pop_front().map_or(Ok(delivered), Err)
         }
     }
 

@@ -119,9 +119,9 @@ pub fn start(
     })?;
 
     let (heard, drained) = (stop.clone(), SetAtEnd(drained.clone()));
-    jobs.start("spool", STACK, move |_| {
+    jobs.start("spool", STACK, move |pulse| {
         let _drained = drained;
-        spool::write(writer, &logs_out, plan.flush, &heard)
+        spool::write(writer, &logs_out, plan.flush, &heard, pulse)
     })?;
     Ok(Agent { reloads, workers_most })
 }
