@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::course::{Blame, Course, Failure, Trouble};
+use super::course::{Blame, Course, Failure, Spoken, Trouble, late};
 use super::lookup::{ADDRESSES_MAX, THREADS_MAX, Unresolved};
 use super::stream::Stream;
 use super::{Host, IpFamily, Net};
@@ -21,10 +21,13 @@ impl Net {
         let mut failures = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
             course.address = Some(address);
-            let until = share(Instant::now(), course.deadline(), addresses.len() - at);
+            let now = Instant::now();
+            let until = share(now, course.deadline(), addresses.len() - at);
+            // Where there are others, this one did not have all of the time, and its reason says so.
+            let given = (addresses.len() > 1).then(|| Spoken(until.saturating_duration_since(now)));
             match Stream::connect(address, until) {
                 Ok(stream) => return Ok(stream),
-                Err(trouble) => failures.push(trouble.at(address, course)),
+                Err(trouble) => failures.push(trouble.at(address, given, course)),
             }
         }
         Err(verdict_of_all(failures, host, course))
@@ -86,8 +89,11 @@ fn share(now: Instant, deadline: Instant, waiting: usize) -> Instant {
 }
 
 impl Trouble {
-    fn at(self, address: SocketAddr, course: &mut Course) -> (SocketAddr, Failure) {
-        let failure = self.failure(course, Phase::Connect, &address);
+    fn at(self, address: SocketAddr, given: Option<Spoken>, course: &mut Course) -> (SocketAddr, Failure) {
+        let failure = match (self, given) {
+            (Trouble::Late, Some(given)) => course.failed(Phase::Connect, late(Phase::Connect, &address, given)),
+            (trouble, _) => trouble.failure(course, Phase::Connect, &address),
+        };
         // The next address goes on in the same phase.
         course.enter(Phase::Connect);
         (address, failure)

@@ -36,6 +36,8 @@ use redirect::Hop;
 pub struct Http {
     /// Where: an absolute `http` or `https` URL without user info or fragment.
     pub url: ureq::http::Uri,
+    /// The URL as the config has it, where it holds more than a log may: a query, or what the environment gave.
+    pub typed: Option<Secret>,
     /// How: an RFC 9110 method.
     pub method: ureq::http::Method,
     /// Sent beside our own; values may hold secrets.
@@ -66,6 +68,7 @@ impl Http {
     pub fn get(url: ureq::http::Uri) -> Self {
         Http {
             url,
+            typed: None,
             method: ureq::http::Method::GET,
             headers: Vec::new(),
             body: Secret::default(),
@@ -175,7 +178,7 @@ impl Visit {
             }
             let next = redirect::follow(http, &hop, &self.answer, &mut self.course)?;
             if self.hops == http.redirects {
-                return Err(redirect::too_many(self.hops, &seen, &next, &mut self.course));
+                return Err(redirect::too_many(http, self.hops, &seen, &next, &mut self.course));
             }
             self.hops += 1;
             seen.push(std::mem::replace(&mut hop, next).uri);
