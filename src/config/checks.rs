@@ -10,13 +10,12 @@ use super::quantities::{duration, duration_text};
 use super::walk::{At, Read, quoted};
 use super::{kinds, web_checks};
 use crate::check::{Check, Kind};
+use crate::logs::LABEL_BYTES_MAX;
 
 /// Checks of one config, `for` written out.
 const CHECKS_MAX: usize = 100_000;
 /// Variables of one `for`.
 const VARIABLES_MAX: usize = 16;
-/// How long a label may be, in bytes: it is part of an index row.
-const LABEL_BYTES_MAX: usize = 200;
 /// How often a check may run.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How seldom a check may run.

@@ -12,9 +12,8 @@ use super::web_checks::missing;
 use super::{
     Compression, Kafka, KafkaClient, Postgres, Prepared, Sasl, SaslMechanism, Spool, Sqlite, Store, Web, WhenFull,
 };
+use crate::spool::BYTES_MIN as SPOOL_BYTES_MIN;
 
-/// The least that a spool may hold, in bytes.
-const SPOOL_BYTES_MIN: u64 = 1 << 20;
 /// The most that a spool may hold, in bytes.
 const SPOOL_BYTES_MAX: u64 = 1 << 40;
 /// Brokers that may be named.

@@ -77,7 +77,7 @@ pub enum ProxyScheme {
 }
 
 /// How to do TLS.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// Trust these (PEM) instead of the system's.
     pub ca: Option<Pem>,
@@ -98,7 +98,7 @@ impl Default for TlsSettings {
 }
 
 /// The content of a PEM file, read when the config was.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pem {
     /// Where it was read from, for messages.
     pub path: PathBuf,

@@ -38,7 +38,7 @@ fn the_shipped_config_is_healthy_and_reports_itself_up() {
 }
 
 /// The whole answer, when there is one.
-fn healthz(port: u16) -> Option<String> {
+pub fn healthz(port: u16) -> Option<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
     connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
@@ -47,6 +47,6 @@ fn healthz(port: u16) -> Option<String> {
 }
 
 /// A port that nobody listens on just now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
