@@ -61,10 +61,16 @@ fn unresolved(error: Unresolved, name: &str, ip: IpFamily, course: &mut Course) 
     let reason = match error {
         Unresolved::NoSuchName => format!("no such name: `{name}`"),
         Unresolved::NoAddress => format!("`{name}` has no {} address", family(ip)),
-        // Whether the agent's name server or the target's own is at fault cannot be told from here: a target whose zone
-        // is dead looks the same. It is down to its users; `network_gate` tells the agent's own trouble apart.
-        Unresolved::NoAnswer => format!("the name service did not answer for `{name}`"),
-        Unresolved::Late => format!("the name service did not answer for `{name}` within {}", course.budget()),
+        // Whether the agent's name server or the target's own is at fault cannot be told from here, so nothing is known of
+        // the target.
+        Unresolved::NoAnswer => {
+            return course.blocked(Phase::Resolve, format!("the name service did not answer for `{name}`"));
+        }
+        Unresolved::Late => {
+            let within = course.budget();
+            return course
+                .blocked(Phase::Resolve, format!("the name service did not answer for `{name}` within {within}"));
+        }
         Unresolved::AllStuck => {
             return course.blocked(Phase::Resolve, format!("all {THREADS_MAX} lookup threads are stuck"));
         }

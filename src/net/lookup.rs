@@ -18,6 +18,7 @@ use std::{fmt, io};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
+use rustix::io::Errno;
 
 use super::IpFamily;
 use crate::jobs;
@@ -218,6 +219,10 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
     };
     let hints = AddrInfoHints { socktype: SockType::Stream.into(), address, ..AddrInfoHints::default() };
     let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| match error.kind() {
+        // Without a file descriptor to read it, getaddrinfo takes /etc/hosts for empty.
+        LookupErrorKind::NoName if let Err(error) = one_more_file() => {
+            Unresolved::Agent(format!("cannot look up `{name}`: {error}"))
+        }
         LookupErrorKind::NoName => Unresolved::NoSuchName,
         LookupErrorKind::NoData => Unresolved::NoAddress,
         LookupErrorKind::Again | LookupErrorKind::Fail if !has_route() => {
@@ -235,6 +240,16 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         }
     }
     if addresses.is_empty() { Err(Unresolved::NoAddress) } else { Ok(addresses) }
+}
+
+/// Whether this process may open one more file.
+fn one_more_file() -> io::Result<()> {
+    match std::fs::File::open("/dev/null") {
+        Err(error) if [Errno::MFILE, Errno::NFILE].iter().any(|no| error.raw_os_error() == Some(no.raw_os_error())) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether this machine knows a way to anywhere but itself. Connecting a datagram socket sends nothing; it only looks the

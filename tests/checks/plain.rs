@@ -144,8 +144,8 @@ fn names_and_addresses() {
             .also(|outcome| {
                 assert!(outcome.phases.resolve.is_some() && outcome.phases.connect.is_none());
             }),
-        case("name service fails", get("http://servfail.example/"), Down, Some(Resolve), "the name service did not answer for `servfail.example`"),
-        case("name service hangs", get("http://slow.example/"), Down, Some(Resolve), "within 300 ms").within(SHORT),
+        case("name service fails", get("http://servfail.example/"), Unknown, Some(Resolve), "the name service did not answer for `servfail.example`"),
+        case("name service hangs", get("http://slow.example/"), Unknown, Some(Resolve), "within 300 ms").within(SHORT),
         case("no IPv6 address", with(get("http://v4-only.example/"), |http| http.ip = IpFamily::V6), Down, Some(Resolve), "`v4-only.example` has no IPv6 address"),
         case("an IPv4 literal for IPv6", with(get("http://127.0.0.1/"), |http| http.ip = IpFamily::V6), Down, Some(Resolve), "127.0.0.1 is no IPv6 address"),
         case("second address accepts", get(refuses()), Up, None, "").also(|outcome| {

@@ -93,6 +93,16 @@ fn without_secrets(http: &Http, given: &[u8]) -> String {
     shown(&blanked(&bare, &http.kept_elsewhere()))
 }
 
+/// Whether the port, if there is one, is from 1 to 65535: the parser takes any digits, and then has no port to give. An empty
+/// one stands for the scheme's own (RFC 3986, section 3.2.3).
+fn has_a_port_that_there_is(authority: &Authority) -> bool {
+    let after_address = authority.as_str().rsplit(']').next().unwrap_or_default();
+    match after_address.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() => matches!(port.parse::<u16>(), Ok(1..)),
+        _ => true,
+    }
+}
+
 /// Scheme, host and port.
 pub fn origin(uri: &Uri) -> (Option<&str>, Option<String>, u16) {
     (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), port(uri))
@@ -127,7 +137,7 @@ fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
         None if rest.len() != reference.len() => return None,
         None => (base.authority()?.clone(), merged(base_path, base.query(), rest)),
     };
-    if authority.host().is_empty() {
+    if authority.host().is_empty() || !has_a_port_that_there_is(&authority) {
         return None;
     }
     let (path, query) = match path.split_once('?') {
@@ -234,6 +244,11 @@ mod tests {
             ("javascript:alert(1)", ""),
             ("http://", ""),
             ("http://a:b:c/", ""),
+            ("http://a:99999/", ""),
+            ("//a:0/", ""),
+            ("http://[::1]:99999/", ""),
+            ("http://[::1]:8080/", "http://[::1]:8080/"),
+            ("http://[::1]/", "http://[::1]/"),
         ] {
             let resolved = resolve(&base, reference.as_bytes()).map(|uri| uri.to_string()).unwrap_or_default();
             assert_eq!(resolved, expected, "{reference}");
