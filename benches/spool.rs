@@ -12,7 +12,7 @@ use pingeon::check::Verdict;
 use pingeon::clock::{Clock, SystemClock, Timestamp};
 use pingeon::config::{self, WhenFull};
 use pingeon::flow::{Sink, Source};
-use pingeon::jobs::Stop;
+use pingeon::jobs::{Pulse, Stop};
 use pingeon::logs::{Author, Log, VERSION};
 use pingeon::spool::{self, Spool};
 use pingeon::store::sqlite::Sqlite;
@@ -81,7 +81,8 @@ fn flow(labels: &[Arc<str>], rate: u64, length: Duration, flush: Duration) {
     let (before, begun) = (cpu(), Instant::now());
     let (mut made, mut kept) = (0, 0);
     std::thread::scope(|scope| {
-        let writes = scope.spawn(|| spool::write(writer, &receiver, flush, &stop).expect("it writes"));
+        let writes =
+            scope.spawn(|| spool::write(writer, &receiver, flush, &stop, &Pulse::default()).expect("it writes"));
         scope.spawn(|| {
             while !stop.is_set() || gauge.figures().depth > 0 {
                 let batch = reader.pull(Duration::from_secs(10)).expect("a batch");

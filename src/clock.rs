@@ -128,6 +128,13 @@ pub struct Now {
     pub slept: Duration,
 }
 
+impl Now {
+    /// The steady clock without the machine's sleep: for how long things may take, since nothing gets done in a sleep.
+    pub fn awake(&self) -> Steady {
+        Steady(self.steady.0.saturating_sub(self.slept))
+    }
+}
+
 /// Where time comes from. One method, so that a simulation can stand in for the machine.
 pub trait Clock: Send + Sync {
     /// Reads all clocks.

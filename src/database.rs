@@ -3,6 +3,10 @@
 //! A file says what it is by its `application_id` and how new its schema is by its `user_version` (SQLite's file format,
 //! section 1.3). A file that is something else, damaged, or newer than this build is refused and left as it is.
 
+mod aside;
+
+pub(crate) use aside::{Reject, set_aside};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,7 +77,16 @@ impl Database {
         ))?;
         if access == Access::Write {
             self.connection.execute_batch(self.kind.layout)?;
-            self.connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
+            // Where SQLite can't, it keeps the mode that there was, and says so only here.
+            let mode: String = self.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+            if mode != "wal" {
+                return Ok(Err(format!(
+                    "can't have a write-ahead log where it is (SQLite's journal mode stays `{mode}`): let `{}` name a file on \
+                     a local disk",
+                    self.kind.key
+                )));
+            }
+            self.connection.execute_batch("PRAGMA synchronous = FULL")?;
             self.migrate()?;
         }
         Ok(Ok(()))
@@ -187,5 +200,22 @@ impl fmt::Display for Bare<'_> {
             rusqlite::Error::SqliteFailure(code, _) => write!(f, "{code}"),
             other => write!(f, "{other}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAT: Kind =
+        Kind { name: "cat", key: "cat.path", application_id: 7, migrations: &["CREATE TABLE cat (id)"], layout: "" };
+
+    #[test]
+    fn a_file_that_cannot_have_a_write_ahead_log_is_refused() {
+        // Memory is the one place where SQLite never has one; some network file systems are others.
+        let error = Database::open(Path::new(":memory:"), &CAT, Access::Write, 64).unwrap_err();
+        let expect = "`:memory:` can't have a write-ahead log where it is (SQLite's journal mode stays `memory`): let \
+                      `cat.path` name a file on a local disk";
+        assert_eq!(error, expect);
     }
 }

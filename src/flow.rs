@@ -4,9 +4,10 @@
 //! whose commit was lost comes again; the store drops what it has already.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::{Clock, Steady, SystemClock};
 use crate::jobs::{Pulse, Stop};
 use crate::logs::Log;
 
@@ -57,10 +58,12 @@ pub struct Refused {
 pub struct Delivered {
     /// Logs that the sink did not have.
     pub new: usize,
-    /// Logs that it had already.
+    /// Logs, and what it set aside, that it had already.
     pub duplicate: usize,
-    /// Logs that it will never take. A sink that keeps such logs itself has none here.
+    /// Logs that it will never take, for the source to set aside.
     pub refused: Vec<Refused>,
+    /// Logs that it will never take and what could not be read, which it set aside itself.
+    pub rejected: usize,
 }
 
 /// Why a source or a sink did not do its part; split by what the caller does about it.
@@ -130,13 +133,33 @@ pub struct Figures {
     pub refused: AtomicU64,
     /// Tries that failed.
     pub retries: AtomicU64,
-    /// What is wrong now; `None` when the last step went well.
-    pub fault: Mutex<Option<String>>,
+    fault: Mutex<Option<Trouble>>,
+}
+
+/// What is wrong with a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What the end that fails says.
+    pub reason: String,
+    /// Since when something is wrong, by the clock that stands still while the machine sleeps.
+    pub since: Steady,
 }
 
 impl Figures {
-    fn set_fault(&self, fault: Option<String>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    /// What is wrong now; `None` when the last step went well.
+    pub fn fault(&self) -> Option<Trouble> {
+        self.lock().clone()
+    }
+
+    /// With a fault, for tests of what shows it.
+    #[cfg(test)]
+    pub fn with_fault(reason: &str, since: Steady) -> Self {
+        let fault = Mutex::new(Some(Trouble { reason: reason.to_owned(), since }));
+        Figures { fault, ..Figures::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +191,7 @@ pub struct Pump<'a> {
 pub fn pump(source: &mut dyn Source, sink: &mut dyn Sink, pump: &Pump<'_>) -> Result<(), FlowError> {
     let mut drained_by = None;
     loop {
-        pump.pulse.rest();
+        pump.pulse.back_in(PULL_WAIT + PULSE_LIMIT);
         let Some(batch) = pump.insist(|| source.pull(PULL_WAIT))? else { return Ok(()) };
         if pump.stop.is_set() {
             let by = *drained_by.get_or_insert_with(|| Instant::now() + DRAIN_MAX);
@@ -200,7 +223,7 @@ impl Pump<'_> {
                 Ok(done) => {
                     if failures > 0 {
                         log::info!("{}: goes on after {failures} failed tries", self.name);
-                        self.figures.set_fault(None);
+                        *self.figures.lock() = None;
                     }
                     return Ok(Some(done));
                 }
@@ -219,23 +242,22 @@ impl Pump<'_> {
 
     /// Logs a fault when it is not the one that was logged last.
     fn say_once(&self, reason: &str) {
-        let mut fault = self.figures.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        if fault.as_deref() != Some(reason) {
+        let mut fault = self.figures.lock();
+        if fault.as_ref().is_none_or(|fault| fault.reason != reason) {
             log::warn!("{}: {reason}; trying again", self.name);
-            *fault = Some(reason.to_owned());
+            let since = fault.as_ref().map_or_else(|| SystemClock.now().awake(), |fault| fault.since);
+            *fault = Some(Trouble { reason: reason.to_owned(), since });
         }
     }
 
     fn count(&self, batch: &Batch, delivered: &Delivered) {
         self.figures.new.fetch_add(delivered.new as u64, Relaxed);
         self.figures.duplicate.fetch_add(delivered.duplicate as u64, Relaxed);
-        self.figures.refused.fetch_add((delivered.refused.len() + batch.unreadable.len()) as u64, Relaxed);
-        for bad in &batch.unreadable {
-            log::warn!("{}: {} is not a log: {}", self.name, bad.origin, bad.reason);
-        }
-        for refused in &delivered.refused {
-            let uid = batch.logs.get(refused.index).map(|log| log.uid).unwrap_or_default();
-            log::warn!("{}: log {uid} refused: {}", self.name, refused.reason);
+        self.figures.refused.fetch_add((delivered.refused.len() + delivered.rejected) as u64, Relaxed);
+        if let Some(first) = delivered.refused.first() {
+            let uid = batch.logs.get(first.index).map(|log| log.uid).unwrap_or_default();
+            let count = delivered.refused.len();
+            log::warn!("{}: logs refused and set aside: {count}; the first, {uid}: {}", self.name, first.reason);
         }
     }
 }
@@ -295,7 +317,8 @@ mod tests {
             {
                 stop.set();
             }
-            self.script.pop_front().map_or_else(|| Ok(Delivered { new: 1, ..Delivered::default() }), Err)
+            let delivered = Delivered { new: 1, rejected: batch.unreadable.len(), ..Delivered::default() };
+            self.script.pop_front().map_or(Ok(delivered), Err)
         }
     }
 
@@ -336,7 +359,7 @@ mod tests {
         let (end, figures) = run(&mut source, &mut sink);
         assert_eq!((end, &source.committed), (Ok(()), &vec![at(1), at(2)]));
         assert_eq!(sink.asked, [at(1), at(1), at(1), at(1), at(2)]);
-        assert_eq!((figures.retries.into_inner(), figures.fault.into_inner().unwrap()), (4, None));
+        assert_eq!((figures.fault(), figures.retries.into_inner()), (None, 4));
     }
 
     #[test]

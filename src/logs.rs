@@ -23,8 +23,8 @@ pub const VERSION: u8 = 1;
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// The longest agent's name, in bytes: that of a host (RFC 1035, section 2.3.4).
 pub const AGENT_BYTES_MAX: usize = 255;
-/// The longest label, in bytes. Labels are index keys, and Postgres takes none of more than 2,704 bytes.
-pub const LABEL_BYTES_MAX: usize = 512;
+/// The longest label, in bytes, in configs as in logs: it is part of an index row.
+pub const LABEL_BYTES_MAX: usize = 200;
 /// The longest name of a kind, in bytes.
 pub const KIND_BYTES_MAX: usize = 64;
 /// The longest target, in bytes; a longer one is cut when the log is made.

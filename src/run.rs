@@ -55,6 +55,9 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     if let (true, Some(store)) = (halves.consume, &config.store) {
         flows.push(("spool to store", consume::start(&jobs, reader, store, &drained)?));
     }
+    if halves.produce && flows.is_empty() {
+        log::warn!("nothing takes logs out of the spool here: they stay until `pingeon consume` or `pingeon run` does");
+    }
     let mut agent = None;
     if halves.produce {
         let schedule = Schedule::new(&config.agent, &config.checks, SystemClock.now(), &last_due);
@@ -73,8 +76,9 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     }
     log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
 
-    let longest = config.checks.iter().map(|check| check.timeout).max().unwrap_or_default();
-    let failed = Process { config, agent, read }.supervise(&jobs, &signals.received);
+    warn_of_too_few_workers(&config);
+    let mut process = Process { longest: longest_timeout(&config), config, agent, read };
+    let failed = process.supervise(&jobs, &signals);
     stop.set();
     if !halves.produce {
         drained.set();
@@ -83,16 +87,27 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     if let Some(web) = &web {
         web.close();
     }
-    let (late, mut ended) = jobs.join(longest + DRAIN_MAX + STOP_SLACK);
+    let (late, mut ended) = jobs.join(process.longest + DRAIN_MAX + STOP_SLACK);
     ended.splice(0..0, failed);
     verdict(&late, &ended)
+}
+
+fn warn_of_too_few_workers(config: &Config) {
+    if let Some(warning) = config::too_few_workers(config) {
+        log::warn!("workers: {warning}");
+    }
+}
+
+fn longest_timeout(config: &Config) -> Duration {
+    config.checks.iter().map(|check| check.timeout).max().unwrap_or_default()
 }
 
 /// What the end of all jobs comes to.
 fn verdict(late: &[String], failed: &[Ended]) -> Result<(), String> {
     let mut faults: Vec<String> = Vec::new();
     for ended in failed {
-        faults.extend(ended.end.as_ref().err().map(|reason| format!("thread `{}`: {reason}", ended.name)));
+        let reason = ended.end.as_ref().err().map_or("ended early", String::as_str);
+        faults.push(format!("thread `{}`: {reason}", ended.name()));
     }
     if !late.is_empty() {
         faults.push(format!("did not stop in time: {}", late.join(", ")));
@@ -105,28 +120,26 @@ struct Process<'a> {
     config: Config,
     agent: Option<Agent>,
     read: &'a dyn Fn() -> Result<Config, String>,
+    /// The longest timeout of all checks since the start: so long may one of them still run.
+    longest: Duration,
 }
 
 impl Process<'_> {
-    /// Watches over the jobs and takes signals until one of them ends it; the job that failed, if that was why.
-    fn supervise(mut self, jobs: &Jobs, signals: &Receiver<i32>) -> Option<Ended> {
-        let ended = jobs.ended().clone();
+    /// Watches over the jobs and takes signals until one of them ends it; the job that ended, if that was why: none may before
+    /// it is told to.
+    fn supervise(&mut self, jobs: &Jobs, signals: &Listening) -> Option<Ended> {
         loop {
             select! {
-                recv(ended) -> job => match job {
-                    Ok(job) if job.end.is_err() => {
-                        log::error!("thread `{}` failed; stopping", job.name);
-                        return Some(job);
-                    }
-                    _ => {}
+                recv(jobs.ended()) -> job => if let Ok(job) = job {
+                    log::error!("thread `{}` has ended; stopping", job.name());
+                    jobs.reap(&job);
+                    return Some(job);
                 },
-                recv(signals) -> signal => match signal {
-                    Ok(SIGHUP) => self.reload(),
-                    _ => {
-                        log::info!("stopping");
-                        return None;
-                    }
-                },
+                recv(signals.stop) -> _ => {
+                    log::info!("stopping");
+                    return None;
+                }
+                recv(signals.reload) -> _ => self.reload(),
             }
         }
     }
@@ -137,33 +150,28 @@ impl Process<'_> {
             Ok(config) => config,
             Err(reason) => return log::error!("reload refused, the old config stays: {reason}"),
         };
-        if let Some(agent) = &self.agent {
-            let taken = agent.reload(config.checks.clone(), config::workers(&config));
-            if let Err(reason) = taken {
-                return log::error!("reload failed: {reason}");
-            }
+        if let Some(agent) = &self.agent
+            && let Err(reason) = agent.reload(config.checks.clone(), config::workers(&config))
+        {
+            return log::error!("reload failed: {reason}");
         }
-        if besides_checks(&config) != besides_checks(&self.config) {
-            log::warn!("reload: only `checks` and `defaults` are taken up; the other changes wait for a restart");
+        let waits = config.differs_in(&self.config);
+        if !waits.is_empty() {
+            log::warn!("reload: `{}` has changed and waits for a restart", waits.join("`, `"));
         }
         log::info!("reloaded; checks: {}", config.checks.len());
+        warn_of_too_few_workers(&config);
+        self.longest = self.longest.max(longest_timeout(&config));
         self.config.checks = config.checks;
     }
 }
 
-/// The config without what a reload takes up, in words that can be compared.
-fn besides_checks(config: &Config) -> String {
-    config::explain(&Config { checks: Vec::new(), workers_max: 0, ..config.clone() })
-}
-
-/// Signals, as they come.
+/// What signals ask for. Asked twice before it is done is asked once.
 struct Listening {
-    received: Receiver<i32>,
+    stop: Receiver<()>,
+    reload: Receiver<()>,
     handle: Handle,
 }
-
-/// Signals wait here while a reload is under way; more of them say nothing new.
-const SIGNALS_MAX: usize = 16;
 
 fn listen_to_signals(jobs: &Jobs) -> Result<Listening, String> {
     let wrong = |error: std::io::Error| format!("cannot listen to signals: {error}");
@@ -175,12 +183,32 @@ fn listen_to_signals(jobs: &Jobs) -> Result<Listening, String> {
     }
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(wrong)?;
     let handle = signals.handle();
-    let (sender, received) = bounded(SIGNALS_MAX);
+    let ((ask_stop, stop), (ask_reload, reload)) = (bounded(1), bounded(1));
     jobs.start("signals", SIGNALS_STACK, move |_| {
         for signal in signals.forever() {
-            let _ = sender.try_send(signal);
+            let _asked_already = if signal == SIGHUP { ask_reload.try_send(()) } else { ask_stop.try_send(()) };
         }
         Ok(())
     })?;
-    Ok(Listening { received, handle })
+    Ok(Listening { stop, reload, handle })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_failed_ended_early_or_did_not_stop_is_named() {
+        let jobs = Jobs::default();
+        let ends = |name: &str, end: Result<(), String>| {
+            jobs.start(name, SIGNALS_STACK, move |_| end).unwrap();
+            jobs.ended().recv().unwrap()
+        };
+        let (failed, early) = (ends("pump", Err("no disk".to_owned())), ends("web", Ok(())));
+        assert_eq!(verdict(&[], &[]), Ok(()));
+        assert_eq!(
+            verdict(&["spool".to_owned()], &[failed, early]),
+            Err("thread `pump`: no disk; thread `web`: ended early; did not stop in time: spool".to_owned())
+        );
+    }
 }

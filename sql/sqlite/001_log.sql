@@ -26,11 +26,11 @@ CREATE TABLE log (
 -- What reports ask: one label of one agent after another, in time.
 CREATE INDEX log_label ON log (label, agent, uid);
 
--- What could not be kept as a log: the newest of it.
+-- What could not be kept as a log: the newest of it. Its origin makes what comes twice known.
 CREATE TABLE rejected (
     id     INTEGER PRIMARY KEY,
     at     INTEGER NOT NULL,
-    origin TEXT    NOT NULL,
+    origin TEXT    NOT NULL UNIQUE,
     reason TEXT    NOT NULL,
     bytes  BLOB    NOT NULL
 ) STRICT;

@@ -86,6 +86,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Verdict; 5] = [Verdict::Up, Verdict::Degraded, Verdict::Down, Verdict::Unknown, Verdict::Missed];
+
     /// The word that logs and people see.
     pub fn name(self) -> &'static str {
         match self {

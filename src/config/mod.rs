@@ -27,7 +27,7 @@ pub use explain::explain;
 pub use load::{find, load};
 pub(crate) use secret::Origin;
 pub use secret::Secret;
-pub use summary::{summary, workers};
+pub use summary::{summary, too_few_workers, workers};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,8 +60,23 @@ pub struct Config {
     pub log_level: log::LevelFilter,
 }
 
+impl Config {
+    /// The keys besides `checks` and `defaults` in which `other` differs: a running process does not take them up.
+    pub fn differs_in(&self, other: &Config) -> Vec<&'static str> {
+        let same = [
+            ("agent", self.agent == other.agent),
+            ("spool", self.spool == other.spool),
+            ("queue", self.queue == other.queue),
+            ("store", self.store == other.store),
+            ("web", self.web == other.web),
+            ("log", self.log_level == other.log_level),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
+}
+
 /// The durable queue on the agent's disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     /// The file.
     pub path: PathBuf,
@@ -85,7 +100,7 @@ pub enum WhenFull {
 }
 
 /// A Kafka cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kafka {
     /// `host:port`, at least one.
     pub brokers: Vec<String>,
@@ -128,7 +143,7 @@ pub enum Compression {
 }
 
 /// SASL credentials.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
     /// How they are shown.
     pub mechanism: SaslMechanism,
@@ -150,7 +165,7 @@ pub enum SaslMechanism {
 }
 
 /// Where logs end up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
     /// The embedded database.
     Sqlite(Sqlite),
@@ -159,7 +174,7 @@ pub enum Store {
 }
 
 /// The embedded store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sqlite {
     /// The file.
     pub path: PathBuf,
@@ -168,7 +183,7 @@ pub struct Sqlite {
 }
 
 /// A Postgres server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
     /// The connection URL, without a password.
     pub url: String,
@@ -198,7 +213,7 @@ pub enum Prepared {
 }
 
 /// Where the page, the metrics and the health are served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
     /// Address and port.
     pub listen: SocketAddr,

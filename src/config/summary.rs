@@ -62,22 +62,35 @@ fn checks(config: &Config) -> String {
 }
 
 fn workers_line(config: &Config) -> String {
-    let (needed, most) = (needed(config), config.workers_max);
-    if needed <= most {
-        return format!("{needed}, enough when every check runs to its timeout (workers_max: {most})");
+    let (checks, most, busy) = (config.checks.len(), config.workers_max, busy_at_timeout(config));
+    match too_few_workers(config) {
+        Some(warning) => warning,
+        None if checks <= most => format!("up to {}, one for each check", workers(config)),
+        None => format!(
+            "up to {most}; when every check runs to its timeout, {busy} are busy on average, and some may start late"
+        ),
     }
-    format!(
-        "{most} of the {needed} needed when every check runs to its timeout: checks would then start late or be missed; \
-         raise `defaults.workers_max` or shorten timeouts"
-    )
 }
 
-/// How many threads the pool of checks has: what is needed when every check runs to its timeout, up to `workers_max`.
+/// What happens when `workers_max` is too low for the case that every check runs to its timeout; `None`: it is not.
+pub fn too_few_workers(config: &Config) -> Option<String> {
+    let (most, busy) = (config.workers_max, busy_at_timeout(config));
+    (busy > most).then(|| {
+        format!(
+            "{most} of the {busy} needed when every check runs to its timeout: checks would then start late or be missed; \
+             raise `defaults.workers_max` or shorten timeouts"
+        )
+    })
+}
+
+/// How many threads may run checks at once: one for each check, since checks of one label never overlap and all of them may
+/// hang at the same time, up to `workers_max`.
 pub fn workers(config: &Config) -> usize {
-    needed(config).min(config.workers_max)
+    config.checks.len().clamp(1, config.workers_max)
 }
 
-fn needed(config: &Config) -> usize {
+/// How many workers are busy on average when every check runs to its timeout.
+fn busy_at_timeout(config: &Config) -> usize {
     // Rounded down to 10⁻¹² of a worker each, so that six checks of a sixth make one worker and not a little more.
     const WORKER: u128 = 1_000_000_000_000;
     let share = |check: &std::sync::Arc<crate::check::Check>| {

@@ -12,6 +12,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some("hunter2".to_owned()),
         "HOST" => Some("a.example.com".to_owned()),
+        "PROXY" => Some("http://me:hunter2@proxy.example.com:3128".to_owned()),
         "SECONDS" => Some("7s".to_owned()),
         "NUMBER" => Some("3".to_owned()),
         "YES" => Some("true".to_owned()),
@@ -108,6 +109,65 @@ fn hidden_debug(check: &crate::check::Check) -> String {
 }
 
 #[test]
+fn what_the_environment_gives_is_explained_as_it_was_typed() {
+    let typed = [
+        "https://hooks.example.com/services/${TOKEN}",
+        "https://${HOST}/?a=literal&token=${TOKEN:-none}",
+        "https://a.example.com/?token=literal",
+        "{\"token\": \"${TOKEN}\"}",
+        "text/x-${TOKEN}",
+        "PASS ${TOKEN}\\r\\n",
+        "--password=${TOKEN}",
+        "https://a.example.com/for/${TOKEN}",
+    ];
+    let [hook, query, literal, body, accept, send, argument, multiplied] = typed;
+    let yaml = format!(
+        "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
+         - {{label: b, http: '{query}', auth: {{basic: {{user: '${{TOKEN}}', password: '${{TOKEN}}'}}}}, \
+         expect: {{body: {{contains: 'of ${{TOKEN}}', equals: '${{TOKEN}}'}}}}, proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
+         - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
+         - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n"
+    );
+    let config = read_text(&yaml).unwrap();
+    let explained = explain(&config);
+    assert!(!explained.contains("hunter2"), "{explained}");
+    for typed in [
+        hook,
+        query,
+        literal,
+        accept,
+        argument,
+        multiplied,
+        "PASS ${TOKEN}",
+        "plain",
+        "x-key: \"***\"",
+        "socks5://***:***@p:1",
+        "user: \"${TOKEN}\"",
+        "contains: \"of ${TOKEN}\"",
+        "proxy: \"${PROXY}\"",
+    ] {
+        assert!(explained.contains(typed), "{typed} in {explained}");
+    }
+    let targets: Vec<&str> = config.checks.iter().map(|check| &*check.target).collect();
+    assert_eq!(
+        targets[..3],
+        ["https://hooks.example.com/services/***", "https://a.example.com/?…", "https://a.example.com/?…"]
+    );
+    assert_eq!(targets[5], "https://a.example.com/for/***");
+    // But for the header, of which a part is literal and hidden.
+    let again = read_text(&explained).unwrap();
+    let told = |config: &Config| explain(config).replace("%2A%2A%2A:", "***:");
+    assert_eq!(told(&again), told(&config));
+    let url = |config: &Config, at: usize| match &config.checks[at].kind {
+        crate::check::Kind::Http(http) => http.url.to_string(),
+        kind => panic!("{kind:?}"),
+    };
+    for at in [0, 1, 2, 5] {
+        assert_eq!(url(&again, at), url(&config, at));
+    }
+}
+
+#[test]
 fn values_come_from_the_environment() {
     let config = read_text(
         "checks:\n- {label: a, http: 'https://${HOST}/', timeout: '${SECONDS}', redirects: '${NUMBER}', tls: {verify: '${YES}'}}\n",
@@ -150,12 +210,16 @@ fn timeouts_shrink_to_short_intervals() {
 fn the_pool_is_as_large_as_the_worst_case_needs() {
     let mut yaml = String::from("defaults: {workers_max: 5}\nchecks:");
     assert_eq!(workers(&read_text(&format!("{yaml} []")).unwrap()), 1);
-    for (count, expected) in [(6, 1), (7, 2), (60, 5)] {
+    for (count, expected, said) in [
+        (4, 4, "up to 4, one for each check"),
+        (30, 5, "up to 5; when every check runs to its timeout, 5 are busy on average"),
+        (60, 5, "5 of the 10 needed"),
+    ] {
         yaml = "defaults: {workers_max: 5}\nchecks:\n".to_owned();
         (0..count).for_each(|n| yaml += &format!("- {{label: '{n}', tcp: 'a:1'}}\n"));
         let config = read_text(&yaml).unwrap();
         assert_eq!(workers(&config), expected, "{count}");
-        assert_eq!(summary(&config).contains("late"), count == 60);
+        assert!(summary(&config).contains(said), "{}", summary(&config));
     }
 }
 

@@ -96,6 +96,9 @@ pub struct Schedule {
     vacant: Vec<u32>,
     /// Labels that are free, by how long they wait.
     waiting: BTreeSet<(u64, u32)>,
+    /// When the first of them was due as the owner saw it last: until then it may sleep. `None`: for as long as it takes.
+    /// What comes back meanwhile, and how long that waits, it cannot know.
+    first_known: Option<u64>,
     /// Labels that were taken while older slots of theirs had not run; these are entered unless the slot is put back.
     taken_late: Vec<u32>,
     ledger: Ledger,
@@ -117,6 +120,7 @@ impl Schedule {
             labels: Vec::with_capacity(checks.len()),
             vacant: Vec::new(),
             waiting: BTreeSet::new(),
+            first_known: None,
             taken_late: Vec::new(),
             ledger: Ledger::default(),
             wall: Wall { offset: offset(now), step: 0 },
@@ -133,6 +137,7 @@ impl Schedule {
                 schedule.enter_off(check, kept, first);
             }
         }
+        schedule.know_first();
         schedule
     }
 
@@ -146,6 +151,7 @@ impl Schedule {
             return None;
         }
         self.waiting.remove(&(since, place));
+        self.know_first();
         let label = self.labels.get_mut(place as usize)?.as_mut()?;
         let interval = interval_us(&label.check);
         let due = label.next + self.seen.saturating_sub(label.next) / interval * interval;
@@ -242,6 +248,7 @@ impl Schedule {
         for place in gone {
             self.drop_label(place);
         }
+        self.know_first();
     }
 
     /// The agent stops `now`: what was missed until then. Slots that could still run, and those of labels whose slot is out,
@@ -301,8 +308,9 @@ impl Schedule {
             self.wall.step += offset - self.wall.offset;
             self.wall.offset = offset;
         }
-        // The owner had no need to call before something was due.
-        let from = self.waiting.first().map_or(at, |&(since, _)| since.saturating_sub(self.ahead).clamp(before, at));
+        // The owner had no need to call before something was due that it knew of.
+        let from = self.first_known.map_or(at, |since| since.saturating_sub(self.ahead).clamp(before, at));
+        self.know_first();
         if now.slept.saturating_sub(self.slept) >= SLEPT_MIN {
             self.ledger.halt(before, at, Cause::MachineSlept);
         } else if at - from > 2 * self.ahead + STALL_US {
@@ -314,6 +322,11 @@ impl Schedule {
             self.enter_stale(|label| label.next.saturating_add(GROWN_US) <= at);
         }
         from
+    }
+
+    /// The owner sees what waits now.
+    fn know_first(&mut self) {
+        self.first_known = self.waiting.first().map(|&(since, _)| since);
     }
 
     /// Enters, for every label that `which` picks, the slots that cannot run any more.

@@ -155,6 +155,23 @@ fn an_owner_that_had_nothing_to_hand_out_did_not_stand_still() {
 }
 
 #[test]
+fn an_owner_that_slept_while_every_label_was_out_did_not_stand_still() {
+    let checks = [check("hangs", 10_000), check("shop", 10_000)];
+    let mut world = World::new(&checks, 1);
+    // The worker is with `hangs`, and the slot of `shop` waits for it, until long after its successor was due.
+    let mut long = Some(95 * SECOND);
+    world.takes =
+        Box::new(move |check| if &*check.label == "hangs" { long.take().unwrap_or(50 * MS) } else { 50 * MS });
+    world.run(150 * SECOND);
+    world.stop();
+    world.assert_complete();
+    let causes = |label: &str| -> Vec<Cause> { world.fates[label].iter().filter_map(|fate| fate.cause).collect() };
+    assert_eq!(causes("hangs"), [Cause::StillRunning]);
+    assert!(!causes("shop").is_empty(), "{}", world.story("shop"));
+    assert!(causes("shop").iter().all(|cause| *cause == Cause::WorkersBusy), "{}", world.story("shop"));
+}
+
+#[test]
 fn a_slot_is_not_begun_once_its_successor_is_due() {
     let mut world = World::new(&[check("shop", 10_000)], 1);
     let slot = world.schedule.take(world.now, Duration::from_secs(10)).unwrap();

@@ -1,6 +1,7 @@
 //! One transaction of the writing end: forget what was handed on, make room, keep a group of logs.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::thinner::{Thinner, Trace};
 use super::{Accepted, BYTES_MIN, Shared};
 use crate::check::Verdict;
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::config::{self, WhenFull};
 use crate::database::Database;
 use crate::flow::Fault;
@@ -27,14 +28,15 @@ const ROOM_SHARE: u64 = 64;
 const SWEEP_ROWS: usize = 2_048;
 /// Labels that are remembered, at most: those whose last slot is newest.
 const LABELS_MAX: u32 = 100_000;
-/// A slot that is this much later than one that comes after it was written under a wrong clock.
-const CLOCK_WRONG: Duration = Duration::from_secs(24 * 3_600);
+/// A slot that was kept before and lies this far ahead of the wall clock was due under another clock: slots are placed by the
+/// steady clock, which may differ from the wall clock a little.
+const CLOCK_NOISE: Duration = Duration::from_secs(1);
 
 /// The database side of the writing end. Its memory of what the file holds moves on only when a transaction is on disk.
-#[derive(Debug)]
 pub(super) struct Appender {
     pub database: Database,
     pub shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
     when_full: WhenFull,
     bytes_max: u64,
     wal_max: u64,
@@ -77,17 +79,25 @@ impl From<rusqlite::Error> for Unkept {
     }
 }
 
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender").field("path", &self.database.path()).finish_non_exhaustive()
+    }
+}
+
 impl Appender {
     pub fn new(
         database: Database,
         settings: &config::Spool,
         author: &Author,
         shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         let bytes_max = settings.max_bytes.max(BYTES_MIN);
         let mut appender = Appender {
             database,
             shared,
+            clock,
             when_full: settings.when_full,
             bytes_max,
             wal_max: (bytes_max / WAL_SHARE).min(WAL_BYTES_MAX),
@@ -214,7 +224,8 @@ impl Appender {
             }
         }
         let group = Group { logs, json: &self.json, ends: &self.ends, first_id: self.next_id };
-        let labels = group.insert(&transaction, &self.labels)?;
+        let wall = self.clock.now().wall;
+        let labels = group.insert(&transaction, &self.labels, wall)?;
         let more = signed(logs.len()) - signed(done.forgotten + done.thinned + done.oldest);
         count_and_commit(transaction, &self.boot, self.next_seq - 1 + logs.len() as u64, more)?;
         drop(_reader_waits);
@@ -244,7 +255,7 @@ impl Appender {
             }
         }
         figures.bytes = bytes;
-        figures.last_commit_at = Some(SystemClock.now().wall);
+        figures.last_commit_at = Some(self.clock.now().wall);
         if let Some(log) = logs.last() {
             figures.last_accepted = Some(Accepted { uid: log.uid, label: Arc::clone(&log.label), due_at: log.due_at });
         }
@@ -279,11 +290,12 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Adds the rows and moves the last slots on; what is known of the group's labels afterwards.
+    /// Adds the rows and moves the last slots on; what is known of the group's labels afterwards, when the clock shows `wall`.
     fn insert(
         &self,
         transaction: &Connection,
         labels: &HashMap<Arc<str>, Known>,
+        wall: Timestamp,
     ) -> rusqlite::Result<HashMap<Arc<str>, Known>> {
         let mut insert = transaction.prepare_cached("INSERT INTO log (id, label, up, json) VALUES (?, ?, ?, ?)")?;
         let mut group: HashMap<Arc<str>, Known> = HashMap::new();
@@ -297,7 +309,7 @@ impl Group<'_> {
                     group.entry(Arc::clone(&log.label)).or_insert(known)
                 }
             };
-            known.last_due = later(known.last_due, last_slot(log));
+            known.last_due = later(known.last_due, last_slot(log), wall);
             insert.execute(params![id, known.id, log.verdict == Verdict::Up, &self.json[start..end]])?;
             start = end;
         }
@@ -377,10 +389,12 @@ fn last_slot(log: &Log) -> Timestamp {
     log.as_missed().map_or(log.due_at, |missed| missed.last_due_at.max(log.due_at))
 }
 
-/// The later of two slots, the second of which was written later.
-fn later(before: Timestamp, now: Timestamp) -> Timestamp {
-    // Without this, one log under a clock that is a year ahead would hide a year of missed slots.
-    if before.since(now) > CLOCK_WRONG { now } else { before.max(now) }
+/// The later of two slots, the second of which is kept now, when the clock shows `wall`. It may be the earlier one: a check's
+/// own log comes after that of the slots that were missed while it ran.
+fn later(before: Timestamp, now: Timestamp, wall: Timestamp) -> Timestamp {
+    // Nothing that was kept is due yet, unless the clock was set back since. Without this, the next start would not see the
+    // slots that it missed, until the clock has passed what it once showed.
+    if before.since(wall) > CLOCK_NOISE { now } else { before.max(now) }
 }
 
 fn used(connection: &Connection, page_size: u64) -> rusqlite::Result<u64> {

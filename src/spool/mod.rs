@@ -18,7 +18,6 @@
 mod append;
 mod lock;
 mod reader;
-mod refuse;
 #[cfg(test)]
 mod tests;
 mod thinner;
@@ -36,13 +35,13 @@ use uuid::Uuid;
 
 use self::append::Appender;
 use self::lock::Lock;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config;
 use crate::database::{Access, Database, Kind};
 use crate::jobs::Stop;
 use crate::logs::Author;
 
-/// The smallest bound that is kept to: below it, the database's own needs are most of the file.
+/// The smallest bound that a config may set and that is kept to: below it, the database's own needs are most of the file.
 pub const BYTES_MIN: u64 = 1024 * 1024;
 /// Logs that are handed on at once, at most.
 pub const BATCH_LOGS_MAX: usize = 2_000;
@@ -135,6 +134,10 @@ impl Spool {
     /// # Errors
     /// A sentence for people: in use by another process, not a spool, damaged, made by a newer Pingeon.
     pub fn open(settings: &config::Spool, author: &Author) -> Result<Self, String> {
+        Self::open_under(Arc::new(SystemClock), settings, author)
+    }
+
+    fn open_under(clock: Arc<dyn Clock>, settings: &config::Spool, author: &Author) -> Result<Self, String> {
         let lock = Lock::take(&settings.path)?;
         let writer = Database::open(&settings.path, &SPOOL, Access::Write, WRITER_CACHE_KIB)?;
         let reader = Database::open(&settings.path, &SPOOL, Access::Write, READER_CACHE_KIB)?;
@@ -146,7 +149,7 @@ impl Spool {
             room: bounded(1),
             _lock: lock,
         });
-        let appender = Appender::new(writer, settings, author, Arc::clone(&shared))?;
+        let appender = Appender::new(writer, settings, author, Arc::clone(&shared), clock)?;
         let reader_bytes_max = BATCH_BYTES_MAX.min(appender.bytes_max() / 8);
         Ok(Spool { writer: Writer::new(appender), reader, reader_bytes_max, shared })
     }

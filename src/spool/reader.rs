@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 use rusqlite::params;
 
-use super::refuse::set_aside;
 use super::{BATCH_LOGS_MAX, Shared};
 use crate::clock::{Clock, SystemClock};
-use crate::database::Database;
+use crate::database::{Database, Reject, set_aside};
 use crate::flow::{Batch, Fault, Position, Refused, Source, Unreadable};
 use crate::jobs::Stop;
 use crate::logs::Log;
+
+/// The table of what was refused.
+const REFUSED: &str = "refused";
 
 /// The end that hands logs on. Dropping it deletes what was handed on.
 #[derive(Debug)]
@@ -64,16 +66,16 @@ impl Reader {
 
     /// Rows that are no logs leave the queue at once: nothing downstream could do more with them.
     fn set_unreadable_aside(&mut self, rows: &[(i64, Unreadable)]) -> rusqlite::Result<()> {
-        let (at, total_max) = (SystemClock.now().wall, self.bytes_max);
         let transaction = self.database.begin()?;
-        for (id, Unreadable { bytes, origin, reason }) in rows {
-            set_aside(&transaction, at, (bytes, origin, reason), total_max)?;
+        let rejects: Vec<_> = rows.iter().map(|(_, row)| Reject::from(row)).collect();
+        set_aside(&transaction, REFUSED, SystemClock.now().wall, &rejects, self.bytes_max)?;
+        for (id, _) in rows {
             let gone = transaction.execute("DELETE FROM log WHERE id = ?", [id])?;
             transaction.execute("UPDATE tally SET logs = logs - ?", [gone])?;
         }
         transaction.commit()?;
-        for (_, Unreadable { origin, reason, .. }) in rows {
-            log::error!("{origin} can't be read as a log and was set aside: {reason}");
+        if let Some((_, Unreadable { origin, reason, .. })) = rows.first() {
+            log::error!("can't be read as logs and were set aside: {}; the first, {origin}: {reason}", rows.len());
         }
         self.shared.figures().refused += rows.len() as u64;
         self.shared.count(0, rows.len());
@@ -81,18 +83,13 @@ impl Reader {
     }
 
     fn set_refused_aside(&mut self, batch: &Batch, refused: &[Refused]) -> rusqlite::Result<()> {
-        let (at, total_max) = (SystemClock.now().wall, self.bytes_max);
         let transaction = self.database.begin()?;
-        let mut count = 0;
-        for Refused { index, reason } in refused {
-            if let Some(log) = batch.logs.get(*index) {
-                set_aside(&transaction, at, (&log.to_json(), "sink", reason), total_max)?;
-                log::error!("a log of `{}` was refused and set aside: {reason}", log.label);
-                count += 1;
-            }
-        }
+        let logs = refused.iter().filter_map(|refused| Some((batch.logs.get(refused.index)?, &refused.reason)));
+        let rejects: Vec<_> =
+            logs.map(|(log, reason)| Reject { bytes: log.to_json().into(), origin: "sink".into(), reason }).collect();
+        set_aside(&transaction, REFUSED, SystemClock.now().wall, &rejects, self.bytes_max)?;
         transaction.commit()?;
-        self.shared.figures().refused += count;
+        self.shared.figures().refused += rejects.len() as u64;
         Ok(())
     }
 

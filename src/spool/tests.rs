@@ -8,8 +8,10 @@ use serde_json::Map;
 
 use super::*;
 use crate::check::Verdict;
+use crate::clock::SimulatedClock;
 use crate::config::WhenFull;
 use crate::flow::{Batch, Fault, Refused, Source};
+use crate::jobs::Pulse;
 use crate::logs::{Cause, Log, Missed, VERSION};
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -149,20 +151,45 @@ fn a_batch_is_bounded_by_count_and_by_bytes() {
 #[test]
 fn the_last_slot_of_each_label_outlives_its_logs() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = settings(folder.path());
+    let (settings, clock) = (settings(folder.path()), Arc::new(SimulatedClock::at(at(90_000_000))));
+    let open = || Spool::open_under(clock.clone(), &settings, &author()).unwrap();
     let last = |second| Missed { cause: Cause::AgentOff, slots: 3, last_due_at: at(second) };
     let mut missed = log("db", 20, Verdict::Missed);
     missed.result = serde_json::from_value(serde_json::to_value(last(40)).unwrap()).unwrap();
-    let (mut writer, mut reader, _) = open(&settings, &author());
+    let (mut writer, mut reader) = open().split(Stop::default());
     keep(&mut writer, &[up(1), up(5), up(3), missed, log("odd", 90_000_000, Verdict::Up)]);
-    keep(&mut writer, &[log("odd", 100, Verdict::Up), log("db", 30, Verdict::Up)]);
+    keep(&mut writer, &[log("db", 30, Verdict::Up)]);
+    // The clock was years ahead, and is set.
+    clock.set_wall(at(101));
+    keep(&mut writer, &[log("odd", 100, Verdict::Up)]);
     drain(&mut reader);
     drop((writer, reader));
-
-    let spool = Spool::open(&settings, &author()).unwrap();
-    // `odd` was once written under a clock that was years ahead.
     let expect = [("shop", 5), ("db", 40), ("odd", 100)];
-    assert_eq!(spool.last_due(), expect.into_iter().map(|(label, second)| (label.into(), at(second))).collect());
+    assert_eq!(open().last_due(), expect.into_iter().map(|(label, second)| (label.into(), at(second))).collect());
+}
+
+#[test]
+fn after_the_clock_was_set_back_a_little_the_next_start_sees_what_it_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, clock) = (settings(folder.path()), Arc::new(SimulatedClock::at(at(10_000))));
+    let open = || Spool::open_under(clock.clone(), &settings, &author()).unwrap();
+    let (mut writer, reader) = open().split(Stop::default());
+    keep(&mut writer, &[up(10_000)]);
+    for (set_to, due, last) in [
+        // Noise, and two logs out of order.
+        (9_999, 9_998, 10_000),
+        (10_001, 9_999, 10_000),
+        // An hour back.
+        (6_400, 6_399, 6_399),
+        (6_410, 6_409, 6_409),
+        (6_410, 6_401, 6_409),
+    ] {
+        clock.set_wall(at(set_to));
+        keep(&mut writer, &[up(due)]);
+        assert_eq!(writer.last_due()["shop"], at(last), "{due}");
+    }
+    drop((writer, reader));
+    assert_eq!(open().last_due()["shop"], at(6_409));
 }
 
 #[test]
@@ -175,7 +202,7 @@ fn a_reader_that_waits_wakes_when_logs_come_and_when_it_is_told_to_stop() {
     let long = Duration::from_secs(60);
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop));
+        scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop, &Pulse::default()));
         let pulls = scope.spawn(move || {
             let batch = reader.pull(long).unwrap();
             reader.commit(&batch, &[]).unwrap();
@@ -197,7 +224,9 @@ fn the_loop_keeps_everything_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (writer, mut reader, gauge) = open(&settings(folder.path()), &author());
     let (sender, receiver) = bounded(10);
-    let writes = std::thread::spawn(move || write(writer, &receiver, Duration::from_secs(60), &Stop::default()));
+    let writes = std::thread::spawn(move || {
+        write(writer, &receiver, Duration::from_secs(60), &Stop::default(), &Pulse::default())
+    });
     for second in 0..10_000 {
         sender.send(up(second)).unwrap();
     }
@@ -287,7 +316,9 @@ fn a_full_spool_that_blocks_takes_logs_again_once_some_were_handed_on() {
     assert!(reason.ends_with("spool.db` is full: 1048576 bytes"), "{reason}");
     // The loop waits, and the word of the reader wakes it long before its next try.
     let (sender, receiver) = bounded(1);
-    let writes = std::thread::spawn(move || write(writer, &receiver, Duration::from_millis(1), &Stop::default()));
+    let writes = std::thread::spawn(move || {
+        write(writer, &receiver, Duration::from_millis(1), &Stop::default(), &Pulse::default())
+    });
     sender.send(large(kept)).unwrap();
     drop(sender);
     let mut all = Vec::new();
@@ -316,9 +347,62 @@ fn what_a_full_spool_could_not_keep_at_the_stop_is_counted() {
     drop(sender);
     let stop = Stop::default();
     stop.set();
-    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &stop), Ok(()));
+    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &stop, &Pulse::default()), Ok(()));
     assert_eq!(gauge.figures().dropped["not_kept_at_stop"], 3);
     assert!(gauge.figures().error.unwrap().contains("is full"));
+}
+
+#[test]
+fn what_a_broken_spool_loses_is_counted_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, _reader, gauge) = open(&settings(folder.path()), &author());
+    writer.appender.database.connection.execute_batch("DROP TABLE log").unwrap();
+    // More than a group: some are still in the channel.
+    let count = writer::GROUP_LOGS_MAX as u64 + 10;
+    let (sender, receiver) = bounded(writer::GROUP_LOGS_MAX + 10);
+    (0..count).for_each(|second| sender.send(up(second)).unwrap());
+    let error = write(writer, &receiver, NO_WAIT, &Stop::default(), &Pulse::default()).unwrap_err();
+    assert!(error.ends_with(&format!("no such table: log; logs lost: {count}")), "{error}");
+    assert_eq!(gauge.figures().dropped["not_kept_at_stop"], count);
+}
+
+#[test]
+fn the_pulse_rests_while_no_logs_come_and_beats_while_a_full_spool_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config::Spool { max_bytes: BYTES_MIN, when_full: WhenFull::Block, ..settings(folder.path()) };
+    let (mut writer, mut reader, gauge) = open(&settings, &author());
+    let mut kept = 0;
+    while writer.append(&[large(kept)]).is_ok() {
+        kept += 1;
+    }
+    let (pulse, stop) = (Pulse::default(), Stop::default());
+    let until = |what: &str, is_so: &dyn Fn(Duration) -> bool| {
+        let (begun, long) = (Instant::now(), Duration::from_secs(30));
+        let in_a_minute = || {
+            let mut now = SystemClock.now();
+            now.steady = now.steady.plus(2 * long);
+            pulse.overdue(now).unwrap_or_default()
+        };
+        while !is_so(in_a_minute()) {
+            assert!(begun.elapsed() < long, "{what}");
+            stop.wait(Duration::from_millis(1));
+        }
+        assert_eq!(pulse.overdue(SystemClock.now()), None, "{what}");
+    };
+    pulse.back_in(Duration::ZERO);
+    let (sender, receiver) = bounded(1);
+    std::thread::scope(|scope| {
+        let writes = scope.spawn(|| write(writer, &receiver, Duration::from_millis(1), &stop, &pulse));
+        until("rests", &|overdue| overdue.is_zero());
+        sender.send(large(kept)).unwrap();
+        // In a minute it would be half a minute late.
+        until("beats", &|overdue| overdue > Duration::from_secs(25));
+        assert!(gauge.figures().depth == kept);
+        assert!(!drain(&mut reader).is_empty());
+        until("rests again", &|overdue| overdue.is_zero());
+        drop(sender);
+        assert_eq!(writes.join().unwrap(), Ok(()));
+    });
 }
 
 #[test]
@@ -344,7 +428,7 @@ fn a_full_disk_is_waited_for_and_leaves_no_hole() {
     let (sender, receiver) = bounded(2);
     (0..2).for_each(|more| sender.send(large(kept + more)).unwrap());
     drop(sender);
-    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &Stop::default()), Ok(()));
+    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &Stop::default(), &Pulse::default()), Ok(()));
     assert!(drain(&mut reader).iter().map(|log| log.seq).eq(1..=kept + 2));
 }
 
@@ -372,22 +456,6 @@ fn refused_and_unreadable_logs_are_set_aside() {
         .unwrap();
     let expect = [("spool 1", "made by a newer Pingeon: v 2"), ("sink", "too heavy")];
     assert_eq!(aside, expect.map(|(origin, reason)| (origin.to_owned(), reason.to_owned())));
-}
-
-#[test]
-fn what_is_set_aside_is_bounded() {
-    let database = Connection::open_in_memory().unwrap();
-    database.execute_batch(include_str!("001_spool.sql")).unwrap();
-    let count =
-        || database.query_row("SELECT count(*), min(id) FROM refused", [], |row| Ok((row.get(0)?, row.get(1)?)));
-    for _ in 0..1_010 {
-        refuse::set_aside(&database, at(0), (b"x", "here", "odd"), 1_000_000).unwrap();
-    }
-    assert_eq!(count(), Ok((1_000_u64, 11_u64)));
-    for _ in 0..30 {
-        refuse::set_aside(&database, at(0), (&[b'x'; 200_000], "here", "odd"), 1_000_000).unwrap();
-    }
-    assert_eq!(count(), Ok((15, 1_026)));
 }
 
 #[test]

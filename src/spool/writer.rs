@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 use super::append::Appender;
 use crate::clock::Timestamp;
 use crate::flow::Fault;
-use crate::jobs::Stop;
+use crate::jobs::{Pulse, Stop};
 use crate::logs::Log;
 
 /// Logs that wait for one flush in memory, at most; then it comes early.
@@ -23,6 +23,8 @@ pub const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long to wait before the next try, from first to most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(10);
+/// A try that takes longer than this, the pause after it included, is stuck in the disk.
+const PULSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The end that takes logs in. Gives each its `seq`.
 #[derive(Debug)]
@@ -35,19 +37,39 @@ pub struct Writer {
 /// Takes logs in until their channel closes, and commits them together every `flush`. Never wakes while nothing comes.
 ///
 /// A spool that is full and told to block, and a disk that fails, are waited for, so that the channel fills and whoever sends
-/// waits too. Once `stop` is set the waiting ends after `STOP_WAIT_MAX`; what could not be kept is counted and said.
+/// waits too. Once `stop` is set the waiting ends after `STOP_WAIT_MAX`; what could not be kept is counted and said. `pulse`
+/// rests while no logs come, and is set anew with each try.
 ///
 /// # Errors
-/// A sentence for people, when the spool is damaged.
-pub fn write(mut writer: Writer, logs: &Receiver<Log>, flush: Duration, stop: &Stop) -> Result<(), String> {
+/// A sentence for people, when the spool is damaged; it says how many logs were lost by that.
+pub fn write(
+    mut writer: Writer,
+    logs: &Receiver<Log>,
+    flush: Duration,
+    stop: &Stop,
+    pulse: &Pulse,
+) -> Result<(), String> {
     let mut group = Vec::new();
+    pulse.rest();
     while let Ok(log) = logs.recv() {
         group.push(log);
         gather(&mut group, logs, flush, stop);
-        writer.keep(&group, stop)?;
+        if let Err(Broken { reason, unkept }) = writer.keep(&group, stop, pulse) {
+            // Those that wait in the channel are lost with it.
+            let lost = unkept + logs.try_iter().count();
+            writer.count_unkept(lost);
+            return Err(format!("{reason}; logs lost: {lost}"));
+        }
+        pulse.rest();
         group.clear();
     }
     Ok(())
+}
+
+/// A spool that will not take these logs, nor others.
+struct Broken {
+    reason: String,
+    unkept: usize,
 }
 
 /// Adds what comes within `flush`.
@@ -101,20 +123,22 @@ impl Writer {
     }
 
     /// Keeps all of `logs`, however long it takes, unless told to stop.
-    fn keep(&mut self, mut logs: &[Log], stop: &Stop) -> Result<(), String> {
+    fn keep(&mut self, mut logs: &[Log], stop: &Stop, pulse: &Pulse) -> Result<(), Broken> {
         let mut pause = RETRY_FIRST;
         while !logs.is_empty() {
+            pulse.back_in(PULSE_LIMIT);
             match self.append(logs) {
                 Ok(count) => {
                     logs = &logs[count..];
                     pause = RETRY_FIRST;
                     self.show(None);
                 }
-                Err(Fault::Broken(reason)) => return Err(reason),
+                Err(Fault::Broken(reason)) => return Err(Broken { reason, unkept: logs.len() }),
                 Err(Fault::Retry(reason)) => {
                     self.show(Some(reason));
                     if !self.wait(pause, stop) {
-                        self.give_up(logs.len());
+                        log::error!("logs that could not be kept before stopping: {}", logs.len());
+                        self.count_unkept(logs.len());
                         return Ok(());
                     }
                     pause = (pause * 2).min(RETRY_MOST);
@@ -156,8 +180,7 @@ impl Writer {
         }
     }
 
-    fn give_up(&self, count: usize) {
-        log::error!("{count} logs could not be kept before stopping");
+    fn count_unkept(&self, count: usize) {
         *self.appender.shared.figures().dropped.entry("not_kept_at_stop").or_default() += count as u64;
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A batch is kept in one transaction, on disk before [`Sink::deliver`] returns; a log whose uid is known already is dropped.
 //! What can't be kept as a log (not one, older than the retention, more than a day ahead) goes into `rejected` with its bytes,
-//! origin and reason, in the same transaction: nothing disappears without a trace. Reports read while `run` writes.
+//! origin and reason, in the same transaction, and what comes again is known by its origin: nothing disappears without a
+//! trace. Reports read while `run` writes.
 
 mod archive;
 #[cfg(test)]
@@ -14,20 +15,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::database::{Access, Database, Kind};
+use crate::database::{Access, Database, Kind, Reject, set_aside};
 use crate::flow::{Batch, Delivered, Fault, Sink};
 use crate::logs::Log;
 
 /// How far ahead of this machine's clock a log may be.
 const AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// How many rejects are kept, and what one of them may take; the rest of it is cut off.
-const REJECTED_ROWS_MAX: i64 = 1_000;
-const REJECTED_BYTES_MAX: usize = 64 * 1024;
+/// The table of what can't be kept as a log.
+const REJECTED: &str = "rejected";
+/// What all of it may take, in bytes.
+const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Logs that one transaction of the retention deletes, and how many of these one call does.
 const RETAIN_CHUNK: usize = 1_000;
 const RETAIN_CHUNKS_MAX: usize = 20;
@@ -48,6 +50,15 @@ const STORE: Kind = Kind {
 /// The SQL that makes the schema, from nothing on.
 pub fn schema() -> String {
     STORE.migrations.concat()
+}
+
+/// What one call of the retention did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Logs that it deleted.
+    pub deleted: u64,
+    /// Whether there may be more to delete.
+    pub more: bool,
 }
 
 /// The store, open for writing.
@@ -73,22 +84,23 @@ impl Sqlite {
         Ok(Sqlite { database, retention: settings.retention, clock })
     }
 
-    /// Deletes what is older than the retention at `now`, in short transactions, and says how many logs that were. May be
-    /// called often: a call bounds its own work, and the next one goes on with the rest.
+    /// Deletes what is older than the retention at `now`, in short transactions. Bounds its own work, so that others get to
+    /// write in between: while there is more, call again after a moment.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub fn retain(&mut self, now: Timestamp) -> Result<u64, Fault> {
+    pub fn retain(&mut self, now: Timestamp) -> Result<Retained, Fault> {
         let before = first_uid(now.minus(self.retention));
-        let mut deleted = 0;
+        let mut retained = Retained { deleted: 0, more: true };
         for _ in 0..RETAIN_CHUNKS_MAX {
             let count = self.delete_before(before).map_err(|error| self.database.fault(&error))?;
-            deleted += count as u64;
+            retained.deleted += count as u64;
             if count < RETAIN_CHUNK {
+                retained.more = false;
                 break;
             }
         }
-        Ok(deleted)
+        Ok(retained)
     }
 
     fn delete_before(&mut self, before: Uuid) -> rusqlite::Result<usize> {
@@ -109,14 +121,14 @@ impl Sqlite {
     fn keep(&mut self, batch: &Batch) -> rusqlite::Result<Delivered> {
         let now = self.clock.now().wall;
         let (oldest, newest) = (now.minus(self.retention), now.plus(AHEAD_MAX));
-        let mut delivered = Delivered::default();
+        let (mut delivered, mut rejects) = (Delivered::default(), Vec::new());
         let transaction = self.database.begin()?;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for log in &batch.logs {
                 if let Some(reason) = unfit(log, oldest, newest) {
-                    reject(&transaction, now, &log.to_json(), &format!("{} {}", log.agent, log.seq), reason)?;
-                    log::warn!("a log of `{}` was rejected: {reason}", log.label);
+                    let origin = format!("{} {}", log.agent, log.uid).into();
+                    rejects.push(Reject { bytes: log.to_json().into(), origin, reason });
                 } else if put(&mut insert, log)? {
                     delivered.new += 1;
                 } else {
@@ -124,11 +136,13 @@ impl Sqlite {
                 }
             }
         }
-        for unreadable in &batch.unreadable {
-            reject(&transaction, now, &unreadable.bytes, &unreadable.origin, &unreadable.reason)?;
-            log::warn!("{} was rejected: {}", unreadable.origin, unreadable.reason);
-        }
+        rejects.extend(batch.unreadable.iter().map(Reject::from));
+        delivered.rejected = set_aside(&transaction, REJECTED, now, &rejects, REJECTED_BYTES_MAX)?;
+        delivered.duplicate += rejects.len() - delivered.rejected;
         transaction.commit()?;
+        if let (Some(Reject { origin, reason, .. }), 1..) = (rejects.first(), delivered.rejected) {
+            log::warn!("set aside in `{REJECTED}`: {}; the first, {origin}: {reason}", delivered.rejected);
+        }
         Ok(delivered)
     }
 }
@@ -186,17 +200,6 @@ fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&'static str
     }
     // Queries and retention find a log by the time in its uid.
     (millis(&log.uid) != log.due_at.as_millis()).then_some("the uid has another time than `due_at`")
-}
-
-fn reject(transaction: &Connection, at: Timestamp, bytes: &[u8], origin: &str, reason: &str) -> rusqlite::Result<()> {
-    let kept = &bytes[..bytes.len().min(REJECTED_BYTES_MAX)];
-    transaction
-        .prepare_cached("INSERT INTO rejected (at, origin, reason, bytes) VALUES (?, ?, ?, ?)")?
-        .execute(params![at.as_micros(), origin, reason, kept])?;
-    transaction
-        .prepare_cached("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?")?
-        .execute([REJECTED_ROWS_MAX])?;
-    Ok(())
 }
 
 /// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).

@@ -175,7 +175,7 @@ fn read(
     last_reason: Option<&Arc<str>>,
 ) -> rusqlite::Result<Row> {
     let word = row.get_ref(2)?.as_str()?;
-    let verdict = VERDICTS.into_iter().find(|verdict| verdict.name() == word);
+    let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == word);
     let reason = row.get_ref(4)?.as_str_or_null()?;
     let missed = row.get_ref(5)?.as_str_or_null()?;
     Ok(Row {
@@ -193,5 +193,3 @@ fn read(
         missed: missed.and_then(|result| serde_json::from_str::<Missed>(result).ok()),
     })
 }
-
-const VERDICTS: [Verdict; 5] = [Verdict::Up, Verdict::Degraded, Verdict::Down, Verdict::Unknown, Verdict::Missed];

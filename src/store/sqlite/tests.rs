@@ -68,7 +68,7 @@ fn store() -> (TempDir, PathBuf, Sqlite) {
 }
 
 fn delivered(new: usize, duplicate: usize) -> Delivered {
-    Delivered { new, duplicate, refused: Vec::new() }
+    Delivered { new, duplicate, ..Delivered::default() }
 }
 
 fn count(path: &Path, table: &str) -> usize {
@@ -143,7 +143,9 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
         }],
         ..Batch::default()
     };
-    assert_eq!(store.deliver(&batch), Ok(delivered(2, 0)));
+    assert_eq!(store.deliver(&batch), Ok(Delivered { rejected: 4, ..delivered(2, 0) }));
+    // Delivered again, nothing is new.
+    assert_eq!(store.deliver(&batch), Ok(delivered(0, 6)));
     let rejected: Vec<String> = Connection::open(&path)
         .unwrap()
         .prepare("SELECT origin || ': ' || reason || ', ' || length(bytes) FROM rejected ORDER BY id")
@@ -152,10 +154,14 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
+    let log = |nth: usize, reason: &str| {
+        let log = &batch.logs[nth];
+        format!("a {}: {reason}, {}", log.uid, log.to_json().len())
+    };
     let expect = [
-        "a 1: older than the retention, ".to_owned() + &batch.logs[0].to_json().len().to_string(),
-        "a 1: more than a day ahead of this machine's clock, ".to_owned() + &batch.logs[1].to_json().len().to_string(),
-        "a 1: the uid has another time than `due_at`, ".to_owned() + &batch.logs[2].to_json().len().to_string(),
+        log(0, "older than the retention"),
+        log(1, "more than a day ahead of this machine's clock"),
+        log(2, "the uid has another time than `due_at`"),
         "spool 42: expected value, 65536".to_owned(),
     ];
     assert_eq!(rejected, expect);
@@ -165,7 +171,8 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
 fn only_the_newest_rejects_are_kept() {
     let (_folder, path, mut store) = store();
     let unreadable = |n: usize| Unreadable { bytes: Vec::new(), origin: n.to_string(), reason: "odd".to_owned() };
-    store.deliver(&Batch { unreadable: (0..1_010).map(unreadable).collect(), ..Batch::default() }).unwrap();
+    let delivered = store.deliver(&Batch { unreadable: (0..1_010).map(unreadable).collect(), ..Batch::default() });
+    assert_eq!(delivered, Ok(Delivered { rejected: 1_010, ..Delivered::default() }));
     assert_eq!(count(&path, "rejected"), 1_000);
     assert_eq!(count(&path, "rejected WHERE origin = '9'"), 0);
 }
@@ -210,12 +217,15 @@ fn retention_deletes_what_is_older_and_shrinks_the_file() {
     };
     let before = pages(&store);
     let retention = Duration::from_secs(30 * DAY);
-    assert_eq!(store.retain(at(0).plus(retention)), Ok(0));
+    let mut retain = |second| {
+        let Retained { deleted, more } = store.retain(at(second).plus(retention)).unwrap();
+        (deleted, more)
+    };
+    assert_eq!(retain(0), (0, false));
     // What is exactly as old as the retention stays.
-    assert_eq!(store.retain(at(10).plus(retention)), Ok(1_000));
+    assert_eq!(retain(10), (1_000, false));
     // One call bounds its work, the next ones go on.
-    let rest: Vec<u64> = (0..3).map(|_| store.retain(at(300).plus(retention)).unwrap()).collect();
-    assert_eq!(rest, [20_000, 4_000, 0]);
+    assert_eq!([retain(300), retain(300), retain(300)], [(20_000, true), (4_000, false), (0, false)]);
     assert_eq!(count(&path, "log"), 0);
     assert!(pages(&store) < before / 10, "{} pages of {before}", pages(&store));
 }

@@ -1,0 +1,163 @@
+//! The workers, who run the checks.
+//!
+//! One worker at a time waits for the next slot and for its due, the others rest; when it goes to run the check, the next one
+//! waits. When none rests, another worker is started, up to what the config allows: so there are as many as ever ran at once,
+//! and a target that hangs holds up no other.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{GRACE, Plan, Return, Run, SLOTS_MAX, WORKER_STACK, run_check};
+use crate::clock::{Clock, Now, Steady, SystemClock};
+use crate::jobs::{Jobs, Pulse, Stop};
+use crate::logs::{Author, Log, Ran};
+use crate::net::Net;
+use crate::schedule::Slot;
+
+/// The workers, and what they work with.
+#[derive(Debug)]
+pub(super) struct Crew {
+    author: Author,
+    run: Run,
+    net: Arc<Net>,
+    turn: Mutex<Turn>,
+    returns: Sender<Return>,
+    logs: Sender<Log>,
+    stop: Stop,
+    jobs: Jobs,
+    /// Workers that wait or rest.
+    idle: AtomicUsize,
+    /// Workers there are, and may be.
+    hired: AtomicUsize,
+    most: Arc<AtomicUsize>,
+}
+
+/// What the worker holds whose turn it is to wait.
+#[derive(Debug)]
+pub(super) struct Turn {
+    slots: Receiver<Slot>,
+    /// Slots that were taken in, [`SLOTS_MAX`] at most, by their due and then as they came: the earliest goes first, also when
+    /// it came last.
+    waiting: BTreeMap<(Steady, u64), Slot>,
+    taken_in: u64,
+}
+
+impl Crew {
+    pub(super) fn new(
+        plan: &Plan,
+        (net, jobs, stop): (&Arc<Net>, &Jobs, &Stop),
+        slots: Receiver<Slot>,
+        returns: Sender<Return>,
+        (logs, most): (Sender<Log>, Arc<AtomicUsize>),
+    ) -> Self {
+        Crew {
+            author: plan.author.clone(),
+            run: plan.run,
+            net: net.clone(),
+            turn: Mutex::new(Turn::of(slots)),
+            returns,
+            logs,
+            stop: stop.clone(),
+            jobs: jobs.clone(),
+            idle: AtomicUsize::new(0),
+            hired: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// Starts one more worker, if there may be more.
+    pub(super) fn hire(self: Arc<Self>) -> Result<(), String> {
+        let most = self.most.load(Relaxed);
+        let Ok(n) = self.hired.fetch_update(Relaxed, Relaxed, |hired| (hired < most).then_some(hired + 1)) else {
+            return Ok(());
+        };
+        let (jobs, crew) = (self.jobs.clone(), self.clone());
+        let started = jobs.start(&format!("worker-{n}"), WORKER_STACK, move |pulse| {
+            crew.work(pulse);
+            Ok(())
+        });
+        started.inspect_err(|_| {
+            // The machine will not give more, so this is the most from now on, and said once.
+            self.most.store(self.hired.fetch_sub(1, Relaxed) - 1, Relaxed);
+        })
+    }
+
+    /// A worker: takes slots until the agent stops.
+    fn work(self: &Arc<Self>, pulse: &Pulse) {
+        while let Some(slot) = self.next() {
+            let now = SystemClock.now();
+            let back = if slot.begin(now.steady) {
+                pulse.back_in(slot.check.timeout + GRACE);
+                let log = self.run(&slot, now);
+                if self.logs.send(log).is_err() {
+                    // The spool ends after the workers do, unless it failed; then the process stops for that.
+                    log::error!("a result of `{}` is lost: the spool has ended", slot.check.label);
+                }
+                Return::Ran(slot, SystemClock.now().steady)
+            } else {
+                Return::TooLate(slot)
+            };
+            pulse.rest();
+            // The schedule ends before the workers do, and then needs it no more.
+            let _ = self.returns.send(back);
+        }
+    }
+
+    /// The next slot, at the moment when it is due. `None` once the agent stops: what is not begun by then is left to the
+    /// next start, which finds it missed.
+    fn next(self: &Arc<Self>) -> Option<Slot> {
+        self.idle.fetch_add(1, Relaxed);
+        let slot = self.turn.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.stop)?;
+        let nobody_waits = self.idle.fetch_sub(1, Relaxed) == 1;
+        if nobody_waits && let Err(reason) = self.clone().hire() {
+            // The next slot waits until one of the workers that there are is free.
+            log::warn!("{reason}; checks share the workers that there are");
+        }
+        Some(slot)
+    }
+
+    fn run(&self, slot: &Slot, now: Now) -> Log {
+        let (outcome, took) = run_check(self.run, &slot.check, &self.net);
+        Log::ran(&self.author, &slot.check, slot.due_at, Ran { started_at: now.wall, took }, outcome)
+    }
+}
+
+impl Turn {
+    pub(super) fn of(slots: Receiver<Slot>) -> Self {
+        Turn { slots, waiting: BTreeMap::new(), taken_in: 0 }
+    }
+
+    /// Waits until the earliest slot is due. `None` once the agent stops.
+    pub(super) fn wait(&mut self, stop: &Stop) -> Option<Slot> {
+        while !stop.is_set() {
+            while self.waiting.len() < SLOTS_MAX
+                && let Ok(slot) = self.slots.try_recv()
+            {
+                self.take_in(slot);
+            }
+            let Some((&(due, _), _)) = self.waiting.first_key_value() else {
+                let slot = self.slots.recv().ok()?;
+                self.take_in(slot);
+                continue;
+            };
+            let early = due.since(SystemClock.now().steady);
+            if early.is_zero() {
+                return self.waiting.pop_first().map(|(_, slot)| slot);
+            }
+            if self.waiting.len() == SLOTS_MAX {
+                stop.wait(early);
+            } else if let Ok(slot) = self.slots.recv_timeout(early) {
+                self.take_in(slot);
+            }
+        }
+        None
+    }
+
+    fn take_in(&mut self, slot: Slot) {
+        self.taken_in += 1;
+        self.waiting.insert((slot.due, self.taken_in), slot);
+    }
+}

@@ -1,0 +1,176 @@
+//! The agent half: every thread and channel of it, on one screen.
+//!
+//! ```text
+//! schedule ──slots──▶ worker × n ──logs──▶ spool
+//!     ▲  └────────────missed logs──────────▲
+//!     └──returns─────────┘
+//! ```
+//!
+//! Workers are started when they are needed, up to what the config allows (see `crew`).
+//!
+//! | channel | bound | at the bound |
+//! |---|---|---|
+//! | slots | `SLOTS_MAX` | the slot stays in the schedule; its successor's due makes it missed, `workers busy` |
+//! | returns | slots and workers together, so it is never reached | |
+//! | logs | `LOGS_MAX` | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
+//!
+//! Told to stop, the schedule ends first and closes `slots`; workers end what they are at and leave what they have not begun;
+//! that closes `logs`, and the spool commits what it has.
+
+mod crew;
+mod foreman;
+mod once;
+#[cfg(test)]
+mod tests;
+
+pub use once::{Checked, once};
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::check::{Check, Outcome, Verdict};
+use crate::clock::Steady;
+use crate::jobs::{Jobs, Stop, panic_message};
+use crate::logs::Author;
+use crate::net::Net;
+use crate::schedule::{Schedule, Slot};
+use crate::spool;
+use crew::Crew;
+use foreman::Foreman;
+
+/// Slots that are handed to the workers and not yet taken by one. With the schedule's tick of 100 ms it bounds how many checks
+/// a second can be handed out: 20,000.
+const SLOTS_MAX: usize = 2_048;
+
+/// Logs on their way to the spool: what one group commit takes in at a thousand checks a second.
+const LOGS_MAX: usize = 1_024;
+
+/// A thread that comes back this much later than it said is stuck.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Enough for a TLS handshake with a debug build's frames; only what is touched takes memory.
+const WORKER_STACK: usize = 512 * 1024;
+const STACK: usize = 256 * 1024;
+
+/// How a check is run: [`check::run`](crate::check::run), or what a test puts in its place.
+pub type Run = fn(&Check, &Net, Instant) -> Outcome;
+
+/// What the agent half works on.
+#[derive(Debug)]
+pub struct Plan {
+    /// Who writes the logs.
+    pub author: Author,
+    /// How each check is run.
+    pub run: Run,
+    /// How many threads may run checks at once.
+    pub workers: usize,
+    /// How long a log waits for others to be committed with it.
+    pub flush: Duration,
+}
+
+/// The running agent half, for what can be asked of it.
+#[derive(Debug)]
+pub struct Agent {
+    reloads: Sender<Vec<Arc<Check>>>,
+    workers_most: Arc<AtomicUsize>,
+}
+
+/// A slot that comes back from a worker.
+#[derive(Debug)]
+enum Return {
+    /// It ran and ended then; its log is on its way.
+    Ran(Slot, Steady),
+    /// It was taken up when its successor was due already, so it did not run.
+    TooLate(Slot),
+}
+
+/// Starts every thread of the agent half. `stop` ends it; `drained` is set when its last log is in the spool.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn start(
+    jobs: &Jobs,
+    plan: Plan,
+    schedule: Schedule,
+    writer: spool::Writer,
+    net: &Arc<Net>,
+    (stop, drained): (&Stop, &Stop),
+) -> Result<Agent, String> {
+    let (slots_in, slots) = bounded(SLOTS_MAX);
+    // Slots wait in their channel, with the worker whose turn it is, and with those that run.
+    let (returns, returned) = bounded(2 * SLOTS_MAX + WORKERS_MAX);
+    let (logs, logs_out) = bounded(LOGS_MAX);
+    let (reloads, reloaded) = bounded(1);
+    let workers_most = Arc::new(AtomicUsize::new(plan.workers.min(WORKERS_MAX)));
+
+    let crew = Crew::new(&plan, (net, jobs, stop), slots, returns, (logs.clone(), workers_most.clone()));
+    Arc::new(crew).hire()?;
+
+    let mut foreman = Foreman::new(schedule, plan.author, slots_in, logs);
+    let heard = stop.clone();
+    jobs.start("schedule", STACK, move |pulse| {
+        foreman.run(&returned, &reloaded, &heard, pulse);
+        Ok(())
+    })?;
+
+    let (heard, drained) = (stop.clone(), SetAtEnd(drained.clone()));
+    jobs.start("spool", STACK, move |pulse| {
+        let _drained = drained;
+        spool::write(writer, &logs_out, plan.flush, &heard, pulse)
+    })?;
+    Ok(Agent { reloads, workers_most })
+}
+
+/// The most workers that a config may ask for (`defaults.workers_max`).
+pub const WORKERS_MAX: usize = 10_000;
+
+/// Gives the word when it is dropped, so also when the thread that holds it panics.
+struct SetAtEnd(Stop);
+
+impl Drop for SetAtEnd {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+impl Agent {
+    /// Takes up a new set of checks; those that are running are not touched.
+    ///
+    /// # Errors
+    /// When a reload is under way already.
+    pub fn reload(&self, checks: Vec<Arc<Check>>, workers: usize) -> Result<(), String> {
+        self.reloads.try_send(checks).map_err(|_| "the reload before is not done yet; try again".to_owned())?;
+        self.workers_most.store(workers.min(WORKERS_MAX), Relaxed);
+        Ok(())
+    }
+}
+
+/// A check that comes back this much after its timeout was not held up by its target: checks keep theirs to within 50 ms.
+const OVERRUN_MAX: Duration = Duration::from_millis(500);
+
+/// Runs a check within its timeout. A panic in it is an `unknown` outcome with the panic's message; so is whatever it says when
+/// the agent stood still meanwhile (stopped by a signal, starved), since what it saw then is no fault of the target.
+fn run_check(run: Run, check: &Check, net: &Net) -> (Outcome, Duration) {
+    let started = Instant::now();
+    let guarded = AssertUnwindSafe(|| run(check, net, started + check.timeout));
+    let outcome = catch_unwind(guarded).unwrap_or_else(|panic| panicked(check, &*panic));
+    let took = started.elapsed();
+    (if took > check.timeout + OVERRUN_MAX { overrun(check, outcome, took) } else { outcome }, took)
+}
+
+fn panicked(check: &Check, panic: &(dyn Any + Send)) -> Outcome {
+    log::error!("the check `{}` panicked: {}", check.label, panic_message(panic));
+    Outcome::unknown(format!("the check panicked: {}", panic_message(panic)))
+}
+
+/// The evidence stays in the result; the verdict does not.
+fn overrun(check: &Check, outcome: Outcome, took: Duration) -> Outcome {
+    let (took, timeout) = (took.as_secs_f64(), check.timeout.as_secs_f64());
+    let reason = format!("the agent stood still: the check ended after {took:.1} s, and its timeout is {timeout} s");
+    Outcome { verdict: Verdict::Unknown, reason: Some(reason), ..outcome }
+}

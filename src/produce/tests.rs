@@ -1,0 +1,151 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::check::{Check, Kind, Outcome, Phase, Verdict, tcp};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::{self, WhenFull};
+use crate::flow::Source;
+use crate::logs::{Cause, Log};
+use crate::net::{Host, IpFamily};
+use crate::spool::Spool;
+
+fn check(label: &str, every_ms: u64) -> Arc<Check> {
+    let host = Host::Address([127, 0, 0, 1].into());
+    let tcp = tcp::Tcp { host, port: 1, ip: IpFamily::Any, dialogue: Vec::new(), under: None };
+    let interval = Duration::from_millis(every_ms);
+    let (target, kind) = ("127.0.0.1:1".into(), Kind::Tcp(Box::new(tcp)));
+    Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target, kind })
+}
+
+/// Runs the agent half in a new spool until `enough`, and gives what the spool then has.
+fn logs_of(checks: &[Arc<Check>], workers: usize, run: Run, enough: impl Fn(&[Log]) -> bool) -> Vec<Log> {
+    let folder = tempfile::tempdir().unwrap();
+    let flush = Duration::from_millis(10);
+    let path = folder.path().join("spool.db");
+    let settings = config::Spool { path, max_bytes: 64 << 20, when_full: WhenFull::Thin, flush };
+    let now = SystemClock.now();
+    let author = Author::new("test".into(), now.wall);
+    let (stop, drained, jobs) = (Stop::default(), Stop::default(), Jobs::default());
+    let (writer, mut reader) = Spool::open(&settings, &author).unwrap().split(drained.clone());
+    let plan = Plan { author, run, workers, flush };
+    let schedule = Schedule::new("test", checks, now, &HashMap::new());
+    let agent = start(&jobs, plan, schedule, writer, &Arc::new(Net::system()), (&stop, &drained)).unwrap();
+
+    let (mut logs, by) = (Vec::new(), Instant::now() + Duration::from_secs(30));
+    while !enough(&logs) && Instant::now() < by {
+        let batch = reader.pull(Duration::from_secs(1)).unwrap();
+        reader.commit(&batch, &[]).unwrap();
+        logs.extend(batch.logs);
+    }
+    stop.set();
+    drop(agent);
+    let (late, failed) = jobs.join(Duration::from_secs(30));
+    assert!(late.is_empty() && failed.is_empty(), "{late:?} {failed:?}");
+    logs.extend(reader.pull(Duration::ZERO).unwrap().logs);
+    logs
+}
+
+fn up() -> Outcome {
+    Outcome { verdict: Verdict::Up, reason: None, ..Outcome::unknown("") }
+}
+
+#[test]
+fn a_panic_in_a_check_is_an_unknown_log_and_the_worker_lives_on() {
+    let run: Run = |check, _, _| if &*check.label == "bad" { panic!("no {}", "bananas") } else { up() };
+    let checks = [check("bad", 100), check("good", 100)];
+    let logs = logs_of(&checks, 2, run, |logs| logs.iter().filter(|log| log.verdict != Verdict::Missed).count() >= 6);
+    // A debug build takes its time to print a backtrace, so that the next slot may be missed.
+    for log in logs.iter().filter(|log| log.verdict != Verdict::Missed) {
+        let expected = match &*log.label {
+            "bad" => (Verdict::Unknown, Some("the check panicked: no bananas")),
+            _ => (Verdict::Up, None),
+        };
+        assert_eq!((log.verdict, log.reason.as_deref()), expected, "{log:?}");
+    }
+}
+
+#[test]
+fn sequence_numbers_have_no_holes_and_slots_no_gaps() {
+    let checks: Vec<_> = (0..20).map(|n| check(&format!("check-{n}"), 100)).collect();
+    let logs = logs_of(&checks, 4, |_, _, _| up(), |logs| logs.len() >= 100);
+    let seqs: Vec<u64> = logs.iter().map(|log| log.seq).collect();
+    assert_eq!(seqs, (1..=logs.len() as u64).collect::<Vec<_>>());
+    assert_no_gaps(&logs);
+}
+
+#[test]
+fn what_too_few_workers_could_not_run_is_missed_with_its_reason() {
+    let checks: Vec<_> = (0..4).map(|n| check(&format!("check-{n}"), 100)).collect();
+    let slow: Run = |check, _, deadline| {
+        // Takes its whole timeout, as a target that never answers would make it.
+        Stop::default().wait(deadline.saturating_duration_since(Instant::now()));
+        assert!(check.timeout > Duration::ZERO);
+        up()
+    };
+    let missed = |logs: &[Log]| logs.iter().filter(|log| log.verdict == Verdict::Missed).count();
+    let logs = logs_of(&checks, 1, slow, |logs| missed(logs) >= 4);
+    assert!(missed(&logs) >= 4, "{logs:?}");
+    for log in logs.iter().filter(|log| log.verdict == Verdict::Missed) {
+        let cause = log.as_missed().map(|missed| missed.cause);
+        assert!(matches!(cause, Some(Cause::WorkersBusy | Cause::StillRunning)), "{log:?}");
+    }
+    assert_no_gaps(&logs);
+}
+
+/// Each label's slots follow each other: every one has a log or lies in a missed range.
+fn assert_no_gaps(logs: &[Log]) {
+    let mut next: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for log in logs {
+        let last = log.as_missed().map_or(log.due_at, |missed| missed.last_due_at);
+        let after = last.plus(Duration::from_millis(log.interval_ms));
+        if let Some(expected) = next.insert(&log.label, after) {
+            assert_eq!(log.due_at, expected, "{log:?}");
+        }
+    }
+}
+
+#[test]
+fn a_check_during_which_the_agent_stood_still_does_not_judge() {
+    let late: Run = |check, _, _| {
+        Stop::default().wait(check.timeout + 2 * OVERRUN_MAX);
+        Outcome { verdict: Verdict::Down, phase: Some(Phase::Body), reason: Some("too slow".to_owned()), ..up() }
+    };
+    let (outcome, took) = run_check(late, &check("a", 100), &Net::system());
+    assert_eq!((outcome.verdict, outcome.phase), (Verdict::Unknown, Some(Phase::Body)), "{outcome:?} {took:?}");
+    assert!(outcome.reason.unwrap().starts_with("the agent stood still: the check ended after 1.1 s"));
+}
+
+#[test]
+fn targets_that_hang_hold_up_no_other() {
+    let mut checks = vec![check("well", 100)];
+    checks.extend((0..3).map(|n| check(&format!("hangs-{n}"), 1_000)));
+    let run: Run = |check, _, deadline| {
+        if check.label.starts_with("hangs") {
+            Stop::default().wait(deadline.saturating_duration_since(Instant::now()));
+        }
+        up()
+    };
+    let well = |logs: &[Log]| logs.iter().filter(|log| &*log.label == "well").count();
+    let logs = logs_of(&checks, checks.len(), run, |logs| well(logs) >= 15);
+    let missed: Vec<_> = logs.iter().filter(|log| &*log.label == "well" && log.verdict == Verdict::Missed).collect();
+    assert!(well(&logs) >= 15 && missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn the_earliest_slot_goes_first_also_when_it_came_last() {
+    let checks: Vec<_> = (0..10).map(|n| check(&format!("check-{n}"), 100)).collect();
+    let now = SystemClock.now();
+    let mut schedule = Schedule::new("test", &checks, now, &HashMap::new());
+    let mut slots: Vec<_> = std::iter::from_fn(|| schedule.take(now, Duration::from_secs(1))).collect();
+    let dues: Vec<Steady> = slots.iter().map(|slot| slot.due).collect();
+    assert_eq!(dues.len(), checks.len());
+
+    let (slots_in, slots_out) = bounded(slots.len());
+    slots.drain(..).rev().for_each(|slot| slots_in.send(slot).unwrap());
+    let mut turn = crew::Turn::of(slots_out);
+    let taken: Vec<Steady> = dues.iter().map(|_| turn.wait(&Stop::default()).unwrap().due).collect();
+    assert_eq!(taken, dues);
+    assert!(SystemClock.now().steady >= dues[9], "none is handed out before its due");
+}
