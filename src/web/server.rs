@@ -85,7 +85,6 @@ impl Server {
         let mut door = Door::default();
         loop {
             let now = Instant::now();
-            pulse.back_in(ROUND_MAX);
             open.retain(|connection| now < connection.since + DEADLINE);
             let full = open.len() >= CONNECTIONS_MAX;
             let opens = door.shut_until.max(open.first().filter(|_| full).map(|oldest| oldest.since + GRACE));
