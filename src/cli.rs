@@ -29,7 +29,7 @@ pub enum Command {
     Produce,
     /// Run the consumer half only: queue → store
     Consume,
-    /// Run checks once, now, and print every phase and assertion; exit 0 when all are up, 1 when some are not
+    /// Run checks once, now, and print every phase and assertion; exit 0 when all are up or degraded, else 1
     Check {
         /// Which checks; all of them when none is named
         #[arg(value_name = "LABEL")]

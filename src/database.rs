@@ -8,6 +8,7 @@ mod aside;
 pub(crate) use aside::{Reject, set_aside};
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) struct Database {
     pub connection: Connection,
     kind: &'static Kind,
     path: PathBuf,
+    /// Which file it is, so that one that was removed or replaced is not written on in the dark.
+    identity: Option<(u64, u64)>,
 }
 
 impl Database {
@@ -57,13 +60,33 @@ impl Database {
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
         };
-        // No mutex: a connection belongs to one thread at a time, the borrow checker sees to it.
-        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(|error| explain(path, kind, &error))?;
-        let mut database = Database { connection, kind, path: path.to_owned() };
-        let opened = database.set_up(access, cache_kib).map_err(|error| explain(path, kind, &error))?;
+        let (database, opened) = match Self::open_as(path, path, kind, access, flags, cache_kib) {
+            Err(error) if access == Access::Read && needs_to_write(path, &error) => {
+                let name = immutable(path);
+                Self::open_as(path, &name, kind, access, flags | OpenFlags::SQLITE_OPEN_URI, cache_kib)
+            }
+            opened => opened,
+        }
+        .map_err(|error| explain(path, kind, &error))?;
         opened.map_err(|reason| format!("`{}` {reason}", path.display()))?;
         Ok(database)
+    }
+
+    fn open_as(
+        path: &Path,
+        name: &Path,
+        kind: &'static Kind,
+        access: Access,
+        flags: OpenFlags,
+        cache_kib: u32,
+    ) -> rusqlite::Result<(Self, Result<(), String>)> {
+        // No mutex: a connection belongs to one thread at a time, the borrow checker sees to it.
+        let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let mut database = Database { connection, kind, path: path.to_owned(), identity: None };
+        let opened = database.set_up(access, cache_kib)?;
+        // A new file is there only now.
+        database.identity = identity(path);
+        Ok((database, opened))
     }
 
     fn set_up(&mut self, access: Access, cache_kib: u32) -> rusqlite::Result<Result<(), String>> {
@@ -126,8 +149,12 @@ impl Database {
         transaction.commit()
     }
 
-    /// Begins a transaction that may write from its start on, so that it never fails half-way for want of the lock.
+    /// Begins a transaction that may write from its start on, so that it never fails half-way for want of the lock. Fails
+    /// when the file is not the one that was opened any more.
     pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
+        if identity(&self.path) != self.identity {
+            return Err(rusqlite::Error::InvalidPath(self.path.clone()));
+        }
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
     }
 
@@ -140,6 +167,33 @@ impl Database {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Whether reading failed only because the reader may not make the files beside it that reading needs while others write
+/// (SQLite, "Write-Ahead Logging", section 5), and nobody does: there is no log.
+fn needs_to_write(path: &Path, error: &rusqlite::Error) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
+        && path.is_file()
+        && !Path::new(&log).exists()
+}
+
+/// The file as one that nobody changes (SQLite, "Uniform Resource Identifiers", section 3.3).
+fn immutable(path: &Path) -> PathBuf {
+    let mut name = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => name.push(char::from(*byte)),
+            _ => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    PathBuf::from(name + "?immutable=1")
 }
 
 /// Splits errors by whether the same may work later.
@@ -165,6 +219,11 @@ fn sort(path: &Path, kind: &Kind, error: &rusqlite::Error) -> Fault {
 /// The error as a sentence: which file, what, and what to do.
 fn explain(path: &Path, kind: &Kind, error: &rusqlite::Error) -> String {
     let (name, shown) = (kind.name, path.display());
+    if let rusqlite::Error::InvalidPath(_) = error {
+        return format!(
+            "the {name} `{shown}` was removed or replaced while it was open; a restart makes or takes a new one"
+        );
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
             format!("`{shown}` is not a Pingeon {name}; name another file in `{}`, or move this one away", kind.key)
@@ -217,5 +276,25 @@ mod tests {
         let expect = "`:memory:` can't have a write-ahead log where it is (SQLite's journal mode stays `memory`): let \
                       `cat.path` name a file on a local disk";
         assert_eq!(error, expect);
+    }
+
+    #[test]
+    fn a_file_that_nobody_writes_is_read_without_the_files_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a ?#%b.db");
+        let written = Database::open(&path, &CAT, Access::Write, 64).unwrap();
+        written.connection.execute_batch("INSERT INTO cat VALUES (9)").unwrap();
+        drop(written);
+        let denied = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        assert!(needs_to_write(&path, &denied(rusqlite::ffi::SQLITE_READONLY)));
+        assert!(!needs_to_write(&path, &denied(rusqlite::ffi::SQLITE_FULL)));
+
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let (read, known) = Database::open_as(&path, &immutable(&path), &CAT, Access::Read, flags, 64).unwrap();
+        let id: i64 = read.connection.query_row("SELECT id FROM cat", [], |row| row.get(0)).unwrap();
+        assert_eq!((known, id), (Ok(()), 9));
+
+        std::fs::write(folder.path().join("a ?#%b.db-wal"), "x").unwrap();
+        assert!(!needs_to_write(&path, &denied(rusqlite::ffi::SQLITE_READONLY)), "somebody writes");
     }
 }

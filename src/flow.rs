@@ -4,9 +4,10 @@
 //! whose commit was lost comes again; the store drops what it has already.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::{Clock, Steady, SystemClock};
 use crate::jobs::{Pulse, Stop};
 use crate::logs::Log;
 
@@ -132,13 +133,33 @@ pub struct Figures {
     pub refused: AtomicU64,
     /// Tries that failed.
     pub retries: AtomicU64,
-    /// What is wrong now; `None` when the last step went well.
-    pub fault: Mutex<Option<String>>,
+    fault: Mutex<Option<Trouble>>,
+}
+
+/// What is wrong with a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What the end that fails says.
+    pub reason: String,
+    /// Since when something is wrong, by the clock that stands still while the machine sleeps.
+    pub since: Steady,
 }
 
 impl Figures {
-    fn set_fault(&self, fault: Option<String>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    /// What is wrong now; `None` when the last step went well.
+    pub fn fault(&self) -> Option<Trouble> {
+        self.lock().clone()
+    }
+
+    /// With a fault, for tests of what shows it.
+    #[cfg(test)]
+    pub fn with_fault(reason: &str, since: Steady) -> Self {
+        let fault = Mutex::new(Some(Trouble { reason: reason.to_owned(), since }));
+        Figures { fault, ..Figures::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,7 +223,7 @@ impl Pump<'_> {
                 Ok(done) => {
                     if failures > 0 {
                         log::info!("{}: goes on after {failures} failed tries", self.name);
-                        self.figures.set_fault(None);
+                        *self.figures.lock() = None;
                     }
                     return Ok(Some(done));
                 }
@@ -221,10 +242,11 @@ impl Pump<'_> {
 
     /// Logs a fault when it is not the one that was logged last.
     fn say_once(&self, reason: &str) {
-        let mut fault = self.figures.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        if fault.as_deref() != Some(reason) {
+        let mut fault = self.figures.lock();
+        if fault.as_ref().is_none_or(|fault| fault.reason != reason) {
             log::warn!("{}: {reason}; trying again", self.name);
-            *fault = Some(reason.to_owned());
+            let since = fault.as_ref().map_or_else(|| SystemClock.now().awake(), |fault| fault.since);
+            *fault = Some(Trouble { reason: reason.to_owned(), since });
         }
     }
 
@@ -337,7 +359,7 @@ mod tests {
         let (end, figures) = run(&mut source, &mut sink);
         assert_eq!((end, &source.committed), (Ok(()), &vec![at(1), at(2)]));
         assert_eq!(sink.asked, [at(1), at(1), at(1), at(1), at(2)]);
-        assert_eq!((figures.retries.into_inner(), figures.fault.into_inner().unwrap()), (4, None));
+        assert_eq!((figures.fault(), figures.retries.into_inner()), (None, 4));
     }
 
     #[test]

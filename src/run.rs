@@ -76,6 +76,7 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     }
     log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
 
+    warn_of_too_few_workers(&config);
     let mut process = Process { longest: longest_timeout(&config), config, agent, read };
     let failed = process.supervise(&jobs, &signals);
     stop.set();
@@ -89,6 +90,12 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     let (late, mut ended) = jobs.join(process.longest + DRAIN_MAX + STOP_SLACK);
     ended.splice(0..0, failed);
     verdict(&late, &ended)
+}
+
+fn warn_of_too_few_workers(config: &Config) {
+    if let Some(warning) = config::too_few_workers(config) {
+        log::warn!("workers: {warning}");
+    }
 }
 
 fn longest_timeout(config: &Config) -> Duration {
@@ -148,10 +155,12 @@ impl Process<'_> {
         {
             return log::error!("reload failed: {reason}");
         }
-        if !config.differs_in_checks_alone(&self.config) {
-            log::warn!("reload: only `checks` and `defaults` are taken up; the other changes wait for a restart");
+        let waits = config.differs_in(&self.config);
+        if !waits.is_empty() {
+            log::warn!("reload: `{}` has changed and waits for a restart", waits.join("`, `"));
         }
         log::info!("reloaded; checks: {}", config.checks.len());
+        warn_of_too_few_workers(&config);
         self.longest = self.longest.max(longest_timeout(&config));
         self.config.checks = config.checks;
     }

@@ -9,6 +9,8 @@ mod pki;
 mod plain;
 #[path = "checks/proxies.rs"]
 mod proxies;
+#[path = "checks/secrets.rs"]
+mod secrets;
 #[path = "checks/secure.rs"]
 mod secure;
 #[path = "checks/servers.rs"]

@@ -4,18 +4,34 @@ use std::time::Duration;
 
 use super::http::Text;
 use super::{Assertion, Phase, Verdict};
-use crate::net::{Spoken, shown};
+use crate::config::Secret;
+use crate::net::{Spoken, blanked, shown};
 
 /// The expectations looked at so far, and the first reasons for being down and for being degraded.
 #[derive(Debug, Default)]
-pub struct Assertions {
+pub struct Assertions<'a> {
     /// Each of them.
     pub listed: Vec<Assertion>,
+    /// What was sent and is not to be shown where it comes back.
+    secrets: Vec<&'a str>,
     down: Option<String>,
     degraded: Option<String>,
 }
 
-impl Assertions {
+/// So much of what came is looked at to show some of it.
+const LOOKED_AT_BYTES_MAX: usize = 16 * 1024;
+
+impl<'a> Assertions<'a> {
+    /// None so far, of an answer that may repeat `secrets`.
+    pub fn without(secrets: Vec<&'a str>) -> Self {
+        Assertions { secrets, ..Assertions::default() }
+    }
+
+    /// What came, for people.
+    pub fn got(&self, got: &[u8]) -> String {
+        shown(&blanked(&got[..got.len().min(LOOKED_AT_BYTES_MAX)], &self.secrets))
+    }
+
     /// Lists one whose failure means down; `reason` says so.
     pub fn must(
         &mut self,
@@ -59,18 +75,26 @@ impl Assertions {
 
     /// Lists all that is expected of a text, which people know as `who`.
     pub fn text(&mut self, what: &str, who: &str, text: &Text, got: &[u8]) {
-        let got_shown = shown(got);
+        let expected = [&text.equals, &text.contains, &text.not_contains].into_iter().flatten();
+        let mut secrets: Vec<&str> = expected.flat_map(Secret::kept_elsewhere).collect();
+        secrets.extend(&self.secrets);
+        let got_shown = shown(&blanked(&got[..got.len().min(LOOKED_AT_BYTES_MAX)], &secrets));
+        let told = |text: &Secret| String::from_utf8_lossy(&blanked(text.expose().as_bytes(), &secrets)).into_owned();
         if let Some(equals) = &text.equals {
-            let reason = || format!("{who} is `{got_shown}`, expected `{}`", shown(equals.as_bytes()));
-            self.must(got == equals.as_bytes(), &format!("{what}.equals"), equals, got_shown.clone(), reason);
+            let expected = told(equals);
+            let reason = || format!("{who} is `{got_shown}`, expected `{}`", shown(expected.as_bytes()));
+            let held = got == equals.expose().as_bytes();
+            self.must(held, &format!("{what}.equals"), expected.clone(), got_shown.clone(), reason);
         }
         if let Some(part) = &text.contains {
+            let (held, part) = (holds(got, part.expose().as_bytes()), told(part));
             let reason = || format!("{who} does not contain `{part}`");
-            self.must(holds(got, part.as_bytes()), &format!("{what}.contains"), part, got_shown.clone(), reason);
+            self.must(held, &format!("{what}.contains"), part.clone(), got_shown.clone(), reason);
         }
         if let Some(part) = &text.not_contains {
+            let (held, part) = (!holds(got, part.expose().as_bytes()), told(part));
             let reason = || format!("{who} contains `{part}`");
-            self.must(!holds(got, part.as_bytes()), &format!("{what}.not_contains"), part, got_shown.clone(), reason);
+            self.must(held, &format!("{what}.not_contains"), part.clone(), got_shown.clone(), reason);
         }
         if let Some(regex) = &text.matches {
             let reason = || format!("{who} does not match `{regex}`");
@@ -113,10 +137,24 @@ mod tests {
             assertions.verdict(),
             (Verdict::Degraded, None, Some("took 2 ms, expected at most 1 ms".to_owned()))
         );
-        assertions.text("body", "body", &Text { contains: Some("ok".to_owned()), ..Text::default() }, b"no");
+        assertions.text("body", "body", &Text { contains: Some(Secret::new("ok")), ..Text::default() }, b"no");
         assertions.must(false, "x", "", "", || "later".to_owned());
         let reason = "body does not contain `ok`".to_owned();
         assert_eq!(assertions.verdict(), (Verdict::Down, Some(Phase::Assert), Some(reason)));
         assert_eq!(assertions.listed.len(), 3);
+    }
+
+    #[test]
+    fn what_the_environment_gave_is_shown_neither_as_expected_nor_as_got() {
+        let parts = vec![Secret::new("hunter2")];
+        let origin = crate::config::Origin::Environment { typed: "k=${TOKEN}".to_owned(), whole: false, parts };
+        let text = || Some(Secret::new("k=hunter2").from(origin.clone()));
+        let all = Text { equals: text(), contains: text(), not_contains: text(), matches: None };
+        for got in ["k=hunter2", "k=hunter2 and token-9", "no"] {
+            let mut assertions = Assertions::without(vec!["token-9"]);
+            assertions.text("body", "body", &all, got.as_bytes());
+            let told = format!("{assertions:?}").replace("secrets: [\"token-9\"]", "");
+            assert!(told.contains("k=***") && !told.contains("hunter2") && !told.contains("token-9"), "{told}");
+        }
     }
 }

@@ -9,8 +9,8 @@ use crate::config::Secret;
 pub struct Exec {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
+    /// Its arguments; what the environment gave to one may be a secret.
+    pub arguments: Vec<Secret>,
     /// All of its environment; values may be secrets.
     pub env: Vec<(String, Secret)>,
 }

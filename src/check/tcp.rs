@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 use super::assertions::Assertions;
 use super::{Outcome, Phase, Verdict};
 use crate::config::Secret;
-use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, blanked, shown};
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -75,7 +75,9 @@ pub fn run(tcp: &Tcp, net: &Net, deadline: Instant) -> Outcome {
 fn talk(tcp: &Tcp, net: &Net, course: &mut Course, received: &mut u64) -> Result<(), Failure> {
     let mut stream = net.dial(&tcp.host, tcp.port, tcp.ip, course)?;
     let peer = course.address.map(|address| address.to_string()).unwrap_or_default();
-    let mut heard = Heard { bytes: Vec::new(), total: received };
+    let sent = tcp.dialogue.iter().filter_map(|step| if let Step::Send(text) = step { Some(text) } else { None });
+    let secrets = sent.flat_map(Secret::kept_elsewhere).collect();
+    let mut heard = Heard { bytes: Vec::new(), total: received, secrets };
     for step in &tcp.dialogue {
         match step {
             Step::Send(text) => {
@@ -98,6 +100,8 @@ fn talk(tcp: &Tcp, net: &Net, course: &mut Course, received: &mut u64) -> Result
 struct Heard<'a> {
     bytes: Vec<u8>,
     total: &'a mut u64,
+    /// What is sent and must not be shown, though servers repeat it.
+    secrets: Vec<&'a str>,
 }
 
 impl Heard<'_> {
@@ -137,7 +141,8 @@ impl Heard<'_> {
     }
 
     fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
-        course.failed(Phase::Assert, format!("expected `{regex}`, got `{}`, {why}", shown(&self.bytes)))
+        let got = shown(&blanked(&self.bytes, &self.secrets));
+        course.failed(Phase::Assert, format!("expected `{regex}`, got `{got}`, {why}"))
     }
 }
 
@@ -158,6 +163,18 @@ fn end_of_match(regex: &Regex, bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
+
+    #[test]
+    fn a_secret_that_the_server_repeats_is_not_shown() {
+        let (mut total, mut course) = (0, Course::new(Instant::now()));
+        let origin = Origin::File("secrets/mail".into());
+        let sent = Secret::new("AUTH PLAIN hunter2\r\n").from(origin);
+        let bytes = b"500 AUTH PLAIN hunter2 unknown; 500 AUTH PL".to_vec();
+        let heard = Heard { bytes, total: &mut total, secrets: sent.kept_elsewhere() };
+        let failure = heard.unmet(&"^250".parse().unwrap(), "then the connection was closed", &mut course);
+        assert_eq!(failure.reason, "expected `^250`, got `500 *** unknown; 500 ***`, then the connection was closed");
+    }
 
     #[test]
     fn a_match_is_looked_for_in_all_of_it_and_in_every_line() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Complaint;
-use super::expand::Variables;
+use super::expand::{Expanded, Variables};
 use super::quantities::{duration, duration_text};
 use super::walk::{At, Read, quoted};
 use super::{kinds, web_checks};
@@ -98,16 +98,16 @@ impl At<'_> {
 fn each_of<'a>(entry: &'a At<'a>, read: &mut dyn FnMut(&At<'_>) -> Read<()>) -> Read<()> {
     let Some(at) = entry.get("for") else { return read(entry) };
     let mut names: Vec<&str> = Vec::new();
-    let mut values: Vec<Vec<String>> = Vec::new();
+    let mut values: Vec<Vec<Expanded<'_>>> = Vec::new();
     let mut combinations = 1_usize;
-    for (name, list) in at.entries("a mapping from variables to lists, such as `{host: [a, b]}`")? {
+    let lists: Vec<(&str, At<'_>)> =
+        at.entries("a mapping from variables to lists, such as `{host: [a, b]}`")?.collect();
+    for &(name, ref list) in &lists {
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {
             return Err(at.fail_key(name, "the name of a variable is letters, digits and `_`"));
         }
-        let texts: Vec<String> = list
-            .list("a list of values", CHECKS_MAX)?
-            .map(|value| value.text("text", |text| Ok(text.to_owned())))
-            .collect::<Read<_>>()?;
+        let texts: Vec<Expanded<'_>> =
+            list.list("a list of values", CHECKS_MAX)?.map(|value| value.expanded("text")).collect::<Read<_>>()?;
         if texts.is_empty() {
             return Err(list.fail(Complaint::new("an empty list makes no checks").hint("give it a value")));
         }
@@ -124,14 +124,14 @@ fn each_of<'a>(entry: &'a At<'a>, read: &mut dyn FnMut(&At<'_>) -> Read<()>) -> 
     for combination in 0..combinations {
         let mut rest = combination;
         // The last variable turns fastest.
-        let mut chosen: Vec<(&str, &str)> = names
+        let mut chosen: Vec<(&str, &Expanded<'_>)> = names
             .iter()
             .zip(&values)
             .rev()
             .map(|(name, values)| {
                 let value = &values[rest % values.len()];
                 rest /= values.len();
-                (*name, value.as_str())
+                (*name, value)
             })
             .collect();
         chosen.reverse();

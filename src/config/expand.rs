@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::Range;
 
 use super::error::Complaint;
 
@@ -13,13 +14,13 @@ pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The variables of a check's `for`, each with its value.
 pub(super) struct Variables<'a> {
-    values: Vec<(&'a str, &'a str)>,
+    values: Vec<(&'a str, &'a Expanded<'a>)>,
     used: Cell<u64>,
 }
 
 impl<'a> Variables<'a> {
     /// At most 64 of them.
-    pub(super) fn new(values: Vec<(&'a str, &'a str)>) -> Self {
+    pub(super) fn new(values: Vec<(&'a str, &'a Expanded<'a>)>) -> Self {
         Variables { values, used: Cell::new(0) }
     }
 
@@ -29,7 +30,7 @@ impl<'a> Variables<'a> {
         Some(self.values[index].0)
     }
 
-    fn value(&self, name: &str) -> Result<&'a str, Complaint> {
+    fn value(&self, name: &str) -> Result<&'a Expanded<'a>, Complaint> {
         match self.values.iter().position(|(known, _)| *known == name) {
             Some(index) => {
                 self.used.set(self.used.get() | (1 << index));
@@ -54,12 +55,21 @@ const BRACES: &str = "in an entry with `for`, write `{{` and `}}` for braces tha
 pub(super) struct Expanded<'t> {
     /// The text.
     pub(super) text: Cow<'t, str>,
-    /// The same, with `***` for what the environment gave after the first `?`: a token in a URL stays out of the logs.
-    pub(super) shown: Cow<'t, str>,
-    /// Whether any of it came from the environment.
+    /// The same as an entry without `for` would have it: what the environment gave is still the `${NAME}` that was typed.
+    pub(super) typed: Cow<'t, str>,
+    /// Where in `text` the environment gave something, in order: none of this may be shown unless it is known to be no secret.
+    pub(super) given: Vec<Range<usize>>,
+    /// Whether any of it refers to the environment, which may have left it to a default.
     pub(super) from_environment: bool,
     /// The one variable that all of the text came from, if it was `${NAME}`.
     pub(super) name: Option<&'t str>,
+}
+
+impl<'t> Expanded<'t> {
+    /// A text that refers to nothing.
+    pub(super) fn plain(text: &'t str) -> Self {
+        Expanded { text: text.into(), typed: text.into(), given: Vec::new(), from_environment: false, name: None }
+    }
 }
 
 /// Fills in what `text` refers to.
@@ -70,51 +80,112 @@ pub(super) fn expand<'t>(
 ) -> Result<Expanded<'t>, Complaint> {
     let braces = variables.is_some() && text.contains(['{', '}']);
     if !text.contains("${") && !braces {
-        return Ok(Expanded { text: text.into(), shown: text.into(), from_environment: false, name: None });
+        return Ok(Expanded::plain(text));
     }
-    let (mut filled, mut shown) = (String::with_capacity(text.len()), String::with_capacity(text.len()));
-    let mut from_environment = false;
+    let mut filled = Filled::default();
     let mut name = None;
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let piece: Cow<'_, str>;
-        let mut hidden = false;
         if let Some(after) = rest.strip_prefix("$${") {
-            (piece, rest) = ("${".into(), after);
+            filled.literal("${");
+            rest = after;
         } else if let Some(after) = rest.strip_prefix("${") {
             let (reference, after) = after.split_once('}').ok_or_else(|| {
                 Complaint::new("`${` has no `}`").hint("`${NAME}` takes an environment variable, `$${` writes `${`")
             })?;
             name = (after.is_empty() && rest.len() == text.len() && is_name(reference)).then_some(reference);
-            (piece, rest) = (look_up(reference, environment)?.into(), after);
-            hidden = filled.contains('?');
-            from_environment = true;
+            filled.from_environment = true;
+            match look_up(reference, environment)? {
+                Found::Given(value) => filled.given(&value, &format!("${{{reference}}}")),
+                Found::Default(default) => filled.literal(default),
+            }
+            rest = after;
         } else if let (Some(variables), '{' | '}') = (variables, first) {
-            (piece, rest) = template(rest, variables)?;
+            rest = template(rest, variables, &mut filled)?;
         } else {
-            let length = first.len_utf8();
-            (piece, rest) = (rest[..length].into(), &rest[length..]);
+            let (piece, after) = rest.split_at(first.len_utf8());
+            filled.literal(piece);
+            rest = after;
         }
-        filled += &piece;
-        shown += if hidden { "***" } else { &piece };
     }
-    Ok(Expanded { text: filled.into(), shown: shown.into(), from_environment, name })
+    let Filled { text, typed, given, from_environment, .. } = filled.done();
+    Ok(Expanded { text: text.into(), typed: typed.into(), given, from_environment, name })
 }
 
-/// What `rest`, which begins with a brace, begins with, and what comes after.
-fn template<'t>(rest: &'t str, variables: &Variables<'_>) -> Result<(Cow<'t, str>, &'t str), Complaint> {
+/// A text under way.
+#[derive(Default)]
+struct Filled {
+    text: String,
+    typed: String,
+    given: Vec<Range<usize>>,
+    from_environment: bool,
+    /// How much of `text` is in `typed` already; the rest is literal.
+    written: usize,
+}
+
+impl Filled {
+    fn literal(&mut self, text: &str) {
+        self.text += text;
+    }
+
+    fn given(&mut self, value: &str, typed: &str) {
+        self.write_literal();
+        self.given.push(self.text.len()..self.text.len() + value.len());
+        self.text += value;
+        self.typed += typed;
+        self.written = self.text.len();
+    }
+
+    /// Takes in a text that was filled in before.
+    fn insert(&mut self, value: &Expanded<'_>) {
+        self.from_environment |= value.from_environment;
+        if value.given.is_empty() {
+            return self.literal(&value.text);
+        }
+        self.write_literal();
+        let begin = self.text.len();
+        self.given.extend(value.given.iter().map(|range| begin + range.start..begin + range.end));
+        self.text += &value.text;
+        self.typed += &value.typed;
+        self.written = self.text.len();
+    }
+
+    /// Writes what is literal so that nothing in it is filled in again.
+    fn write_literal(&mut self) {
+        self.typed += &self.text[self.written..].replace("${", "$${");
+        self.written = self.text.len();
+    }
+
+    fn done(mut self) -> Self {
+        self.write_literal();
+        self
+    }
+}
+
+/// Takes in what `rest`, which begins with a brace, begins with; what comes after.
+fn template<'t>(rest: &'t str, variables: &Variables<'_>, filled: &mut Filled) -> Result<&'t str, Complaint> {
     for brace in ["{{", "}}"] {
         if let Some(after) = rest.strip_prefix(brace) {
-            return Ok((brace[..1].into(), after));
+            filled.literal(&brace[..1]);
+            return Ok(after);
         }
     }
     let named = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).filter(|(name, _)| !name.contains('{'));
     let (name, after) = named
         .ok_or_else(|| Complaint::new(format!("`{}` stands alone", rest.get(..1).unwrap_or_default())).hint(BRACES))?;
-    Ok((variables.value(name)?.to_owned().into(), after))
+    filled.insert(variables.value(name)?);
+    Ok(after)
 }
 
-fn look_up(reference: &str, environment: Environment<'_>) -> Result<String, Complaint> {
+/// What a reference stands for.
+enum Found<'t> {
+    /// The environment's own value.
+    Given(String),
+    /// The default that was typed.
+    Default(&'t str),
+}
+
+fn look_up<'t>(reference: &'t str, environment: Environment<'_>) -> Result<Found<'t>, Complaint> {
     let (name, default) = match reference.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (reference, None),
@@ -125,9 +196,9 @@ fn look_up(reference: &str, environment: Environment<'_>) -> Result<String, Comp
     }
     match (environment(name), default) {
         // As in a shell, a default also stands in for an empty value.
-        (Some(value), None) => Ok(value),
-        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
-        (_, Some(default)) => Ok(default.to_owned()),
+        (Some(value), None) => Ok(Found::Given(value)),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(Found::Given(value)),
+        (_, Some(default)) => Ok(Found::Default(default)),
         (None, None) => Err(Complaint::new(format!("the environment variable `{name}` is not set"))
             .hint(format!("set it, or give a default: `${{{name}:-default}}`"))),
     }
@@ -167,7 +238,8 @@ mod tests {
             ("${ODD}", true, "${HOST} {host}"),
             ("ü${HOST}ü", false, "üa.example.comü"),
         ] {
-            let variables = Variables::new(vec![("host", "b")]);
+            let host = Expanded::plain("b");
+            let variables = Variables::new(vec![("host", &host)]);
             let expanded = expand(text, &environment, templated.then_some(&variables));
             assert_eq!(expanded.map(|expanded| expanded.text.into_owned()), Ok(filled.to_owned()), "{text}");
         }
@@ -184,16 +256,31 @@ mod tests {
             ("a { b", "`{` stands alone"),
             ("a } b", "`}` stands alone"),
         ] {
-            let variables = Variables::new(vec![("host", "b")]);
+            let host = Expanded::plain("b");
+            let variables = Variables::new(vec![("host", &host)]);
             let expanded = expand(text, &environment, Some(&variables));
             assert_eq!(expanded.map_err(|complaint| complaint.what), Err(why.to_owned()), "{text}");
         }
     }
 
     #[test]
-    fn what_the_environment_gives_to_a_query_is_not_shown() {
-        let expanded = expand("https://${HOST}/?a=1&token=${TOKEN}", &environment, None).unwrap();
-        assert_eq!(expanded.shown, "https://a.example.com/?a=1&token=***");
+    fn what_the_environment_gave_is_known_and_can_be_typed_again() {
+        let token = expand("<${TOKEN}>", &environment, None).unwrap();
+        let variables = Variables::new(vec![("token", &token)]);
+        for (text, typed, given) in [
+            ("https://${HOST}/?a=${TOKEN}", "https://${HOST}/?a=${TOKEN}", vec!["a.example.com", "hunter2"]),
+            ("${TOKEN:-x}", "${TOKEN:-x}", vec!["hunter2"]),
+            ("${NOBODY:-x}y", "xy", vec![]),
+            ("$${TOKEN}}$", "$${TOKEN}$", vec![]),
+            ("{token}{{", "<${TOKEN}>{", vec!["hunter2"]),
+            ("ü{token}ü${ODD}", "ü<${TOKEN}>ü${ODD}", vec!["hunter2", "${HOST} {host}"]),
+        ] {
+            let expanded = expand(text, &environment, Some(&variables)).unwrap();
+            assert_eq!(expanded.typed, typed, "{text}");
+            let parts: Vec<&str> = expanded.given.iter().map(|range| &expanded.text[range.clone()]).collect();
+            assert_eq!(parts, given, "{text}");
+            assert_eq!(expand(&expanded.typed, &environment, None).unwrap().text, expanded.text, "{text}");
+        }
         assert_eq!(expand("${TOKEN}", &environment, None).unwrap().name, Some("TOKEN"));
         assert_eq!(expand("x${TOKEN}", &environment, None).unwrap().name, None);
     }

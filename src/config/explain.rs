@@ -5,7 +5,7 @@
 
 use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
-use super::write::{Doc, Map, quote, write_map};
+use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{
     Compression, Config, Kafka, KafkaClient, Origin, Postgres, Prepared, SaslMechanism, Secret, Spool, Store, WhenFull,
 };
@@ -58,7 +58,7 @@ impl Map {
 
 fn hidden(secret: &Secret) -> Doc {
     Doc::Scalar(match secret.origin() {
-        Some(Origin::Environment(name)) => format!("\"${{{name}}}\""),
+        Some(Origin::Environment { typed, whole: true, .. }) => format!("\"{typed}\""),
         _ => "\"***\"".to_owned(),
     })
 }
@@ -98,7 +98,7 @@ fn check_map(check: &Check) -> Map {
         Kind::Dns(dns) => dns_keys(&mut map, dns),
         Kind::Exec(exec) => {
             let mut words = vec![quote(&exec.program.display().to_string())];
-            words.extend(exec.arguments.iter().map(|argument| quote(argument)));
+            words.extend(exec.arguments.iter().map(as_typed));
             map.list("exec", words);
             if !exec.env.is_empty() {
                 map.map("env", Map(exec.env.iter().map(|(name, value)| (name.clone(), hidden(value))).collect()));
@@ -109,8 +109,8 @@ fn check_map(check: &Check) -> Map {
 }
 
 fn http_keys(map: &mut Map, http: &Http, target: &str) {
-    // The target is the URL, but for what the environment gave to its query.
-    map.text("http", target);
+    // The target is the URL wherever all of it may be in a log.
+    map.0.push(("http".to_owned(), http.typed.as_ref().map_or_else(|| quote(target), as_typed)));
     map.text("method", http.method.as_str());
     if !http.headers.is_empty() {
         let headers = http.headers.iter().map(|(name, value)| {
@@ -124,7 +124,7 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         let mut keys = Map::default();
         let name = match auth {
             Auth::Basic { user, password } => {
-                keys.text("user", user);
+                keys.0.push(("user".to_owned(), as_typed(user)));
                 keys.secret("password", password);
                 "basic"
             }
@@ -136,7 +136,7 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         map.map("auth", Map(vec![(name.to_owned(), Doc::Map(keys))]));
     }
     map.plain("redirects", http.redirects);
-    map.text("proxy", &proxy(&http.proxy));
+    map.0.push(("proxy".to_owned(), proxy(&http.proxy)));
     if let Some(address) = http.connect_to {
         let bare = address.port() == 0;
         map.text("connect_to", &if bare { address.ip().to_string() } else { address.to_string() });
@@ -146,9 +146,14 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
     map.map("expect", http_expect(http));
 }
 
-/// A text that need not be a secret: shown, unless it came from the environment or a file.
+/// A text that need not be a secret: shown as it was typed, so without what the environment or a file gave.
 fn as_typed(text: &Secret) -> Doc {
-    if text.origin().is_none() { quote(text.expose()) } else { hidden(text) }
+    match text.origin() {
+        None => quote(text.expose()),
+        // A `${NAME}` alone stands in quotes, as people write it.
+        Some(Origin::Environment { typed, whole: false, .. }) => Doc::Scalar(scalar(typed)),
+        Some(_) => hidden(text),
+    }
 }
 
 fn http_expect(http: &Http) -> Map {
@@ -229,9 +234,10 @@ fn json(value: &serde_json::Value) -> Doc {
 
 fn text_map(text: &Text) -> Map {
     let mut map = Map::default();
-    text.equals.iter().for_each(|text| map.text("equals", text));
-    text.contains.iter().for_each(|text| map.text("contains", text));
-    text.not_contains.iter().for_each(|text| map.text("not_contains", text));
+    let texts = [("equals", &text.equals), ("contains", &text.contains), ("not_contains", &text.not_contains)];
+    for (key, text) in texts {
+        text.iter().for_each(|text| map.0.push((key.to_owned(), as_typed(text))));
+    }
     text.matches.iter().for_each(|regex| map.text("matches", regex.as_str()));
     map
 }
@@ -258,17 +264,25 @@ fn ip(ip: IpFamily) -> &'static str {
     }
 }
 
-fn proxy(proxy: &Proxy) -> String {
+fn proxy(proxy: &Proxy) -> Doc {
     match proxy {
-        Proxy::Environment => "environment".to_owned(),
-        Proxy::None => "none".to_owned(),
+        Proxy::Environment => quote("environment"),
+        Proxy::None => quote("none"),
         Proxy::Through { scheme, host, port, credentials } => {
             let scheme = match scheme {
                 ProxyScheme::Http => "http",
                 ProxyScheme::Socks5 => "socks5",
             };
-            let user = credentials.as_ref().map(|(user, _)| format!("{}:***@", percent_encoded(user)));
-            format!("{scheme}://{}{}", user.unwrap_or_default(), host_port_text(host, *port))
+            let user = match credentials {
+                None => String::new(),
+                Some((user, password)) => match password.origin() {
+                    None => format!("{}:***@", percent_encoded(user)),
+                    Some(Origin::Environment { whole: true, .. }) => return hidden(password),
+                    // The environment may have given the user as well.
+                    Some(_) => "***:***@".to_owned(),
+                },
+            };
+            quote(&format!("{scheme}://{user}{}", host_port_text(host, *port)))
         }
     }
 }

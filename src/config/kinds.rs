@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Secret;
 use super::checks::under;
 use super::error::Complaint;
 use super::quantities::percent;
 use super::shared::{self, regex};
 use super::targets::{address, host, host_port, host_port_text};
-use super::walk::{At, Read, quoted};
+use super::walk::{At, Read, key_alone, quoted};
 use super::web_checks::text;
 use crate::check::dns::{Dns, Transport};
 use crate::check::exec::Exec;
@@ -107,7 +108,8 @@ pub(super) fn tcp(at: &At<'_>, timeout: Duration) -> Read<(Tcp, String)> {
 
 fn step(at: &At<'_>) -> Read<Step> {
     if at.entries("a step").is_err() {
-        at.choice(&[("starttls", ())])?;
+        // It may be a line that was to be sent.
+        at.quietly().choice(&[("starttls", ())])?;
         at.uses("starttls");
         return Ok(Step::StartTls);
     }
@@ -183,24 +185,28 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
 
 /// The settings of an `exec` check and its target: the program without its arguments, which may hold secrets.
 pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
-    let at = &check.need("exec", "[/usr/lib/nagios/plugins/check_disk, -w, 10%]")?;
-    let words: Vec<String> = at
+    let at = &check.need("exec", "[/usr/lib/nagios/plugins/check_disk, -w, 10%]")?.quietly();
+    let words: Vec<Secret> = at
         .list("a list: the program and its arguments", ARGUMENTS_MAX)?
-        .map(|at| at.text("text", |text| no_nul(text).map(str::to_owned)))
+        .map(|at| at.text("text", no_nul).and_then(|()| Ok(at.expanded("text")?.secret())))
         .collect::<Read<_>>()?;
-    let Some((program, arguments)) = words.split_first().filter(|(program, _)| !program.is_empty()) else {
+    let Some((program, arguments)) = words.split_first().filter(|(program, _)| !program.expose().is_empty()) else {
         return Err(at.fail("names no program"));
     };
+    let program = program.expose();
     // As in a shell: a name without a slash is looked up in PATH.
     let program = match program.contains('/') {
         true => at.reading.directory.join(program),
         false => PathBuf::from(program),
     };
     let env = check.read("env", |at| {
+        let at = &at.quietly();
         at.entries("a mapping from names to values")?
             .map(|(name, value)| {
                 if name.is_empty() || name.contains(['=', '\0']) {
-                    return Err(at.fail_key(name, format!("{} is not the name of a variable", quoted(name))));
+                    return Err(
+                        at.fail_key(name, format!("{} is not the name of a variable", quoted(&key_alone(name))))
+                    );
                 }
                 let value_text = value.secret()?;
                 no_nul(value_text.expose()).map_err(|complaint| value.fail(format!("the value {}", complaint.what)))?;
@@ -212,8 +218,8 @@ pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
     Ok((Exec { program, arguments: arguments.to_vec(), env: env.unwrap_or_default() }, target))
 }
 
-fn no_nul(text: &str) -> Result<&str, Complaint> {
-    if text.contains('\0') { Err("holds a NUL byte".into()) } else { Ok(text) }
+fn no_nul(text: &str) -> Result<(), Complaint> {
+    if text.contains('\0') { Err("holds a NUL byte".into()) } else { Ok(()) }
 }
 
 /// TLS settings, or the default ones.

@@ -27,7 +27,7 @@ pub use explain::explain;
 pub use load::{find, load};
 pub(crate) use secret::Origin;
 pub use secret::Secret;
-pub use summary::{summary, workers};
+pub use summary::{summary, too_few_workers, workers};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,13 +61,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether `other` differs in nothing but what a running process can take up: its checks and their defaults.
-    pub fn differs_in_checks_alone(&self, other: &Config) -> bool {
-        let rest = |config: &Config| {
-            let Config { agent, spool, queue, store, web, log_level, .. } = config.clone();
-            (agent, spool, queue, store, web, log_level)
-        };
-        rest(self) == rest(other)
+    /// The keys besides `checks` and `defaults` in which `other` differs: a running process does not take them up.
+    pub fn differs_in(&self, other: &Config) -> Vec<&'static str> {
+        let same = [
+            ("agent", self.agent == other.agent),
+            ("spool", self.spool == other.spool),
+            ("queue", self.queue == other.queue),
+            ("store", self.store == other.store),
+            ("web", self.web == other.web),
+            ("log", self.log_level == other.log_level),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }
 }
 

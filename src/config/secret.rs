@@ -17,8 +17,15 @@ pub struct Secret {
 pub(crate) enum Origin {
     /// A file of its own.
     File(PathBuf),
-    /// An environment variable, and nothing beside it.
-    Environment(String),
+    /// The environment, for a part of it or for all.
+    Environment {
+        /// What was typed, with a `${NAME}` for each part. What is literal in it may be a secret too.
+        typed: String,
+        /// Nothing is beside the one `${NAME}`, so that what was typed is no secret.
+        whole: bool,
+        /// What the environment gave.
+        parts: Vec<Secret>,
+    },
 }
 
 impl Secret {
@@ -35,6 +42,16 @@ impl Secret {
     /// The same, with where it came from.
     pub(crate) fn from(self, origin: Origin) -> Self {
         Secret { origin: Some(Arc::new(origin)), ..self }
+    }
+
+    /// What of it the user has put elsewhere than into the config: in a file of its own or in the environment. Wherever it
+    /// comes back from a peer, it must not be shown.
+    pub(crate) fn kept_elsewhere(&self) -> Vec<&str> {
+        match self.origin() {
+            None => Vec::new(),
+            Some(Origin::File(_)) => vec![self.expose()],
+            Some(Origin::Environment { parts, .. }) => parts.iter().map(Secret::expose).collect(),
+        }
     }
 
     /// Where it came from.
@@ -63,7 +80,12 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_print() {
-        let secret = Secret::new("hunter2").from(Origin::Environment("PASSWORD".to_owned()));
-        assert_eq!(format!("{:?}", Some(secret)), "Some(***)");
+        let parts = vec![Secret::new("hunter2")];
+        let origin = Origin::Environment { typed: "${PASSWORD}".to_owned(), whole: true, parts };
+        assert!(!format!("{origin:?}").contains("hunter2"));
+        let secret = Secret::new("hunter2").from(origin);
+        assert_eq!(format!("{:?}", Some(&secret)), "Some(***)");
+        assert_eq!(secret.kept_elsewhere(), ["hunter2"]);
+        assert!(Secret::new("hunter2").kept_elsewhere().is_empty());
     }
 }

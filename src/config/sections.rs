@@ -92,6 +92,7 @@ fn topic(text: &str) -> Result<String, Complaint> {
 }
 
 fn sasl(at: &At<'_>) -> Read<Sasl> {
+    let at = &at.quietly();
     at.mapping(&["mechanism", "username", "password", "password_file"])?;
     let mechanisms = [
         ("PLAIN", SaslMechanism::Plain),
@@ -172,10 +173,12 @@ fn postgres_url(at: &At<'_>) -> Read<String> {
     let text = &*expanded.text;
     let after = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
     let authority = after.and_then(|after| after.split(['/', '?']).next());
-    let (user_info, place) = authority.map_or(("", ""), |all| all.rsplit_once('@').unwrap_or(("", all)));
-    let query = text.split_once('?').map_or("", |(_, query)| query);
-    // A password must not be shown, so this comes before all messages that show the URL.
-    if user_info.contains(':') || query.split('&').any(|pair| pair.starts_with("password=")) {
+    let place = authority.map_or("", |all| all.rsplit_once('@').map_or(all, |(_, place)| place));
+    // A password must not be shown, so this comes before all messages that show the URL; and it may hold any character, and
+    // stand in what is no such URL.
+    let user_info =
+        text.split_once("://").map_or(text, |(_, after)| after).rsplit_once('@').map_or("", |(user, _)| user);
+    if user_info.contains(':') || text.contains("password=") {
         return Err(at.fail(Complaint::new("the URL holds a password").hint("use `password_file: secrets/postgres`")));
     }
     let form = "write `postgresql://user@host/database`";

@@ -62,20 +62,25 @@ fn checks(config: &Config) -> String {
 }
 
 fn workers_line(config: &Config) -> String {
-    let (checks, most) = (config.checks.len(), config.workers_max);
-    let busy = busy_at_timeout(config);
-    if checks <= most {
-        return format!("up to {}, one for each check", workers(config));
-    }
-    if busy <= most {
-        return format!(
+    let (checks, most, busy) = (config.checks.len(), config.workers_max, busy_at_timeout(config));
+    match too_few_workers(config) {
+        Some(warning) => warning,
+        None if checks <= most => format!("up to {}, one for each check", workers(config)),
+        None => format!(
             "up to {most}; when every check runs to its timeout, {busy} are busy on average, and some may start late"
-        );
+        ),
     }
-    format!(
-        "{most} of the {busy} needed when every check runs to its timeout: checks would then start late or be missed; \
-         raise `defaults.workers_max` or shorten timeouts"
-    )
+}
+
+/// What happens when `workers_max` is too low for the case that every check runs to its timeout; `None`: it is not.
+pub fn too_few_workers(config: &Config) -> Option<String> {
+    let (most, busy) = (config.workers_max, busy_at_timeout(config));
+    (busy > most).then(|| {
+        format!(
+            "{most} of the {busy} needed when every check runs to its timeout: checks would then start late or be missed; \
+             raise `defaults.workers_max` or shorten timeouts"
+        )
+    })
 }
 
 /// How many threads may run checks at once: one for each check, since checks of one label never overlap and all of them may

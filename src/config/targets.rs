@@ -6,6 +6,7 @@ use ureq::http::Uri;
 
 use super::Secret;
 use super::error::Complaint;
+use super::expand::Expanded;
 use crate::net::{Host, Proxy, ProxyScheme};
 
 /// How long a DNS name may be, in bytes (RFC 1035, section 2.3.4).
@@ -35,11 +36,37 @@ pub(super) fn url(text: &str) -> Result<Uri, Complaint> {
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let after_address = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
     let port = after_address.rsplit_once(':').map(|(_, port)| port);
-    if let Some(port) = port.filter(|port| !matches!(port.parse::<u16>(), Ok(1..))) {
-        return Err(format!("has `{port}` for a port, which is none from 1 to 65535").into());
+    if port.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..))) {
+        return Err("has no port from 1 to 65535".into());
     }
     host(uri.host().unwrap_or_default())?;
     Ok(uri)
+}
+
+/// What of a URL may be in every log: scheme, host and port, whatever gave them, and the path without what the environment
+/// gave to it, for many a service takes its token there. A query is only said to be there, as in what redirects lead to.
+pub(super) fn url_shown(url: &Expanded<'_>) -> String {
+    let text = &*url.text;
+    let place = text.find("://").map_or(0, |at| at + 3);
+    let path = text[place..].find(['/', '?']).map_or(text.len(), |at| place + at);
+    let query = text.find('?').unwrap_or(text.len());
+    let mut shown = String::with_capacity(text.len());
+    let mut at = 0;
+    for given in &url.given {
+        // The slash that ends the host is no secret.
+        let hidden = given.start.max(path + usize::from(query > path))..given.end.min(query);
+        if hidden.is_empty() {
+            continue;
+        }
+        shown += &text[at..hidden.start];
+        shown += "***";
+        at = hidden.end;
+    }
+    shown += &text[at..query];
+    if query < text.len() {
+        shown += "?…";
+    }
+    shown
 }
 
 /// Whether a URL names a user, and maybe a password, so that no message may show it.
@@ -179,14 +206,42 @@ mod tests {
             ("http://a/#b", "has a fragment, which is never sent"),
             ("http://a/b c", "holds ` `, which a URL cannot"),
             ("http://bücher.example/", "holds `\\u{fc}`, which a URL cannot"),
-            ("http://a:0/", "has `0` for a port, which is none from 1 to 65535"),
-            ("http://a:99999/", "has `99999` for a port, which is none from 1 to 65535"),
-            ("http://a:/", "has `` for a port, which is none from 1 to 65535"),
+            ("http://a:0/", "has no port from 1 to 65535"),
+            ("http://a:99999/", "has no port from 1 to 65535"),
+            ("http://a:/", "has no port from 1 to 65535"),
             ("http://-a/", "has a host that is neither a name nor an address"),
             ("http://1.2.3/", "has a host that is neither a name nor an address"),
         ] {
             let what = url(text).err().map(|complaint| complaint.what).unwrap_or_default();
             assert_eq!(what, complaint, "{text}");
+        }
+    }
+
+    #[test]
+    fn logs_name_a_url_without_what_may_be_a_secret() {
+        let environment = |name: &str| {
+            let value = match name {
+                "HOST" => "a.example",
+                "TOKEN" => "hunter2",
+                "URL" => "https://a.example:8443/services/hunter2?key=hunter2",
+                "TAIL" => ".example/hunter2",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        for (typed, shown) in [
+            ("https://${HOST}:${PORT:-8443}/${TOKEN}/x", "https://a.example:8443/***/x"),
+            ("https://${HOST}", "https://a.example"),
+            ("https://a.example/${NOBODY:-x}", "https://a.example/x"),
+            ("https://a.example/x${TOKEN}${TOKEN}", "https://a.example/x******"),
+            ("https://a.example/?token=${TOKEN}", "https://a.example/?…"),
+            ("https://a.example/?token=literal", "https://a.example/?…"),
+            ("https://a.example?x", "https://a.example?…"),
+            ("https://a${TAIL}/x", "https://a.example/***/x"),
+            ("${URL}", "https://a.example:8443/***?…"),
+        ] {
+            let expanded = crate::config::expand::expand(typed, &environment, None).unwrap();
+            assert_eq!(url_shown(&expanded), shown, "{typed}");
         }
     }
 

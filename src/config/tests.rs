@@ -12,6 +12,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some("hunter2".to_owned()),
         "HOST" => Some("a.example.com".to_owned()),
+        "PROXY" => Some("http://me:hunter2@proxy.example.com:3128".to_owned()),
         "SECONDS" => Some("7s".to_owned()),
         "NUMBER" => Some("3".to_owned()),
         "YES" => Some("true".to_owned()),
@@ -104,6 +105,65 @@ fn hidden_debug(check: &crate::check::Check) -> String {
     match &check.kind {
         crate::check::Kind::Http(http) => format!("{:?} {:?} {:?}", http.headers, http.auth, http.proxy),
         kind => format!("{kind:?}"),
+    }
+}
+
+#[test]
+fn what_the_environment_gives_is_explained_as_it_was_typed() {
+    let typed = [
+        "https://hooks.example.com/services/${TOKEN}",
+        "https://${HOST}/?a=literal&token=${TOKEN:-none}",
+        "https://a.example.com/?token=literal",
+        "{\"token\": \"${TOKEN}\"}",
+        "text/x-${TOKEN}",
+        "PASS ${TOKEN}\\r\\n",
+        "--password=${TOKEN}",
+        "https://a.example.com/for/${TOKEN}",
+    ];
+    let [hook, query, literal, body, accept, send, argument, multiplied] = typed;
+    let yaml = format!(
+        "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
+         - {{label: b, http: '{query}', auth: {{basic: {{user: '${{TOKEN}}', password: '${{TOKEN}}'}}}}, \
+         expect: {{body: {{contains: 'of ${{TOKEN}}', equals: '${{TOKEN}}'}}}}, proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
+         - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
+         - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n"
+    );
+    let config = read_text(&yaml).unwrap();
+    let explained = explain(&config);
+    assert!(!explained.contains("hunter2"), "{explained}");
+    for typed in [
+        hook,
+        query,
+        literal,
+        accept,
+        argument,
+        multiplied,
+        "PASS ${TOKEN}",
+        "plain",
+        "x-key: \"***\"",
+        "socks5://***:***@p:1",
+        "user: \"${TOKEN}\"",
+        "contains: \"of ${TOKEN}\"",
+        "proxy: \"${PROXY}\"",
+    ] {
+        assert!(explained.contains(typed), "{typed} in {explained}");
+    }
+    let targets: Vec<&str> = config.checks.iter().map(|check| &*check.target).collect();
+    assert_eq!(
+        targets[..3],
+        ["https://hooks.example.com/services/***", "https://a.example.com/?…", "https://a.example.com/?…"]
+    );
+    assert_eq!(targets[5], "https://a.example.com/for/***");
+    // But for the header, of which a part is literal and hidden.
+    let again = read_text(&explained).unwrap();
+    let told = |config: &Config| explain(config).replace("%2A%2A%2A:", "***:");
+    assert_eq!(told(&again), told(&config));
+    let url = |config: &Config, at: usize| match &config.checks[at].kind {
+        crate::check::Kind::Http(http) => http.url.to_string(),
+        kind => panic!("{kind:?}"),
+    };
+    for at in [0, 1, 2, 5] {
+        assert_eq!(url(&again, at), url(&config, at));
     }
 }
 

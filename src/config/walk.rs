@@ -2,6 +2,7 @@
 //!
 //! A place that holds something wrong turns a [`Complaint`] into a [`ConfigError`] with file, line, column and path.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -44,18 +45,26 @@ pub(super) struct At<'a> {
     pub(super) node: &'a Node,
     source: &'a Source,
     variables: Option<&'a Variables<'a>>,
+    /// A secret may stand here, or be typed here by mistake: no message repeats a value.
+    quiet: bool,
     way: Way<'a>,
 }
 
 impl<'a> At<'a> {
     /// The root of a file.
     pub(super) fn root(reading: &'a Reading<'a>, source: &'a Source, node: &'a Node) -> Self {
-        At { reading, node, source, variables: None, way: Way::Root }
+        At { reading, node, source, variables: None, quiet: false, way: Way::Root }
     }
 
     /// The same place, its texts filled in with the variables of a `for`.
     pub(super) fn with(self, variables: &'a Variables<'a>) -> Self {
         At { variables: Some(variables), ..self }
+    }
+
+    /// The same place and all within, where secrets stand: no message repeats a value, as it would when one stands in the
+    /// wrong place.
+    pub(super) fn quietly(self) -> Self {
+        At { quiet: true, ..self }
     }
 
     /// The same place, as if `node` were there.
@@ -95,7 +104,7 @@ impl<'a> At<'a> {
     fn error(&self, complaint: Complaint, steps: Vec<Step<'_>>, key: bool) -> ConfigError {
         let place = yaml::locate(self.source, &steps, key);
         let shown = &steps[..steps.len() - usize::from(key)];
-        ConfigError::at(&self.source.path, place, path(shown), complaint)
+        ConfigError::at(&self.source.path, place, path(shown, self.quiet), complaint)
     }
 
     /// Where this place is, for messages about another one: `pingeon.yaml:3:5`.
@@ -130,6 +139,7 @@ impl<'a> At<'a> {
     /// What was typed here, in backticks.
     fn typed(&self) -> String {
         match self.node {
+            _ if self.quiet => "what was typed".to_owned(),
             Node::Text(text) => match expand(text, self.reading.environment, self.variables) {
                 Ok(Expanded { from_environment: true, .. }) => format!("{}, filled in,", quoted(text)),
                 Ok(expanded) => quoted(&expanded.text),
@@ -144,8 +154,10 @@ impl<'a> At<'a> {
         let found = match self.node {
             Node::Null => "nothing".to_owned(),
             Node::Bool(value) => format!("the word `{value}`"),
+            Node::Unsigned(_) | Node::Negative(_) | Node::Float(_) if self.quiet => "a number".to_owned(),
             Node::Unsigned(_) | Node::Negative(_) | Node::Float(_) => format!("the number `{}`", self.node),
             Node::Text(text) if text.is_empty() => "an empty text".to_owned(),
+            Node::Text(_) if self.quiet => "a text".to_owned(),
             Node::Text(_) => format!("the text {}", self.typed()),
             Node::List(_) => "a list".to_owned(),
             Node::Map(_) => "a mapping".to_owned(),
@@ -154,7 +166,10 @@ impl<'a> At<'a> {
         self.fail(match self.node {
             Node::Null => complaint.hint("give it a value or take the key out"),
             Node::Bool(_) | Node::Unsigned(_) | Node::Negative(_) | Node::Float(_) if expected.starts_with("text") => {
-                complaint.hint(format!("put it in quotes: \"{}\"", self.node))
+                match self.quiet {
+                    true => complaint.hint("put it in quotes"),
+                    false => complaint.hint(format!("put it in quotes: \"{}\"", self.node)),
+                }
             }
             Node::Unsigned(number) if expected == "a duration" => {
                 complaint.hint(format!("a unit is missing: `{number}s`?"))
@@ -191,12 +206,7 @@ impl<'a> At<'a> {
             let hint = "put it in quotes, or better in a file or an environment variable";
             return Err(self.fail(Complaint::new("expected text, found something else").hint(hint)));
         }
-        let expanded = self.expanded("text")?;
-        let secret = Secret::new(&*expanded.text);
-        Ok(match expanded.name {
-            Some(name) => secret.from(Origin::Environment(name.to_owned())),
-            None => secret,
-        })
+        Ok(self.expanded("text")?.secret())
     }
 
     /// The path here, relative to the config.
@@ -284,8 +294,14 @@ impl<'a> At<'a> {
         match entries.iter().find(|(key, _)| !known.contains(&&**key)) {
             None => Ok(()),
             Some((key, _)) => {
-                let complaint = Complaint::new(format!("unknown key {}", quoted(key)));
-                Err(self.fail_key(key, complaint.nearest(key, known.iter().copied())))
+                let complaint = Complaint::new(format!("unknown key {}", quoted(&key_alone(key))));
+                Err(self.fail_key(
+                    key,
+                    match key.split_once(':') {
+                        Some((name, _)) if known.contains(&name) => complaint.hint("a space is missing after the `:`"),
+                        _ => complaint.nearest(key, known.iter().copied()),
+                    },
+                ))
             }
         }
     }
@@ -313,6 +329,24 @@ impl<'a> At<'a> {
     }
 }
 
+impl Expanded<'_> {
+    /// The text as a secret that knows what of it the environment gave.
+    pub(super) fn secret(&self) -> Secret {
+        let secret = Secret::new(&*self.text);
+        match self.origin() {
+            Some(origin) => secret.from(origin),
+            None => secret,
+        }
+    }
+
+    /// What of the text the environment gave, if any.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let parts: Vec<_> = self.given.iter().map(|range| Secret::new(&self.text[range.clone()])).collect();
+        let whole = self.name.is_some();
+        (!parts.is_empty()).then(|| Origin::Environment { typed: self.typed.to_string(), whole, parts })
+    }
+}
+
 impl Complaint {
     /// Without the list of all that is known, where the message has it already.
     fn unless_known(mut self) -> Self {
@@ -333,6 +367,14 @@ pub(super) fn quoted(text: &str) -> String {
     format!("`{printable}`")
 }
 
+/// A key without what stuck to it where the space after its `:` is missing, which may be a secret: `token:…`.
+pub(super) fn key_alone(key: &str) -> Cow<'_, str> {
+    match key.find([':', '=']) {
+        Some(at) => format!("{}…", &key[..=at]).into(),
+        None => key.into(),
+    }
+}
+
 fn some_of(known: &[&str]) -> String {
     match known {
         [] => "no keys".to_owned(),
@@ -342,10 +384,11 @@ fn some_of(known: &[&str]) -> String {
     }
 }
 
-fn path(steps: &[Step<'_>]) -> String {
+fn path(steps: &[Step<'_>], quiet: bool) -> String {
     let mut path = String::new();
     for step in steps {
         match step {
+            Step::Key(key) if quiet && !path.is_empty() => path += &format!(".{}", key_alone(key)),
             Step::Key(key) if path.is_empty() => path += key,
             Step::Key(key) => path += &format!(".{key}"),
             Step::Index(index) => path += &format!("[{index}]"),

@@ -12,8 +12,8 @@ use super::error::Complaint;
 use super::kinds::{certificate_days, ip, tls_settings};
 use super::quantities::{size, statuses};
 use super::shared::{regex, secret};
-use super::targets::{address, has_user_info, proxy, url};
-use super::walk::{At, Read, quoted};
+use super::targets::{address, has_user_info, proxy, url, url_shown};
+use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
 use crate::check::http::{Auth, Expect, Http, REDIRECTS, Text};
 use crate::net::Proxy;
@@ -35,7 +35,13 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         let complaint = Complaint::new("the URL names a user, and so would every log");
         return Err(place.fail(complaint.hint("use `auth: {basic: {user: …, password_file: …}}`")));
     }
-    let uri = place.text("a URL", url)?;
+    let uri = url(&expanded.text).map_err(|complaint| match expanded.text.contains('@') {
+        // Most likely a password with a `/` in it.
+        true => place.fail(Complaint::new(format!("the URL {}", complaint.what))),
+        // The hint would show what was filled in.
+        false if expanded.from_environment => place.refuse(complaint.what),
+        false => place.refuse(complaint),
+    })?;
     let method = at.read("method", |at| at.text("a method", method))?.unwrap_or(Method::GET);
     let body = at.read("body", |at| at.secret())?;
     let body = match body {
@@ -47,8 +53,10 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
     };
     let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
     let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(REDIRECTS.into());
+    let target = url_shown(&expanded);
     let http = Http {
         url: uri,
+        typed: (target != expanded.text).then(|| expanded.secret()),
         method,
         headers: at.read("headers", headers)?.unwrap_or_default(),
         body,
@@ -60,7 +68,7 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         tls: tls_settings(at)?,
         expect: at.read("expect", |at| expect(at, timeout))?.unwrap_or_else(|| at.reading.shared.expect.clone()),
     };
-    Ok((http, expanded.shown.into_owned()))
+    Ok((http, target))
 }
 
 fn method(text: &str) -> Result<Method, Complaint> {
@@ -75,10 +83,16 @@ fn method(text: &str) -> Result<Method, Complaint> {
 
 fn through(at: &At<'_>) -> Read<Proxy> {
     // No message shows the URL of a proxy, since it may hold a password.
-    proxy(&at.expanded("a proxy")?.text).map_err(|complaint| at.fail(complaint))
+    let expanded = at.quietly().expanded("a proxy")?;
+    let mut proxy = proxy(&expanded.text).map_err(|complaint| at.fail(complaint))?;
+    if let (Proxy::Through { credentials: Some((_, password)), .. }, Some(origin)) = (&mut proxy, expanded.origin()) {
+        *password = password.clone().from(origin);
+    }
+    Ok(proxy)
 }
 
 fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
+    let at = &at.quietly();
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
     for (name, value) in at.entries("a mapping from headers to values")? {
         let header = header_name(at, name)?;
@@ -100,19 +114,22 @@ fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
 
 fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
     HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(name))))
+        .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(&key_alone(name)))))
 }
 
 fn auth(at: &At<'_>) -> Read<Auth> {
+    let at = &at.quietly();
     at.mapping(&["basic", "bearer"])?;
     match (at.get("basic"), at.get("bearer")) {
         (Some(at), None) => {
             at.mapping(&["user", "password", "password_file"])?;
-            let user = at.need("user", "probe")?.text("text", |text| match text {
+            let user_at = at.need("user", "probe")?;
+            user_at.text("text", |text| match text {
                 text if text.contains(':') => Err("holds a colon, and a user cannot (RFC 7617)".into()),
                 text if text.chars().any(char::is_control) => Err("holds a control character".into()),
-                text => Ok(text.to_owned()),
+                _ => Ok(()),
             })?;
+            let user = user_at.expanded("text")?.secret();
             let password = secret(&at, "password")?.ok_or_else(|| missing(&at, "password"))?;
             Ok(Auth::Basic { user, password })
         }
@@ -177,10 +194,11 @@ pub(super) fn text(at: &At<'_>, beside: &[&str]) -> Read<Text> {
     at.mapping(&known)?;
     let word = |key: &str| {
         at.read(key, |at| {
-            at.text("text", |text| match (text, key) {
-                ("", "contains" | "not_contains") => Err("is empty, and in every text".into()),
-                _ => Ok(text.to_owned()),
-            })
+            let expanded = at.expanded("text")?;
+            match (&*expanded.text, key) {
+                ("", "contains" | "not_contains") => Err(at.refuse("is empty, and in every text")),
+                _ => Ok(expanded.secret()),
+            }
         })
     };
     let text = Text {

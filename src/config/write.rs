@@ -88,7 +88,7 @@ pub(super) fn quote(text: &str) -> Doc {
 }
 
 /// A text in YAML: plain where that is read as the same text, else in double quotes.
-fn scalar(text: &str) -> String {
+pub(super) fn scalar(text: &str) -> String {
     let safe = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte));
     let same = || matches!(serde_yaml::from_str(text), Ok(serde_yaml::Value::String(read)) if read == text);
     if safe && text.bytes().next().is_some_and(|byte| byte != b'-' && byte != b'.') && same() {

@@ -186,12 +186,12 @@ impl<'de> Visitor<'de> for Build<'_> {
         Ok(u64::try_from(value).map_or(Node::Negative(value), Node::Unsigned))
     }
 
-    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Node, E> {
-        Err(self.0.refuse(Complaint::new(format!("the number `{value}` is too large"))))
+    fn visit_u128<E: de::Error>(self, _: u128) -> Result<Node, E> {
+        Err(self.0.refuse(Complaint::new("a number that is too large")))
     }
 
-    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Node, E> {
-        Err(self.0.refuse(Complaint::new(format!("the number `{value}` is too large"))))
+    fn visit_i128<E: de::Error>(self, _: i128) -> Result<Node, E> {
+        Err(self.0.refuse(Complaint::new("a number that is too large")))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
@@ -230,8 +230,9 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node, A::Error> {
-        let (tag, _) = tagged.variant::<String>()?;
-        let complaint = Complaint::new(format!("the tag `!{tag}` means nothing in a config"));
+        tagged.variant::<IgnoredAny>()?;
+        // Which one is not said: it may be a password that begins with `!`.
+        let complaint = Complaint::new("a tag (`!…`) means nothing in a config");
         Err(self.0.refuse(complaint.hint("put text that begins with `!` in quotes")))
     }
 }

@@ -205,7 +205,8 @@ fn doing(phase: Phase) -> &'static str {
     }
 }
 
-fn late(phase: Phase, peer: &dyn fmt::Display, budget: Spoken) -> String {
+/// What is said of a peer that did not answer within `budget`.
+pub(super) fn late(phase: Phase, peer: &dyn fmt::Display, budget: Spoken) -> String {
     match phase {
         Phase::Resolve | Phase::Connect => format!("no answer from {peer} within {budget}"),
         Phase::Tls => format!("TLS handshake with {peer} not done within {budget}"),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::course::{Blame, Course, Failure, Trouble};
+use super::course::{Blame, Course, Failure, Spoken, Trouble, late};
 use super::lookup::{ADDRESSES_MAX, THREADS_MAX, Unresolved};
 use super::stream::Stream;
 use super::{Host, IpFamily, Net};
@@ -21,10 +21,13 @@ impl Net {
         let mut failures = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
             course.address = Some(address);
-            let until = share(Instant::now(), course.deadline(), addresses.len() - at);
+            let now = Instant::now();
+            let until = share(now, course.deadline(), addresses.len() - at);
+            // Where there are others, this one did not have all of the time, and its reason says so.
+            let given = (addresses.len() > 1).then(|| Spoken(until.saturating_duration_since(now)));
             match Stream::connect(address, until) {
                 Ok(stream) => return Ok(stream),
-                Err(trouble) => failures.push(trouble.at(address, course)),
+                Err(trouble) => failures.push(trouble.at(address, given, course)),
             }
         }
         Err(verdict_of_all(failures, host, course))
@@ -58,10 +61,16 @@ fn unresolved(error: Unresolved, name: &str, ip: IpFamily, course: &mut Course) 
     let reason = match error {
         Unresolved::NoSuchName => format!("no such name: `{name}`"),
         Unresolved::NoAddress => format!("`{name}` has no {} address", family(ip)),
-        // Whether the agent's name server or the target's own is at fault cannot be told from here: a target whose zone
-        // is dead looks the same. It is down to its users; `network_gate` tells the agent's own trouble apart.
-        Unresolved::NoAnswer => format!("the name service did not answer for `{name}`"),
-        Unresolved::Late => format!("the name service did not answer for `{name}` within {}", course.budget()),
+        // Whether the agent's name server or the target's own is at fault cannot be told from here, so nothing is known of
+        // the target.
+        Unresolved::NoAnswer => {
+            return course.blocked(Phase::Resolve, format!("the name service did not answer for `{name}`"));
+        }
+        Unresolved::Late => {
+            let within = course.budget();
+            return course
+                .blocked(Phase::Resolve, format!("the name service did not answer for `{name}` within {within}"));
+        }
         Unresolved::AllStuck => {
             return course.blocked(Phase::Resolve, format!("all {THREADS_MAX} lookup threads are stuck"));
         }
@@ -86,8 +95,11 @@ fn share(now: Instant, deadline: Instant, waiting: usize) -> Instant {
 }
 
 impl Trouble {
-    fn at(self, address: SocketAddr, course: &mut Course) -> (SocketAddr, Failure) {
-        let failure = self.failure(course, Phase::Connect, &address);
+    fn at(self, address: SocketAddr, given: Option<Spoken>, course: &mut Course) -> (SocketAddr, Failure) {
+        let failure = match (self, given) {
+            (Trouble::Late, Some(given)) => course.failed(Phase::Connect, late(Phase::Connect, &address, given)),
+            (trouble, _) => trouble.failure(course, Phase::Connect, &address),
+        };
         // The next address goes on in the same phase.
         course.enter(Phase::Connect);
         (address, failure)

@@ -2,22 +2,30 @@
 //!
 //! getaddrinfo blocks for as long as the name service likes and cannot be interrupted. So it runs on threads of its own: they
 //! grow on demand up to [`THREADS_MAX`] and end when idle for `IDLE`. A check waits for its answer until its deadline and
-//! then goes; the thread that is stuck ends its lookup by itself. Nothing is cached: a check asks anew each time.
+//! then goes; the thread that is stuck ends its lookup by itself.
+//!
+//! A name is looked up once at a time: who asks for it meanwhile waits for the same answer. So a name service that does not
+//! answer for some names (a zone whose servers are dead takes glibc ten seconds and more, past the checks' own timeouts)
+//! holds one thread for each of them, however many checks ask for them and however often. Nothing is cached: an answer is
+//! for those who were waiting when it came.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
+use rustix::io::Errno;
 
 use super::IpFamily;
 use crate::jobs;
 
-/// Lookups that run at once, at most. When all are stuck, checks of names are `unknown`.
-pub const THREADS_MAX: usize = 128;
+/// Lookups that run at once, at most, so the names that may be stuck before checks of other names are `unknown`. It can be
+/// this many since a thread that waits costs little: its stack is address space, of which a few pages are touched.
+pub const THREADS_MAX: usize = 512;
 
 /// A lookup thread without work ends after this long.
 const IDLE: Duration = Duration::from_secs(10);
@@ -53,13 +61,51 @@ pub struct Lookups {
     questions: Sender<Question>,
     taken: Receiver<Question>,
     threads: Arc<AtomicUsize>,
+    flights: Flights,
     names: Arc<Names>,
 }
 
+type Answer = Result<Vec<IpAddr>, Unresolved>;
+type Key = (String, IpFamily);
+/// The lookups that are under way: no more than there are threads, and askers who wait for a thread.
+type Flights = Arc<Mutex<HashMap<Key, Arc<Flight>>>>;
+
+/// A lookup that is under way.
+#[derive(Default)]
+struct Flight {
+    answer: Mutex<Option<Answer>>,
+    landed: Condvar,
+}
+
+impl Flight {
+    /// Its answer; `None` when the deadline comes first.
+    fn wait(&self, deadline: Instant) -> Option<Answer> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.landed.wait_timeout_while(lock(&self.answer), left, |answer| answer.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}
+
+/// A lookup to be done. Whatever becomes of it, those who wait for it are told.
 struct Question {
-    name: String,
-    family: IpFamily,
-    reply: Sender<Result<Vec<IpAddr>, Unresolved>>,
+    key: Key,
+    flight: Arc<Flight>,
+    flights: Flights,
+    answer: Answer,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        // Off the list first: who asks from here on asks anew.
+        lock(&self.flights).remove(&self.key);
+        let answer = std::mem::replace(&mut self.answer, Err(Unresolved::NoAnswer));
+        *lock(&self.flight.answer) = Some(answer);
+        self.flight.landed.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lookups {
@@ -67,7 +113,7 @@ impl Lookups {
     pub fn new(names: Arc<Names>) -> Self {
         // Without capacity: a question is handed to a thread that waits, or to a new one; none lies in a queue.
         let (questions, taken) = bounded(0);
-        Lookups { questions, taken, threads: Arc::default(), names }
+        Lookups { questions, taken, threads: Arc::default(), flights: Flights::default(), names }
     }
 
     /// The addresses of `name`, in the order in which they should be tried.
@@ -75,18 +121,40 @@ impl Lookups {
     /// # Errors
     /// Why there are none by `deadline`.
     pub fn ask(&self, name: &str, family: IpFamily, deadline: Instant) -> Result<Vec<IpAddr>, Unresolved> {
-        let (reply, answer) = bounded(1);
-        let question = Question { name: name.to_owned(), family, reply };
-        match self.questions.try_send(question) {
-            Ok(()) => {}
-            Err(TrySendError::Full(question) | TrySendError::Disconnected(question)) => {
-                self.hand_over(question, deadline)?;
+        loop {
+            let (flight, question) = self.board(name, family);
+            let first = question.is_some();
+            if let Some(question) = question {
+                self.begin(question, deadline)?;
+            }
+            match flight.wait(deadline) {
+                // Whoever asked first had less time to wait for a thread; this one may have some left.
+                Some(Err(Unresolved::AllStuck)) if !first => {}
+                Some(answer) => return answer,
+                None => return Err(Unresolved::Late),
             }
         }
-        match answer.recv_deadline(deadline) {
-            Ok(addresses) => addresses,
-            Err(RecvTimeoutError::Timeout) => Err(Unresolved::Late),
-            Err(RecvTimeoutError::Disconnected) => Err(Unresolved::Agent("a name lookup died".to_owned())),
+    }
+
+    /// The lookup of a name that is under way, or a new one that has yet to begin.
+    fn board(&self, name: &str, family: IpFamily) -> (Arc<Flight>, Option<Question>) {
+        let key = (name.to_owned(), family);
+        let mut flights = lock(&self.flights);
+        if let Some(flight) = flights.get(&key) {
+            return (flight.clone(), None);
+        }
+        let flight = Arc::new(Flight::default());
+        flights.insert(key.clone(), flight.clone());
+        let answer = Err(Unresolved::Agent("a name lookup died".to_owned()));
+        (flight.clone(), Some(Question { key, flight, flights: self.flights.clone(), answer }))
+    }
+
+    fn begin(&self, question: Question, deadline: Instant) -> Result<(), Unresolved> {
+        match self.questions.try_send(question) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(question) | TrySendError::Disconnected(question)) => {
+                self.hand_over(question, deadline)
+            }
         }
     }
 
@@ -98,8 +166,10 @@ impl Lookups {
                 .start(question)
                 .map_err(|error| Unresolved::Agent(format!("cannot start a thread for name lookups: {error}")));
         }
-        self.questions.send_deadline(question, deadline).map_err(|error| match error {
-            SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_) => Unresolved::AllStuck,
+        self.questions.send_deadline(question, deadline).map_err(|error| {
+            let (SendTimeoutError::Timeout(mut question) | SendTimeoutError::Disconnected(mut question)) = error;
+            question.answer = Err(Unresolved::AllStuck);
+            Unresolved::AllStuck
         })
     }
 
@@ -111,9 +181,10 @@ impl Lookups {
         let serve = move || {
             let _place = place;
             let mut next = Ok(first);
-            while let Ok(question) = next {
+            while let Ok(mut question) = next {
+                question.answer = names(&question.key.0, question.key.1);
                 // Whoever asked may have gone already.
-                let _ = question.reply.send(names(&question.name, question.family));
+                drop(question);
                 next = taken.recv_timeout(IDLE);
             }
         };
@@ -148,6 +219,10 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
     };
     let hints = AddrInfoHints { socktype: SockType::Stream.into(), address, ..AddrInfoHints::default() };
     let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| match error.kind() {
+        // Without a file descriptor to read it, getaddrinfo takes /etc/hosts for empty.
+        LookupErrorKind::NoName if let Err(error) = one_more_file() => {
+            Unresolved::Agent(format!("cannot look up `{name}`: {error}"))
+        }
         LookupErrorKind::NoName => Unresolved::NoSuchName,
         LookupErrorKind::NoData => Unresolved::NoAddress,
         LookupErrorKind::Again | LookupErrorKind::Fail if !has_route() => {
@@ -165,6 +240,16 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         }
     }
     if addresses.is_empty() { Err(Unresolved::NoAddress) } else { Ok(addresses) }
+}
+
+/// Whether this process may open one more file.
+fn one_more_file() -> io::Result<()> {
+    match std::fs::File::open("/dev/null") {
+        Err(error) if [Errno::MFILE, Errno::NFILE].iter().any(|no| error.raw_os_error() == Some(no.raw_os_error())) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether this machine knows a way to anywhere but itself. Connecting a datagram socket sends nothing; it only looks the
@@ -225,11 +310,54 @@ mod tests {
             Err(Unresolved::NoAnswer)
         }));
         let past = Instant::now();
-        for _ in 0..THREADS_MAX {
-            assert_eq!(lookups.ask("stuck", IpFamily::Any, past), Err(Unresolved::Late));
+        for n in 0..THREADS_MAX {
+            assert_eq!(lookups.ask(&format!("stuck-{n}"), IpFamily::Any, past), Err(Unresolved::Late));
         }
-        assert_eq!(lookups.ask("stuck", IpFamily::Any, soon()), Err(Unresolved::AllStuck));
+        assert_eq!(lookups.ask("another", IpFamily::Any, soon()), Err(Unresolved::AllStuck));
+        assert_eq!(lookups.ask("another", IpFamily::Any, soon()), Err(Unresolved::AllStuck), "and is told so again");
+        assert_eq!(lookups.ask("stuck-0", IpFamily::Any, soon()), Err(Unresolved::Late));
         drop(hold);
+    }
+
+    #[test]
+    fn a_name_is_looked_up_once_at_a_time() {
+        let (hold, held) = bounded::<()>(0);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let lookups = Arc::new(Lookups::new(Arc::new(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = held.recv();
+            Ok(vec![IpAddr::from([192, 0, 2, 7])])
+        })));
+        for _ in 0..2 * THREADS_MAX {
+            assert_eq!(lookups.ask("stuck", IpFamily::Any, Instant::now()), Err(Unresolved::Late));
+        }
+        assert_eq!(lookups.threads.load(Ordering::Relaxed), 1);
+        // Another family is another question.
+        assert_eq!(lookups.ask("stuck", IpFamily::V4, Instant::now()), Err(Unresolved::Late));
+        assert_eq!(lookups.threads.load(Ordering::Relaxed), 2);
+        let askers: Vec<_> = (0..8)
+            .map(|_| {
+                let lookups = lookups.clone();
+                let late = Instant::now() + Duration::from_secs(10);
+                std::thread::spawn(move || lookups.ask("stuck", IpFamily::Any, late))
+            })
+            .collect();
+        // Each waits on its flight, which the map, the thread's question and every asker hold.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let key = ("stuck".to_owned(), IpFamily::Any);
+        while lock(&lookups.flights).get(&key).map_or(0, Arc::strong_count) < 2 + 8 {
+            assert!(Instant::now() < deadline, "the askers do not come");
+            std::thread::yield_now();
+        }
+        drop(hold);
+        for asker in askers {
+            assert_eq!(asker.join().unwrap(), Ok(vec![IpAddr::from([192, 0, 2, 7])]));
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+        // Nothing is kept: who asks now asks anew.
+        assert!(lookups.ask("stuck", IpFamily::Any, Instant::now() + Duration::from_secs(10)).is_ok());
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod stream;
 pub mod tls;
 
 pub use course::{Blame, Course, Failure, Spoken, Trouble};
-pub use shown::shown;
+pub use shown::{blanked, shown};
 pub use stream::Stream;
 
 use std::fmt;
@@ -33,7 +33,7 @@ pub enum Host {
 }
 
 /// Which addresses of a name to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum IpFamily {
     /// The first address that accepts, in the resolver's order.
     #[default]
@@ -146,7 +146,9 @@ impl Net {
 
     /// The network of this machine, as this process's environment sees it.
     pub fn system() -> Self {
-        Self::new(Arc::new(SystemClock), |name| std::env::var(name).ok(), Arc::new(lookup::system))
+        // What is no UTF-8 is taken too: a proxy that cannot be understood is better than one that is left out unseen.
+        let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        Self::new(Arc::new(SystemClock), environment, Arc::new(lookup::system))
     }
 
     /// What the wall clock shows: certificates are judged by it.

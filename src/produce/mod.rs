@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::check::{Check, Outcome};
+use crate::check::{Check, Outcome, Verdict};
 use crate::clock::Steady;
 use crate::jobs::{Jobs, Stop, panic_message};
 use crate::logs::Author;
@@ -150,15 +150,27 @@ impl Agent {
     }
 }
 
-/// Runs a check within its timeout. A panic in it is an `unknown` outcome with the panic's message.
+/// A check that comes back this much after its timeout was not held up by its target: checks keep theirs to within 50 ms.
+const OVERRUN_MAX: Duration = Duration::from_millis(500);
+
+/// Runs a check within its timeout. A panic in it is an `unknown` outcome with the panic's message; so is whatever it says when
+/// the agent stood still meanwhile (stopped by a signal, starved), since what it saw then is no fault of the target.
 fn run_check(run: Run, check: &Check, net: &Net) -> (Outcome, Duration) {
     let started = Instant::now();
     let guarded = AssertUnwindSafe(|| run(check, net, started + check.timeout));
     let outcome = catch_unwind(guarded).unwrap_or_else(|panic| panicked(check, &*panic));
-    (outcome, started.elapsed())
+    let took = started.elapsed();
+    (if took > check.timeout + OVERRUN_MAX { overrun(check, outcome, took) } else { outcome }, took)
 }
 
 fn panicked(check: &Check, panic: &(dyn Any + Send)) -> Outcome {
     log::error!("the check `{}` panicked: {}", check.label, panic_message(panic));
     Outcome::unknown(format!("the check panicked: {}", panic_message(panic)))
+}
+
+/// The evidence stays in the result; the verdict does not.
+fn overrun(check: &Check, outcome: Outcome, took: Duration) -> Outcome {
+    let (took, timeout) = (took.as_secs_f64(), check.timeout.as_secs_f64());
+    let reason = format!("the agent stood still: the check ended after {took:.1} s, and its timeout is {timeout} s");
+    Outcome { verdict: Verdict::Unknown, reason: Some(reason), ..outcome }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::check::{Check, Kind, Outcome, Verdict, tcp};
+use crate::check::{Check, Kind, Outcome, Phase, Verdict, tcp};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{self, WhenFull};
 use crate::flow::Source;
@@ -104,6 +104,17 @@ fn assert_no_gaps(logs: &[Log]) {
             assert_eq!(log.due_at, expected, "{log:?}");
         }
     }
+}
+
+#[test]
+fn a_check_during_which_the_agent_stood_still_does_not_judge() {
+    let late: Run = |check, _, _| {
+        Stop::default().wait(check.timeout + 2 * OVERRUN_MAX);
+        Outcome { verdict: Verdict::Down, phase: Some(Phase::Body), reason: Some("too slow".to_owned()), ..up() }
+    };
+    let (outcome, took) = run_check(late, &check("a", 100), &Net::system());
+    assert_eq!((outcome.verdict, outcome.phase), (Verdict::Unknown, Some(Phase::Body)), "{outcome:?} {took:?}");
+    assert!(outcome.reason.unwrap().starts_with("the agent stood still: the check ended after 1.1 s"));
 }
 
 #[test]

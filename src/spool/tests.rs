@@ -347,7 +347,8 @@ fn what_a_full_spool_could_not_keep_at_the_stop_is_counted() {
     drop(sender);
     let stop = Stop::default();
     stop.set();
-    assert_eq!(write(writer, &receiver, Duration::from_millis(1), &stop, &Pulse::default()), Ok(()));
+    let end = write(writer, &receiver, Duration::from_millis(1), &stop, &Pulse::default());
+    assert_eq!(end, Err("logs that could not be kept before stopping: 3".to_owned()));
     assert_eq!(gauge.figures().dropped["not_kept_at_stop"], 3);
     assert!(gauge.figures().error.unwrap().contains("is full"));
 }

@@ -26,6 +26,9 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// A try that takes longer than this, the pause after it included, is stuck in the disk.
 const PULSE_LIMIT: Duration = Duration::from_secs(30);
 
+/// Logs that were lost since they could not be kept before stopping, among the figures of what was dropped.
+const UNKEPT: &str = "not_kept_at_stop";
+
 /// The end that takes logs in. Gives each its `seq`.
 #[derive(Debug)]
 pub struct Writer {
@@ -41,7 +44,7 @@ pub struct Writer {
 /// rests while no logs come, and is set anew with each try.
 ///
 /// # Errors
-/// A sentence for people, when the spool is damaged; it says how many logs were lost by that.
+/// A sentence for people, when the spool is damaged, or logs could not be kept before stopping; it says how many were lost.
 pub fn write(
     mut writer: Writer,
     logs: &Receiver<Log>,
@@ -63,7 +66,10 @@ pub fn write(
         pulse.rest();
         group.clear();
     }
-    Ok(())
+    match writer.unkept() {
+        0 => Ok(()),
+        unkept => Err(format!("logs that could not be kept before stopping: {unkept}")),
+    }
 }
 
 /// A spool that will not take these logs, nor others.
@@ -137,7 +143,6 @@ impl Writer {
                 Err(Fault::Retry(reason)) => {
                     self.show(Some(reason));
                     if !self.wait(pause, stop) {
-                        log::error!("logs that could not be kept before stopping: {}", logs.len());
                         self.count_unkept(logs.len());
                         return Ok(());
                     }
@@ -181,6 +186,10 @@ impl Writer {
     }
 
     fn count_unkept(&self, count: usize) {
-        *self.appender.shared.figures().dropped.entry("not_kept_at_stop").or_default() += count as u64;
+        *self.appender.shared.figures().dropped.entry(UNKEPT).or_default() += count as u64;
+    }
+
+    fn unkept(&self) -> u64 {
+        self.appender.shared.figures().dropped.get(UNKEPT).copied().unwrap_or(0)
     }
 }

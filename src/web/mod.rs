@@ -1,30 +1,27 @@
 //! What is served over HTTP on `web.listen`: for now /healthz.
 //!
-//! Plain HTTP, meant for loopback. `tiny_http` reads each connection in a thread of its own; one thread of ours answers.
+//! Plain HTTP, meant for loopback. One thread answers; `server` says what a client may do to it.
 
 mod health;
+mod server;
+
+#[cfg(test)]
+mod tests;
 
 pub use health::Health;
 
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tiny_http::{Header, Method, Request, Response, Server};
-
 use crate::clock::{Clock, SystemClock};
 use crate::jobs::Jobs;
+use server::{Answer, PLAIN, Server};
 
 const STACK: usize = 256 * 1024;
 
 /// The listening server.
+#[derive(Debug)]
 pub struct Web(Arc<Server>);
-
-impl Debug for Web {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Web({})", self.0.server_addr())
-    }
-}
 
 impl Web {
     /// Listens on `listen`.
@@ -32,7 +29,7 @@ impl Web {
     /// # Errors
     /// A sentence that names the address, when it cannot be had.
     pub fn listen(listen: SocketAddr) -> Result<Self, String> {
-        let server = Server::http(listen).map_err(|e| format!("cannot listen on `web.listen` {listen}: {e}"))?;
+        let server = Server::bind(listen).map_err(|e| format!("cannot listen on `web.listen` {listen}: {e}"))?;
         Ok(Web(Arc::new(server)))
     }
 
@@ -42,35 +39,23 @@ impl Web {
     /// When the thread cannot be started.
     pub fn serve(&self, jobs: &Jobs, health: Health) -> Result<(), String> {
         let server = self.0.clone();
-        jobs.start("web", STACK, move |_| {
-            for request in server.incoming_requests() {
-                answer(request, &health);
-            }
-            Ok(())
-        })
+        jobs.start("web", STACK, move |pulse| server.serve(pulse, &|method, path| route(method, path, &health)))
     }
 
     /// Ends [`serve`](Web::serve).
     pub fn close(&self) {
-        self.0.unblock();
+        self.0.close();
     }
 }
 
-fn answer(request: Request, health: &Health) {
-    let path = request.url().split('?').next().unwrap_or_default();
-    let (status, kind, body) = match (request.method(), path) {
-        (Method::Get | Method::Head, "/healthz") => {
+/// What is answered to `method` on `path`.
+fn route(method: &str, path: &str, health: &Health) -> Answer {
+    match (path, method) {
+        ("/healthz", "GET" | "HEAD") => {
             let (well, body) = health.look(SystemClock.now());
-            (if well { 200 } else { 503 }, "application/json", format!("{body}\n"))
+            Answer { status: if well { 200 } else { 503 }, kind: "application/json", body: format!("{body}\n") }
         }
-        (_, "/healthz") => (405, "text/plain; charset=utf-8", "only GET and HEAD\n".to_owned()),
-        _ => (404, "text/plain; charset=utf-8", "nothing here; /healthz says how Pingeon is\n".to_owned()),
-    };
-    let headers = [("Content-Type", kind), ("Cache-Control", "no-store")];
-    let headers = headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok());
-    let response = headers.fold(Response::from_string(body).with_status_code(status), Response::with_header);
-    // A client that has gone away needs no answer.
-    if let Err(error) = request.respond(response) {
-        log::debug!("web: {error}");
+        ("/healthz", _) => Answer { status: 405, kind: PLAIN, body: "only GET and HEAD\n".to_owned() },
+        _ => Answer { status: 404, kind: PLAIN, body: "nothing here; /healthz says how Pingeon is\n".to_owned() },
     }
 }

@@ -26,6 +26,8 @@ fn named(name: &str, port: u16) -> Tcp {
 #[test]
 #[rustfmt::skip]
 fn connections() {
+    let full = full_port_at("127.0.0.2:0");
+    full_port_at(&format!("127.0.0.3:{full}"));
     let slow = Tcp { under: Some(Duration::from_nanos(1)), ..tcp(serve(vec![Do::Hang]), vec![]) };
     run(vec![
         case("accepts", tcp(serve(vec![Do::Hang]), vec![]), Up, None, "").also(|outcome| {
@@ -40,6 +42,10 @@ fn connections() {
         case("no such name", named("nowhere.example", 1), Down, Some(Resolve), "no such name"),
         case("refused", tcp(closed_port(), vec![]), Down, Some(Connect), "connection refused by 127.0.0.1:"),
         case("backlog full", tcp(full_port(), vec![]), Down, Some(Connect), "no answer from").within(SHORT),
+        case("two that swallow packets", named("all-refuse.example", full), Down, Some(Connect), "no answer from 127.0.0.2:").within(SHORT).also(|outcome| {
+            let reason = outcome.reason.clone().unwrap();
+            assert!(reason.contains("no answer from 127.0.0.3:") && !reason.contains("within 300 ms"), "{reason}");
+        }),
         case("no IPv6 address", Tcp { ip: IpFamily::V6, ..named("v4-only.example", 1) }, Down, Some(Resolve), "`v4-only.example` has no IPv6 address"),
         case("over", slow, Degraded, None, "expected at most 0 µs"),
     ]);

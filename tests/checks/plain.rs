@@ -144,8 +144,8 @@ fn names_and_addresses() {
             .also(|outcome| {
                 assert!(outcome.phases.resolve.is_some() && outcome.phases.connect.is_none());
             }),
-        case("name service fails", get("http://servfail.example/"), Down, Some(Resolve), "the name service did not answer for `servfail.example`"),
-        case("name service hangs", get("http://slow.example/"), Down, Some(Resolve), "within 300 ms").within(SHORT),
+        case("name service fails", get("http://servfail.example/"), Unknown, Some(Resolve), "the name service did not answer for `servfail.example`"),
+        case("name service hangs", get("http://slow.example/"), Unknown, Some(Resolve), "within 300 ms").within(SHORT),
         case("no IPv6 address", with(get("http://v4-only.example/"), |http| http.ip = IpFamily::V6), Down, Some(Resolve), "`v4-only.example` has no IPv6 address"),
         case("an IPv4 literal for IPv6", with(get("http://127.0.0.1/"), |http| http.ip = IpFamily::V6), Down, Some(Resolve), "127.0.0.1 is no IPv6 address"),
         case("second address accepts", get(refuses()), Up, None, "").also(|outcome| {
@@ -174,7 +174,7 @@ fn secret(name: &str, value: &str) -> (ureq::http::HeaderName, Secret) {
 }
 
 fn logs_in(http: &mut Http) {
-    http.auth = Some(Auth::Basic { user: "probe".to_owned(), password: Secret::new("hunter2") });
+    http.auth = Some(Auth::Basic { user: Secret::new("probe"), password: Secret::new("hunter2") });
     http.headers = vec![secret("cookie", "a=b"), secret("x-api-key", "k"), secret("accept", "text/x")];
 }
 
@@ -273,7 +273,7 @@ fn expectations() {
     let json = |pointer: &str, value: serde_json::Value| {
         with(page(), |http| expect(http).json = vec![(pointer.to_owned(), value)])
     };
-    let equals = |text: &str| Text { equals: Some(text.to_owned()), ..Text::default() };
+    let equals = |text: &str| Text { equals: Some(Secret::new(text)), ..Text::default() };
     let fails = |name, http, reason| case(name, http, Down, Some(Assert), reason);
     let holds = |name, http| case(name, http, Up, None, "");
     run(vec![
@@ -304,7 +304,7 @@ fn expectations() {
         case("over", with(page(), |http| expect(http).under = Some(Duration::from_nanos(1))), Degraded, None, "expected at most 0 µs"),
         case("no certificate to count the days of", with(page(), |http| expect(http).certificate_days = Some(14)), Degraded, None, "no certificate was shown"),
         fails("a down beats a degraded", with(body(contains("nope")), |http| expect(http).under = Some(Duration::from_nanos(1))), "body does not contain"),
-        fails("all are listed", with(status("500", &[(200, 299)]), |http| { expect(http).headers = vec![("x".to_owned(), contains("y"))]; expect(http).body = Text { contains: Some("a".to_owned()), not_contains: Some("b".to_owned()), ..Text::default() }; expect(http).json = vec![("/a".to_owned(), 1.into())]; expect(http).under = Some(LONG); }), "status 500").also(|outcome| {
+        fails("all are listed", with(status("500", &[(200, 299)]), |http| { expect(http).headers = vec![("x".to_owned(), contains("y"))]; expect(http).body = Text { contains: Some(Secret::new("a")), not_contains: Some(Secret::new("b")), ..Text::default() }; expect(http).json = vec![("/a".to_owned(), 1.into())]; expect(http).under = Some(LONG); }), "status 500").also(|outcome| {
             let listed: Vec<_> = outcome.assertions.iter().map(|one| (one.what.as_str(), one.held)).collect();
             assert_eq!(
                 listed,

@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
+use pingeon::check::Kind;
 use pingeon::check::Phase::{Connect, FirstByte};
 use pingeon::check::Verdict::{Down, Unknown, Up};
 use pingeon::check::http::Http;
 use pingeon::config::Secret;
-use pingeon::net::{Host, Proxy, ProxyScheme};
+use pingeon::net::{Host, Pem, Proxy, ProxyScheme, TlsSettings};
 
+use crate::pki::Authority;
 use crate::servers::*;
 use crate::table::*;
 
@@ -85,7 +88,13 @@ fn without_credentials(mut http: Http) -> Http {
 #[rustfmt::skip]
 fn connect_proxies() {
     let target = "https://nowhere.example/";
-    let via = |port| through(ProxyScheme::Http, port, target);
+    let tls = Arc::new(TlsSettings {
+        ca: Some(Pem { path: "ca.pem".into(), content: Secret::new(Authority::root("Test CA").pem()) }),
+        ..TlsSettings::default()
+    });
+    // With an authority of its own: a machine may have none.
+    let secure = |port, target: &str| with(through(ProxyScheme::Http, port, target), |http| http.tls = tls.clone());
+    let via = |port| secure(port, target);
     let says = |line: &str| via(serve(answers(format!("HTTP/1.1 {line}\r\n\r\n"))));
     let pinned = |port: u16| {
         with(through(ProxyScheme::Http, connects(), "http://nowhere.example/"), |http| {
@@ -93,7 +102,7 @@ fn connect_proxies() {
         })
     };
     run(vec![
-        case("a tunnel to a plain port", through(ProxyScheme::Http, connects(), &format!("https://nowhere.example:{}/", serve(vec![Do::Send(b"220 mail\r\n".to_vec()), Do::Hang]))), Down, Some(pingeon::check::Phase::Tls), "does not speak TLS"),
+        case("a tunnel to a plain port", secure(connects(), &format!("https://nowhere.example:{}/", serve(vec![Do::Send(b"220 mail\r\n".to_vec()), Do::Hang]))), Down, Some(pingeon::check::Phase::Tls), "does not speak TLS"),
         case("a tunnel to a pinned address", pinned(serve(ok("ok"))), Up, None, ""),
         case("refused", via(closed_port()), Unknown, Some(Connect), "cannot be reached: connection refused by 127.0.0.1:"),
         case("no such proxy", with(via(1), |http| { http.proxy = Proxy::Through { scheme: ProxyScheme::Http, host: Host::Name("nowhere.example".to_owned()), port: 1, credentials: None, } }), Unknown, Some(pingeon::check::Phase::Resolve), "no such name"),
@@ -133,6 +142,43 @@ fn forwarding_proxies() {
         case("not when told so", with(get(format!("http://local.example:{}/", serve(ok("ok")))), |http| http.proxy = Proxy::None), Up, None, "").on(environment("http_proxy", closed_port())),
         case("that is no URL", get("http://nowhere.example/"), Unknown, Some(Connect), "the environment's `http_proxy` is neither").on(net_with(&[("http_proxy", "gopher://x")])),
     ]);
+}
+
+#[test]
+fn proxies_of_the_environment_that_are_none_say_nothing_about_the_target_and_no_password() {
+    let malformed = [
+        "http://",
+        "http://probe:hunter2@",
+        "http://probe:hunter2@:1",
+        "http://probe:hunter2@p:port",
+        "http://probe:hunter2@p:99999",
+        "http://probe:hunter2@p:0",
+        "http://probe:hunter2/@p:1",
+        "http://probe:12/hunter2@p:1",
+        "http://hunter2#@p:1",
+        "gopher://probe:hunter2@p:1",
+        "probe:hunter2://p:1",
+        "probe:hunter2@p p:1",
+        "probe:hunter2@p\u{1b}[31m:1",
+        "probe:hunter2@\u{fffd}:1",
+        "probe:hunter2@[::1",
+        "probe:hunter2@]:1",
+        "probe:%zz%@@:",
+        "://",
+        ":",
+        "@",
+    ];
+    let cases = malformed.iter().flat_map(|url| {
+        ["http", "https"].map(|scheme| {
+            let net = net_with(&[("all_proxy", url), ("no_proxy", "/,:,],[,%,a/b,1.2.3.4/999")]);
+            (*url, look(Kind::Http(Box::new(get(format!("{scheme}://nowhere.example/")))), &net, LONG))
+        })
+    });
+    for (url, outcome) in cases {
+        let reason = outcome.reason.unwrap_or_default();
+        assert_eq!(outcome.verdict, Unknown, "{url:?}: {reason}");
+        assert!(!reason.is_empty() && !reason.contains("hunter2") && !reason.contains('\u{1b}'), "{url:?}: {reason:?}");
+    }
 }
 
 #[test]

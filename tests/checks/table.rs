@@ -9,6 +9,7 @@ use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
+use pingeon::config::Secret;
 use pingeon::net::lookup::Unresolved;
 use pingeon::net::{Host, IpFamily, Net};
 
@@ -171,7 +172,7 @@ pub fn tcp(port: u16, dialogue: Vec<Step>) -> Tcp {
 
 /// A text that must contain `part`.
 pub fn contains(part: &str) -> Text {
-    Text { contains: Some(part.to_owned()), ..Text::default() }
+    Text { contains: Some(Secret::new(part)), ..Text::default() }
 }
 
 /// A text that must match `regex`.
@@ -181,7 +182,7 @@ pub fn matches(regex: &str) -> Text {
 
 /// A text that must not contain `part`.
 pub fn lacks(part: &str) -> Text {
-    Text { not_contains: Some(part.to_owned()), ..Text::default() }
+    Text { not_contains: Some(Secret::new(part)), ..Text::default() }
 }
 
 /// What `http` expects, to be changed.

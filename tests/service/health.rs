@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
 
-use crate::running::{Place, wait_for};
+use crate::running::{PATIENCE, Place, wait_for};
 
 #[test]
 fn the_shipped_config_is_healthy_and_reports_itself_up() {
@@ -38,8 +38,9 @@ fn the_shipped_config_is_healthy_and_reports_itself_up() {
 }
 
 /// The whole answer, when there is one.
-fn healthz(port: u16) -> Option<String> {
+pub fn healthz(port: u16) -> Option<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    connection.set_read_timeout(Some(PATIENCE)).ok()?;
     connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).ok()?;
@@ -47,6 +48,6 @@ fn healthz(port: u16) -> Option<String> {
 }
 
 /// A port that nobody listens on just now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -9,3 +9,4 @@ mod running;
 mod start;
 mod stop;
 mod target;
+mod web;

@@ -19,7 +19,7 @@ use super::answer::{Answer, Head};
 use super::redirect::Hop;
 use super::request::{self, Wire};
 use crate::check::Phase;
-use crate::net::{Course, Failure, Trouble};
+use crate::net::{Course, Failure, Trouble, blanked};
 
 /// The head of an answer may be this long; browsers and servers refuse far shorter ones.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -59,7 +59,7 @@ pub fn exchange(
     match (talk.failure.take(), result) {
         (Some(failure), _) => Err(failure),
         (None, Ok(())) => Ok(()),
-        (None, Err(error)) => Err(broken(&error, answer, &talk, course)),
+        (None, Err(error)) => Err(broken(http, &error, answer, &talk, course)),
     }
 }
 
@@ -109,7 +109,7 @@ fn read_body(http: &Http, mut reader: impl Read, answer: &mut Answer) -> Result<
 }
 
 /// What is wrong with an answer that ureq gives up on, while the socket itself was fine.
-fn broken(error: &ureq::Error, answer: &Answer, talk: &Talk, course: &mut Course) -> Failure {
+fn broken(http: &Http, error: &ureq::Error, answer: &Answer, talk: &Talk, course: &mut Course) -> Failure {
     let peer = &talk.wire.peer;
     let closed = matches!(error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof);
     let length = answer.head.as_ref().and_then(|head| head.header("content-length"));
@@ -137,7 +137,7 @@ fn broken(error: &ureq::Error, answer: &Answer, talk: &Talk, course: &mut Course
             course.failed(Phase::FirstByte, format!("answer's head cannot be read: {error}"))
         }
         (None, _) => {
-            let opening = quoted(&talk.opening);
+            let opening = quoted(&blanked(&talk.opening, &http.kept_elsewhere()));
             course.failed(Phase::FirstByte, format!("{peer} does not answer in HTTP: `{opening}`"))
         }
     }

@@ -12,7 +12,7 @@ use super::answer::{Answer, Head};
 use super::{Expect, Http, Text, Visit};
 use crate::check::assertions::Assertions;
 use crate::check::{Outcome, Phase, Verdict};
-use crate::net::{Blame, Course, Failure, Net, shown, tls};
+use crate::net::{Blame, Course, Failure, Net, tls};
 
 /// Certificates of a chain that a log carries, at most.
 const CERTIFICATES_SHOWN: usize = 6;
@@ -27,7 +27,7 @@ impl Expect {
 /// The outcome of a visit, that failed or came to its end.
 pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -> Outcome {
     let took = visit.course.took();
-    let mut assertions = Assertions::default();
+    let mut assertions = Assertions::without(http.kept_elsewhere());
     hold_head(&http.expect, &visit.answer, &mut assertions);
     if failure.is_none() {
         hold_rest(&http.expect, net, &visit, took, &mut assertions);
@@ -55,7 +55,7 @@ fn refused_by_proxy(visit: &Visit) -> Option<Failure> {
     (visit.forwarded && status == 407).then_some(Failure { phase: Phase::FirstByte, blame: Blame::Agent, reason })
 }
 
-fn hold_head(expect: &Expect, answer: &Answer, to: &mut Assertions) {
+fn hold_head(expect: &Expect, answer: &Answer, to: &mut Assertions<'_>) {
     let Some(head) = &answer.head else { return };
     status(expect, head, to);
     for (name, text) in &expect.headers {
@@ -64,7 +64,7 @@ fn hold_head(expect: &Expect, answer: &Answer, to: &mut Assertions) {
 }
 
 /// What can only be told of an answer that came whole, and of a check that came to its end.
-fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut Assertions) {
+fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut Assertions<'_>) {
     body(expect, &visit.answer, to);
     if let Some(limit) = expect.under {
         to.under(limit, took);
@@ -74,7 +74,7 @@ fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut
     }
 }
 
-fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions) {
+fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions<'_>) {
     let (what, expected) = ("certificate_days", format!("at least {days}"));
     let Some(certificate) = &course.ends_first else {
         let reason = || format!("no certificate was shown, expected one for at least {days} days");
@@ -86,7 +86,7 @@ fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions) 
     to.limit(left >= i64::from(days), what, expected, left.to_string(), reason);
 }
 
-fn status(expect: &Expect, head: &Head, to: &mut Assertions) {
+fn status(expect: &Expect, head: &Head, to: &mut Assertions<'_>) {
     let status = head.status.as_u16();
     let held = expect.status.iter().any(|(from, until)| (*from..=*until).contains(&status));
     let ranges = expect.status.iter().map(|(from, until)| match from == until {
@@ -100,13 +100,13 @@ fn status(expect: &Expect, head: &Head, to: &mut Assertions) {
 
 /// A header that is absent fails whatever is expected of it, also that it must not hold something: otherwise a typing
 /// mistake in its name would go unseen.
-fn header(name: &str, text: &Text, head: &Head, to: &mut Assertions) {
+fn header(name: &str, text: &Text, head: &Head, to: &mut Assertions<'_>) {
     let what = format!("headers.{name}");
     let who = format!("header `{name}`");
     match head.header(name) {
         Some(value) => {
             if text.is_empty() {
-                to.must(true, &what, "present", shown(&value), String::new);
+                to.must(true, &what, "present", to.got(&value), String::new);
             }
             to.text(&what, &who, text, &value);
         }
@@ -114,7 +114,7 @@ fn header(name: &str, text: &Text, head: &Head, to: &mut Assertions) {
     }
 }
 
-fn body(expect: &Expect, answer: &Answer, to: &mut Assertions) {
+fn body(expect: &Expect, answer: &Answer, to: &mut Assertions<'_>) {
     to.text("body", "body", &expect.body, &answer.body);
     if expect.json.is_empty() {
         return;
@@ -133,7 +133,7 @@ fn body(expect: &Expect, answer: &Answer, to: &mut Assertions) {
         };
         match found {
             Some(found) => {
-                let got = shown(found.to_string().as_bytes());
+                let got = to.got(found.to_string().as_bytes());
                 let reason = || format!("`{pointer}` is {got}, expected {wanted}");
                 to.must(equal(found, expected), &what, wanted.clone(), got.clone(), reason);
             }

@@ -36,6 +36,8 @@ use redirect::Hop;
 pub struct Http {
     /// Where: an absolute `http` or `https` URL without user info or fragment.
     pub url: ureq::http::Uri,
+    /// The URL as the config has it, where it holds more than a log may: a query, or what the environment gave.
+    pub typed: Option<Secret>,
     /// How: an RFC 9110 method.
     pub method: ureq::http::Method,
     /// Sent beside our own; values may hold secrets.
@@ -66,6 +68,7 @@ impl Http {
     pub fn get(url: ureq::http::Uri) -> Self {
         Http {
             url,
+            typed: None,
             method: ureq::http::Method::GET,
             headers: Vec::new(),
             body: Secret::default(),
@@ -80,13 +83,29 @@ impl Http {
     }
 }
 
+impl Http {
+    /// What of the request the user has put elsewhere than into the config, but for the host: not to be shown where a peer
+    /// repeats it.
+    fn kept_elsewhere(&self) -> Vec<&str> {
+        let credentials = match &self.auth {
+            Some(Auth::Basic { user, password }) => vec![user, password],
+            Some(Auth::Bearer(token)) => vec![token],
+            None => Vec::new(),
+        };
+        let values = self.headers.iter().map(|(_, value)| value);
+        let all = self.typed.iter().chain(values).chain([&self.body]).chain(credentials);
+        let host = self.url.host().unwrap_or_default();
+        all.flat_map(Secret::kept_elsewhere).filter(|part| !host.contains(part)).collect()
+    }
+}
+
 /// Credentials of a request (RFC 7617, RFC 6750).
 #[derive(Clone, Debug)]
 pub enum Auth {
     /// User and password.
     Basic {
         /// The user; holds no colon.
-        user: String,
+        user: Secret,
         /// The password.
         password: Secret,
     },
@@ -127,15 +146,15 @@ impl Default for Expect {
     }
 }
 
-/// What a text must be. All that is set must hold.
+/// What a text must be. All that is set must hold. It is shown, but for what the environment gave.
 #[derive(Clone, Debug, Default)]
 pub struct Text {
     /// Must be exactly this.
-    pub equals: Option<String>,
+    pub equals: Option<Secret>,
     /// Must hold this.
-    pub contains: Option<String>,
+    pub contains: Option<Secret>,
     /// Must not hold this.
-    pub not_contains: Option<String>,
+    pub not_contains: Option<Secret>,
     /// Must match this somewhere.
     pub matches: Option<regex::bytes::Regex>,
 }
@@ -175,7 +194,7 @@ impl Visit {
             }
             let next = redirect::follow(http, &hop, &self.answer, &mut self.course)?;
             if self.hops == http.redirects {
-                return Err(redirect::too_many(self.hops, &seen, &next, &mut self.course));
+                return Err(redirect::too_many(http, self.hops, &seen, &next, &mut self.course));
             }
             self.hops += 1;
             seen.push(std::mem::replace(&mut hop, next).uri);

@@ -6,7 +6,7 @@ use ureq::http::{Method, StatusCode, Uri};
 use super::Http;
 use super::answer::Answer;
 use crate::check::Phase;
-use crate::net::{Course, Failure, shown};
+use crate::net::{Course, Failure, blanked, shown};
 
 /// One request on the way.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
     let uri = resolve(&hop.uri, given).ok_or_else(|| {
         course.failed(
             Phase::Assert,
-            format!("redirected to `{}`, which is no `http` or `https` URL", without_secrets(given)),
+            format!("redirected to `{}`, which is no `http` or `https` URL", without_secrets(http, given)),
         )
     })?;
     // A form that was sent is not sent again to where it leads, as browsers do it; 307 and 308 are there to insist.
@@ -65,28 +65,41 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
 }
 
 /// The failure when there are more redirects than the check follows.
-pub fn too_many(followed: u32, seen: &[Uri], next: &Hop, course: &mut Course) -> Failure {
+pub fn too_many(http: &Http, followed: u32, seen: &[Uri], next: &Hop, course: &mut Course) -> Failure {
     let what = if seen.contains(&next.uri) { "redirect loop" } else { "too many redirects" };
     course.failed(
         Phase::Assert,
-        format!("{what}: followed {followed}, the last one leads to {}", without_query(&next.uri)),
+        format!("{what}: followed {followed}, the last one leads to {}", without_query(http, &next.uri)),
     )
 }
 
-/// A URL without its query, which often holds tokens.
-fn without_query(uri: &Uri) -> String {
+/// A URL without its query, which often holds tokens, and without what the environment gave to the check's own URL.
+fn without_query(http: &Http, uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
     let query = if uri.query().is_some() { "?…" } else { "" };
-    format!("{scheme}://{authority}{}{query}", uri.path())
+    let path = blanked(uri.path().as_bytes(), &http.kept_elsewhere());
+    format!("{scheme}://{authority}{}{query}", String::from_utf8_lossy(&path))
 }
 
-/// The same for what is no URL of ours; user info is left out as well.
-fn without_secrets(given: &[u8]) -> String {
-    let text = shown(given);
-    let text = text.split(['?', '#']).next().unwrap_or_default();
-    match (text.find("//"), text.find('@')) {
-        (Some(begin), Some(end)) if begin < end => format!("{}//{}", &text[..begin], &text[end + 1..]),
-        _ => text.to_owned(),
+/// The same for what is no URL of ours; user info is left out as well. It is shown last: cut short, it could have lost the
+/// `@` that tells user info.
+fn without_secrets(http: &Http, given: &[u8]) -> String {
+    let given = given.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let begin = given.windows(2).position(|pair| pair == b"//").map_or(0, |at| at + 2);
+    let (scheme, rest) = given.split_at(begin);
+    // Without `//` it may be `mailto:`, whose `@` is no user info. A password may hold a `/`, so the last `@` of all counts.
+    let user_info = if begin > 0 { rest.iter().rposition(|&byte| byte == b'@').map_or(0, |at| at + 1) } else { 0 };
+    let bare = [scheme, &rest[user_info..]].concat();
+    shown(&blanked(&bare, &http.kept_elsewhere()))
+}
+
+/// Whether the port, if there is one, is from 1 to 65535: the parser takes any digits, and then has no port to give. An empty
+/// one stands for the scheme's own (RFC 3986, section 3.2.3).
+fn has_a_port_that_there_is(authority: &Authority) -> bool {
+    let after_address = authority.as_str().rsplit(']').next().unwrap_or_default();
+    match after_address.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() => matches!(port.parse::<u16>(), Ok(1..)),
+        _ => true,
     }
 }
 
@@ -124,7 +137,7 @@ fn resolve(base: &Uri, reference: &[u8]) -> Option<Uri> {
         None if rest.len() != reference.len() => return None,
         None => (base.authority()?.clone(), merged(base_path, base.query(), rest)),
     };
-    if authority.host().is_empty() {
+    if authority.host().is_empty() || !has_a_port_that_there_is(&authority) {
         return None;
     }
     let (path, query) = match path.split_once('?') {
@@ -231,6 +244,11 @@ mod tests {
             ("javascript:alert(1)", ""),
             ("http://", ""),
             ("http://a:b:c/", ""),
+            ("http://a:99999/", ""),
+            ("//a:0/", ""),
+            ("http://[::1]:99999/", ""),
+            ("http://[::1]:8080/", "http://[::1]:8080/"),
+            ("http://[::1]/", "http://[::1]/"),
         ] {
             let resolved = resolve(&base, reference.as_bytes()).map(|uri| uri.to_string()).unwrap_or_default();
             assert_eq!(resolved, expected, "{reference}");
@@ -239,14 +257,31 @@ mod tests {
 
     #[test]
     fn what_is_shown_holds_no_secret() {
+        let http = Http::get("https://a.example/".parse().unwrap());
+        let long = format!("ftp://user:{}@a.example/x", "p".repeat(500));
         for (given, raw) in [
             ("ftp://user:pass@a.example/x?token=1", "ftp://a.example/x"),
+            (&long, "ftp://a.example/x"),
+            ("ftp://user:p@ss@a.example/x", "ftp://a.example/x"),
+            ("ftp://user:p/@ss@a.example/x", "ftp://a.example/x"),
+            ("//user:pass@", "//"),
             ("mailto:me@a.example", "mailto:me@a.example"),
             ("x\n", "x\\n"),
         ] {
-            assert_eq!(without_secrets(given.as_bytes()), raw);
+            assert_eq!(without_secrets(&http, given.as_bytes()), raw);
         }
-        assert_eq!(without_query(&"https://a.example/x?token=1".parse().unwrap()), "https://a.example/x?…");
+        assert_eq!(without_query(&http, &"https://a.example/x?token=1".parse().unwrap()), "https://a.example/x?…");
+    }
+
+    #[test]
+    fn what_the_environment_gave_to_the_url_is_not_shown_where_a_redirect_repeats_it() {
+        use crate::config::{Origin, Secret};
+        let parts = vec![Secret::new("a.example"), Secret::new("hunter2")];
+        let origin = Origin::Environment { typed: String::new(), whole: false, parts };
+        let typed = Some(Secret::new("https://a.example/hunter2").from(origin));
+        let http = Http { typed, ..Http::get("https://a.example/hunter2".parse().unwrap()) };
+        assert_eq!(without_query(&http, &"https://a.example/hunter2/x".parse().unwrap()), "https://a.example/***/x");
+        assert_eq!(without_secrets(&http, b"ftp://a.example/hunter2"), "ftp://a.example/***");
     }
 
     #[test]

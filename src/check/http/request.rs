@@ -119,7 +119,7 @@ pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Req
     if let Some(auth) = http.auth.as_ref().filter(|_| hop.own_origin) {
         let value = match auth {
             Auth::Basic { user, password } => {
-                format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())))
+                format!("Basic {}", BASE64.encode(format!("{}:{}", user.expose(), password.expose())))
             }
             Auth::Bearer(token) => format!("Bearer {}", token.expose()),
         };

@@ -85,7 +85,11 @@ impl Entry {
             "socks5" | "socks5h" => (ProxyScheme::Socks5, 1080),
             _ => return Err(wrong("is neither an `http://` nor a `socks5://` URL")),
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (authority, beyond) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if beyond.contains('@') {
+            // Cut there, the user would be taken for the host, and be shown.
+            return Err(wrong("has a `/`, `?` or `#` in its user or password, which must be percent-encoded"));
+        }
         let (credentials, place) = match authority.rsplit_once('@') {
             Some((credentials, place)) => (Some(credentials), place),
             None => (None, authority),
@@ -97,6 +101,9 @@ impl Entry {
         let (host, port) = split_port(place).ok_or_else(|| wrong("has a port that is no number"))?;
         if host.is_empty() {
             return Err(wrong("names no host"));
+        }
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:[]%".contains(&byte)) {
+            return Err(wrong("has a host that is neither a name nor an address"));
         }
         Ok(Entry { scheme, host: Host::parse(host), port: port.unwrap_or(default_port), credentials })
     }
@@ -215,6 +222,16 @@ mod tests {
             ),
         ] {
             assert_eq!(taken(variables, secure, "example.com", 443), expected);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_proxy_is_read_or_refused_and_its_password_is_not_told(before: String, password in "[/?#@:%]*hunter2", after: String) {
+            let read = environment(&[("https_proxy", &format!("{before}:{password}@{after}")), ("no_proxy", &before)]);
+            if let Err(reason) = read.towards(true, &Host::parse("example.com"), 443) {
+                proptest::prop_assert!(!reason.contains("hunter2"), "{}", reason);
+            }
         }
     }
 

@@ -347,3 +347,14 @@ fn a_file_that_is_no_store_is_refused() {
     let empty = Archive::open(&path).unwrap_err();
     assert!(empty.ends_with("pingeon.db` is empty: `pingeon run` fills it"), "{empty}");
 }
+
+#[test]
+fn a_store_that_was_removed_while_it_was_open_is_broken() {
+    let (_folder, path, mut store) = store();
+    assert_eq!(store.deliver(&batch([log("a", "x", -1, Verdict::Up)])), Ok(delivered(1, 0)));
+    std::fs::remove_file(&path).unwrap();
+    let Err(Fault::Broken(reason)) = store.deliver(&batch([log("a", "x", 0, Verdict::Up)])) else {
+        panic!("it was written to a file that nobody can read")
+    };
+    assert!(reason.contains("was removed or replaced while it was open"), "{reason}");
+}

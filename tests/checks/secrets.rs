@@ -1,0 +1,96 @@
+//! Servers that send back what was sent to them: nothing that the environment or a file gave may get into an outcome.
+
+use std::io::Write;
+use std::time::Instant;
+
+use pingeon::check::Phase::{Assert, FirstByte};
+use pingeon::check::{self, Phase};
+
+use crate::servers::*;
+use crate::table::*;
+
+/// The outcome of the one check that `yaml` holds, where `TOKEN` is `hunter2`.
+fn outcome(yaml: &str) -> (String, Option<Phase>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pingeon.yaml");
+    std::fs::write(directory.path().join("token"), "hunter2\n").unwrap();
+    std::fs::write(&path, format!("checks:\n- {{label: a, timeout: 1s, {yaml}}}\n")).unwrap();
+    let config = pingeon::config::load(&path, &|name| (name == "TOKEN").then(|| "hunter2".to_owned())).unwrap();
+    let check = &config.checks[0];
+    let outcome = check::run(check, &net(), Instant::now() + check.timeout);
+    (format!("{} {outcome:?}", check.target), outcome.phase, outcome.reason.unwrap_or_default())
+}
+
+/// A server that answers a line with it.
+fn repeats_line() -> u16 {
+    serve_with(|mut stream| {
+        let line = read_until(&mut stream, b"\n");
+        let _ = stream.write_all(&[b"500 ", &line[..]].concat());
+    })
+}
+
+#[test]
+fn what_comes_back_is_not_shown() {
+    let repeats_raw = || echo(|head| head.replace("GET ", ""));
+    let repeats = || echo(|head| format!("HTTP/1.1 200 OK\r\nx-head: {}\r\n\r\n{head}", head.replace("\r\n", " ")));
+    let leads_here =
+        || echo(|head| format!("HTTP/1.1 302 Found\r\nlocation: {}\r\n\r\n", &head[4..head.find(" HTTP").unwrap()]));
+    let leads_nowhere = || echo(|_| "HTTP/1.1 302 Found\r\nlocation: ftp://me:hunter2@x/\r\n\r\n".to_owned());
+    for (name, yaml, phase, reason) in [
+        ("no HTTP", format!("http: 'http://127.0.0.1:{}/${{TOKEN}}'", repeats_raw()), FirstByte, "HTTP: `/*** "),
+        (
+            "a header of ours in the body",
+            format!(
+                "http: 'http://127.0.0.1:{}/', headers: {{X-Key: '${{TOKEN}}'}}, expect: {{body: {{contains: no}}}}",
+                repeats()
+            ),
+            Assert,
+            "body does not contain `no`",
+        ),
+        (
+            "the path in a header",
+            format!(
+                "http: 'http://127.0.0.1:{}/${{TOKEN}}', expect: {{headers: {{x-head: {{equals: no}}}}}}",
+                repeats()
+            ),
+            Assert,
+            "header `x-head` is `GET /*** HTTP/1.1",
+        ),
+        (
+            "a token out of a file",
+            format!(
+                "http: 'http://127.0.0.1:{}/', auth: {{bearer: {{token_file: token}}}}, expect: {{body: {{equals: no}}}}",
+                repeats()
+            ),
+            Assert,
+            "body is `",
+        ),
+        (
+            "what is expected",
+            format!("http: 'http://127.0.0.1:{}/', expect: {{body: {{contains: 'key ${{TOKEN}}'}}}}", repeats()),
+            Assert,
+            "body does not contain `key ***`",
+        ),
+        (
+            "a redirect loop",
+            format!("http: 'http://127.0.0.1:{}/x/${{TOKEN}}?${{TOKEN}}'", leads_here()),
+            Assert,
+            "/x/***?…",
+        ),
+        ("a redirect to nowhere", format!("http: 'http://127.0.0.1:{}/'", leads_nowhere()), Assert, "`ftp://x/`"),
+        (
+            "a dialogue",
+            format!(
+                "tcp: '127.0.0.1:{}', dialogue: [{{send: \"PASS ${{TOKEN}}\\n\"}}, {{expect: ^250}}]",
+                repeats_line()
+            ),
+            Assert,
+            "got `500 PASS ***\\n`",
+        ),
+    ] {
+        let (all, failed_in, why) = outcome(&yaml);
+        assert_eq!(failed_in, Some(phase), "{name}: {all}");
+        assert!(why.contains(reason), "{name}: {why}");
+        assert!(!all.contains("hunter2"), "{name}: {all}");
+    }
+}
