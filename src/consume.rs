@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Store;
 use crate::flow::{Backoff, Fault, Figures, Pump, Source, pump};
-use crate::jobs::{Jobs, Pulse, Stop};
+use crate::jobs::{Jobs, Pulse, Stop, step_back};
 use crate::store::sqlite::Sqlite;
 
 const STACK: usize = 512 * 1024;
@@ -44,12 +44,16 @@ where
 
     let (counted, stop) = (figures.clone(), drained.clone());
     jobs.start("pump", STACK, move |pulse| {
+        step_back();
         let how = Pump { name: "spool to store", backoff: BACKOFF, figures: &counted, pulse, stop: &stop };
         pump(&mut source, &mut sink, &how).map_err(|error| error.0)
     })?;
 
     let stop = drained.clone();
-    jobs.start("retention", STACK, move |pulse| retain(&mut keeper, pulse, &stop))?;
+    jobs.start("retention", STACK, move |pulse| {
+        step_back();
+        retain(&mut keeper, pulse, &stop)
+    })?;
     Ok(figures)
 }
 

@@ -160,6 +160,15 @@ pub fn start_detached(name: &str, stack: usize, work: impl FnOnce() + Send + 'st
     Builder::new().name(name.to_owned()).stack_size(stack).spawn(work).map(drop)
 }
 
+/// Lets the calling thread step back behind others of this machine (nice(2), which on Linux is a thread's own): what only moves
+/// logs must not make a check late. Where it is not permitted, all stay alike.
+pub fn step_back() {
+    const NICE: i32 = 10;
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        log::debug!("cannot lower the priority of a thread: {error}");
+    }
+}
+
 /// What a panic said.
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();

@@ -35,7 +35,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::check::{Check, Outcome, Verdict};
 use crate::clock::Steady;
-use crate::jobs::{Jobs, Stop, panic_message};
+use crate::jobs::{Jobs, Stop, panic_message, step_back};
 use crate::logs::Author;
 use crate::net::Net;
 use crate::schedule::{Schedule, Slot};
@@ -121,6 +121,7 @@ pub fn start(
     let (heard, drained) = (stop.clone(), SetAtEnd(drained.clone()));
     jobs.start("spool", STACK, move |pulse| {
         let _drained = drained;
+        step_back();
         spool::write(writer, &logs_out, plan.flush, &heard, pulse)
     })?;
     Ok(Agent { reloads, workers_most })
