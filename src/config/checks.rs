@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::Complaint;
+use super::error::{Complaint, ConfigError};
 use super::expand::{Expanded, Variables};
 use super::quantities::{duration, duration_text};
 use super::walk::{At, Read, quoted};
+use super::yaml::Node;
 use super::{kinds, web_checks};
 use crate::check::{Check, Kind};
 use crate::logs::LABEL_BYTES_MAX;
@@ -96,7 +97,12 @@ impl At<'_> {
 
 /// Calls `read` once for an entry without `for`, else once for every combination of its variables' values.
 fn each_of<'a>(entry: &'a At<'a>, read: &mut dyn FnMut(&At<'_>) -> Read<()>) -> Read<()> {
-    let Some(at) = entry.get("for") else { return read(entry) };
+    let Some(at) = entry.get("for") else {
+        return match entry.get("label").and_then(|label| forgotten_variable(&label)) {
+            Some(error) => Err(error),
+            None => read(entry),
+        };
+    };
     let mut names: Vec<&str> = Vec::new();
     let mut values: Vec<Vec<Expanded<'_>>> = Vec::new();
     let mut combinations = 1_usize;
@@ -165,6 +171,16 @@ fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
         _ => kinds::exec(at).map(|(exec, target)| (Kind::Exec(Box::new(exec)), target))?,
     };
     Ok(Check { label: label.into(), interval, timeout, confirm, target: target.into(), kind })
+}
+
+/// A label such as `web-{host}` in an entry without `for`, where the braces would stay as they are.
+fn forgotten_variable(label: &At<'_>) -> Option<ConfigError> {
+    let Node::Text(text) = label.node else { return None };
+    let (before, rest) = text.split_once('{')?;
+    let (name, _) = rest.split_once('}')?;
+    let variable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let complaint = || Complaint::new(format!("`{{{name}}}` is filled in by a `for`, and this check has none"));
+    (variable && !before.ends_with('$')).then(|| label.fail(complaint().hint(format!("add `for: {{{name}: […]}}`"))))
 }
 
 /// A label, or an agent's name: 1 to 200 bytes without control characters.

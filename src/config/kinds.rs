@@ -109,7 +109,9 @@ pub(super) fn tcp(at: &At<'_>, timeout: Duration) -> Read<(Tcp, String)> {
 fn step(at: &At<'_>) -> Read<Step> {
     if at.entries("a step").is_err() {
         // It may be a line that was to be sent.
-        at.quietly().choice(&[("starttls", ())])?;
+        at.quietly()
+            .choice(&[("starttls", ())])
+            .map_err(|_| at.fail("a step is `{expect: regex}`, `{send: text}` or `starttls`"))?;
         at.uses("starttls");
         return Ok(Step::StartTls);
     }

@@ -183,7 +183,7 @@ fn postgres_url(at: &At<'_>) -> Read<String> {
     }
     let form = "write `postgresql://user@host/database`";
     if after.is_none() || place.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(at.refuse(Complaint::new("is not the URL of a Postgres server").hint(form)));
+        return Err(at.quietly().refuse(Complaint::new("is not the URL of a Postgres server").hint(form)));
     }
     Ok(text.to_owned())
 }
