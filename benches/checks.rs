@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use pingeon::check::http::Http;
 use pingeon::check::{self, Check, Kind, Verdict};
-use pingeon::config::Secret;
 use pingeon::net::{Net, Pem, TlsSettings};
+use pingeon::secret::Secret;
 
 /// As small as the workers of the agent.
 const STACK_BYTES: usize = 256 * 1024;

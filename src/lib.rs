@@ -19,6 +19,7 @@
 //! # The modules, in reading order
 
 pub mod config;
+pub mod secret;
 
 pub mod check;
 pub mod net;

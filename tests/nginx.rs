@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use pingeon::check::http::{Expect, Http};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
-use pingeon::config::Secret;
 use pingeon::net::{IpFamily, Net, Pem, Proxy, TlsSettings};
+use pingeon::secret::Secret;
 use pki::{Authority, FINE, Issued};
 use tempfile::TempDir;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::http::Text;
 use super::{Assertion, Phase, Verdict};
-use crate::config::Secret;
 use crate::net::{Spoken, blanked, shown};
+use crate::secret::Secret;
 
 /// The expectations looked at so far, and the first reasons for being down and for being degraded.
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_the_environment_gave_is_shown_neither_as_expected_nor_as_got() {
         let parts = vec![Secret::new("hunter2")];
-        let origin = crate::config::Origin::Environment { typed: "k=${TOKEN}".to_owned(), whole: false, parts };
+        let origin = crate::secret::Origin::Environment { typed: "k=${TOKEN}".to_owned(), whole: false, parts };
         let text = || Some(Secret::new("k=hunter2").from(origin.clone()));
         let all = Text { equals: text(), contains: text(), not_contains: text(), matches: None };
         for got in ["k=hunter2", "k=hunter2 and token-9", "no"] {

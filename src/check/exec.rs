@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// Which monitoring plugin to run.
 #[derive(Clone, Debug)]

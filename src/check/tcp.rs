@@ -11,8 +11,8 @@ use serde_json::{Map, json};
 
 use super::assertions::Assertions;
 use super::{Outcome, Phase, Verdict};
-use crate::config::Secret;
 use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, blanked, shown};
+use crate::secret::Secret;
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -163,7 +163,7 @@ fn end_of_match(regex: &Regex, bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
+    use crate::secret::Origin;
 
     #[test]
     fn a_secret_that_the_server_repeats_is_not_shown() {

@@ -6,14 +6,13 @@
 use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
 use super::write::{Doc, Map, quote, scalar, write_map};
-use super::{
-    Compression, Config, Kafka, KafkaClient, Origin, Postgres, Prepared, SaslMechanism, Secret, Spool, Store, WhenFull,
-};
+use super::{Compression, Config, Kafka, KafkaClient, Postgres, Prepared, SaslMechanism, Spool, Store, WhenFull};
 use crate::check::dns::{Dns, Transport};
 use crate::check::http::{Auth, Http, Text};
 use crate::check::tcp::{Step, Tcp};
 use crate::check::{Check, Kind};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings};
+use crate::secret::{Origin, Secret};
 
 /// Headers whose values are shown; any other may hold a credential.
 const HEADERS_SHOWN: &[&str] =

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
 use super::checks::under;
 use super::error::Complaint;
 use super::quantities::percent;
@@ -17,6 +16,7 @@ use crate::check::icmp::Icmp;
 use crate::check::tcp::{Step, Tcp};
 use crate::check::tls::Tls;
 use crate::net::{Host, IpFamily, TlsSettings};
+use crate::secret::Secret;
 
 /// Steps of one dialogue.
 const STEPS_MAX: usize = 100;

@@ -12,7 +12,6 @@ mod explain;
 mod kinds;
 mod load;
 mod quantities;
-mod secret;
 mod sections;
 mod shared;
 mod summary;
@@ -25,8 +24,8 @@ mod yaml;
 pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
-pub(crate) use secret::Origin;
-pub use secret::Secret;
+
+use crate::secret::Secret;
 pub use summary::{summary, too_few_workers, workers};
 
 use std::net::SocketAddr;

@@ -13,9 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::Complaint;
 use super::walk::{At, Read};
-use super::{Origin, Secret};
 use crate::check::http::Expect;
 use crate::net::{Pem, TlsSettings};
+use crate::secret::{Origin, Secret};
 
 /// How large a secret may be, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use ureq::http::Uri;
 
-use super::Secret;
 use super::error::Complaint;
 use super::expand::Expanded;
 use crate::net::{Host, Proxy, ProxyScheme};
+use crate::secret::Secret;
 
 /// How long a DNS name may be, in bytes (RFC 1035, section 2.3.4).
 const NAME_BYTES_MAX: usize = 253;

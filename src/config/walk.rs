@@ -8,11 +8,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use super::available;
 use super::error::{Complaint, ConfigError};
 use super::expand::{Environment, Expanded, Variables, expand};
 use super::shared::Shared;
 use super::yaml::{self, Node, Source, Step};
-use super::{Origin, Secret, available};
+use crate::secret::{Origin, Secret};
 
 pub(super) type Read<T> = Result<T, ConfigError>;
 

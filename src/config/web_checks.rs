@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::{HeaderName, HeaderValue, Method};
 
-use super::Secret;
 use super::checks::under;
 use super::error::Complaint;
 use super::kinds::{certificate_days, ip, tls_settings};
@@ -17,6 +16,7 @@ use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
 use crate::check::http::{Auth, Expect, Http, REDIRECTS, Text};
 use crate::net::Proxy;
+use crate::secret::Secret;
 
 /// Redirects that a check may follow.
 const REDIRECTS_MAX: u64 = 20;

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// A name or an address to reach.
 #[derive(Clone, Debug, PartialEq, Eq)]

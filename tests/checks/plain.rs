@@ -5,8 +5,8 @@ use std::time::Duration;
 use pingeon::check::Phase::{Assert, Body, Connect, FirstByte, Resolve, Send};
 use pingeon::check::Verdict::{Degraded, Down, Unknown, Up};
 use pingeon::check::http::{Auth, Http, Text};
-use pingeon::config::Secret;
 use pingeon::net::IpFamily;
+use pingeon::secret::Secret;
 
 use crate::servers::*;
 use crate::table::*;

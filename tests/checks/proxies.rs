@@ -8,8 +8,8 @@ use pingeon::check::Kind;
 use pingeon::check::Phase::{Connect, FirstByte};
 use pingeon::check::Verdict::{Down, Unknown, Up};
 use pingeon::check::http::Http;
-use pingeon::config::Secret;
 use pingeon::net::{Host, Pem, Proxy, ProxyScheme, TlsSettings};
+use pingeon::secret::Secret;
 
 use crate::pki::Authority;
 use crate::servers::*;

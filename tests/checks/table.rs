@@ -9,9 +9,9 @@ use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
-use pingeon::config::Secret;
 use pingeon::net::lookup::Unresolved;
 use pingeon::net::{Host, IpFamily, Net};
+use pingeon::secret::Secret;
 
 /// Time that a case gets which is meant to use it up.
 pub const SHORT: Duration = Duration::from_millis(300);

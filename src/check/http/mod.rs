@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use crate::config::Secret;
 use crate::net::{Course, Failure, IpFamily, Net, Proxy, TlsSettings};
+use crate::secret::Secret;
 use answer::Answer;
 use redirect::Hop;
 

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_the_environment_gave_to_the_url_is_not_shown_where_a_redirect_repeats_it() {
-        use crate::config::{Origin, Secret};
+        use crate::secret::{Origin, Secret};
         let parts = vec![Secret::new("a.example"), Secret::new("hunter2")];
         let origin = Origin::Environment { typed: String::new(), whole: false, parts };
         let typed = Some(Secret::new("https://a.example/hunter2").from(origin));

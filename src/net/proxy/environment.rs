@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 
 use super::Through;
-use crate::config::Secret;
 use crate::net::{Host, ProxyScheme};
+use crate::secret::Secret;
 
 /// What the environment says about proxies, read once.
 #[derive(Clone, Debug, Default)]

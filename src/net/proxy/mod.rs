@@ -16,7 +16,7 @@ use super::course::{Blame, Course, Failure, Trouble};
 use super::stream::Stream;
 use super::{Host, IpFamily, Net, Proxy, ProxyScheme, shown};
 use crate::check::Phase;
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// The head of a proxy's answer may be this long; no honest one comes near it.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
