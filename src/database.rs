@@ -85,7 +85,7 @@ impl Database {
         let mut database = Database { connection, kind, path: path.to_owned(), identity: None };
         let opened = database.set_up(access, cache_kib)?;
         // A new file is there only now.
-        database.identity = identity(path);
+        database.identity = identity(path).ok().flatten();
         Ok((database, opened))
     }
 
@@ -152,8 +152,14 @@ impl Database {
     /// Begins a transaction that may write from its start on, so that it never fails half-way for want of the lock. Fails
     /// when the file is not the one that was opened any more.
     pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
-        if identity(&self.path) != self.identity {
-            return Err(rusqlite::Error::InvalidPath(self.path.clone()));
+        match identity(&self.path) {
+            Ok(identity) if identity == self.identity => {}
+            Ok(_) => return Err(rusqlite::Error::InvalidPath(self.path.clone())),
+            // It may be back in a moment, as a disk that is mounted anew.
+            Err(error) => {
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+                return Err(rusqlite::Error::SqliteFailure(code, Some(error.to_string())));
+            }
         }
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
     }
@@ -169,9 +175,13 @@ impl Database {
     }
 }
 
-/// Device and inode.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// Device and inode; `None` where there is no file.
+fn identity(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
+    match std::fs::metadata(path) {
+        Ok(file) => Ok(Some((file.dev(), file.ino()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether reading failed only because the reader may not make the files beside it that reading needs while others write

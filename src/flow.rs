@@ -192,8 +192,10 @@ pub fn pump(source: &mut dyn Source, sink: &mut dyn Sink, pump: &Pump<'_>) -> Re
     let mut drained_by = None;
     loop {
         pump.pulse.back_in(PULL_WAIT + PULSE_LIMIT);
+        // Asked first, so that the last pull begins after the word to stop, and finds all that came before it.
+        let stopping = pump.stop.is_set();
         let Some(batch) = pump.insist(|| source.pull(PULL_WAIT))? else { return Ok(()) };
-        if pump.stop.is_set() {
+        if stopping {
             let by = *drained_by.get_or_insert_with(|| Instant::now() + DRAIN_MAX);
             if batch.is_empty() || Instant::now() > by {
                 return Ok(());

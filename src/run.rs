@@ -80,6 +80,10 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     let mut process = Process { longest: longest_timeout(&config), config, agent, read };
     let failed = process.supervise(&jobs, &signals);
     stop.set();
+    match &failed {
+        Some(job) => log::error!("thread `{}` has ended; stopping", job.name()),
+        None => log::info!("stopping"),
+    }
     if !halves.produce {
         drained.set();
     }
@@ -131,14 +135,10 @@ impl Process<'_> {
         loop {
             select! {
                 recv(jobs.ended()) -> job => if let Ok(job) = job {
-                    log::error!("thread `{}` has ended; stopping", job.name());
                     jobs.reap(&job);
                     return Some(job);
                 },
-                recv(signals.stop) -> _ => {
-                    log::info!("stopping");
-                    return None;
-                }
+                recv(signals.stop) -> _ => return None,
                 recv(signals.reload) -> _ => self.reload(),
             }
         }
@@ -175,14 +175,15 @@ struct Listening {
 
 fn listen_to_signals(jobs: &Jobs) -> Result<Listening, String> {
     let wrong = |error: std::io::Error| format!("cannot listen to signals: {error}");
+    // Before the flags below, so that a first signal is never taken for half of one.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(wrong)?;
+    let handle = signals.handle();
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag unset and sets it, the second one ends the process.
         signal_hook::flag::register_conditional_shutdown(signal, 1, stopping.clone()).map_err(wrong)?;
         signal_hook::flag::register(signal, stopping.clone()).map_err(wrong)?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(wrong)?;
-    let handle = signals.handle();
     let ((ask_stop, stop), (ask_reload, reload)) = (bounded(1), bounded(1));
     jobs.start("signals", SIGNALS_STACK, move |_| {
         for signal in signals.forever() {

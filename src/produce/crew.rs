@@ -5,7 +5,7 @@
 //! and a target that hangs holds up no other.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -33,7 +33,12 @@ pub(super) struct Crew {
     /// Workers there are, and may be.
     hired: AtomicUsize,
     most: Arc<AtomicUsize>,
+    /// When to ask the machine again for a worker that it refused, in milliseconds of the awake clock; 0: it refused none.
+    hire_again: AtomicU64,
 }
+
+/// How long after a refusal the machine is asked again for one more thread.
+const HIRE_AGAIN_MS: u64 = 5_000;
 
 /// What the worker holds whose turn it is to wait.
 #[derive(Debug)]
@@ -65,12 +70,18 @@ impl Crew {
             idle: AtomicUsize::new(0),
             hired: AtomicUsize::new(0),
             most,
+            hire_again: AtomicU64::new(0),
         }
     }
 
-    /// Starts one more worker, if there may be more.
+    /// Starts one more worker, if there may be more. Where the machine has none to give, it is asked again after
+    /// [`HIRE_AGAIN_MS`], and only the first refusal is an error.
     pub(super) fn hire(self: Arc<Self>) -> Result<(), String> {
-        let most = self.most.load(Relaxed);
+        let now = u64::try_from(SystemClock.now().awake().0.as_millis()).unwrap_or(u64::MAX);
+        let (again, most) = (self.hire_again.load(Relaxed), self.most.load(Relaxed));
+        if now < again {
+            return Ok(());
+        }
         let Ok(n) = self.hired.fetch_update(Relaxed, Relaxed, |hired| (hired < most).then_some(hired + 1)) else {
             return Ok(());
         };
@@ -79,10 +90,12 @@ impl Crew {
             crew.work(pulse);
             Ok(())
         });
-        started.inspect_err(|_| {
-            // The machine will not give more, so this is the most from now on, and said once.
-            self.most.store(self.hired.fetch_sub(1, Relaxed) - 1, Relaxed);
-        })
+        let refused = started.is_err();
+        if refused {
+            self.hired.fetch_sub(1, Relaxed);
+        }
+        self.hire_again.store(if refused { now + HIRE_AGAIN_MS } else { 0 }, Relaxed);
+        if again > 0 { Ok(()) } else { started }
     }
 
     /// A worker: takes slots until the agent stops.
@@ -92,16 +105,18 @@ impl Crew {
             let back = if slot.begin(now.steady) {
                 pulse.back_in(slot.check.timeout + GRACE);
                 let log = self.run(&slot, now);
+                // The check ends here: should the spool make us wait, that is not its target's doing.
+                let ended = SystemClock.now().steady;
                 if self.logs.send(log).is_err() {
                     // The spool ends after the workers do, unless it failed; then the process stops for that.
                     log::error!("a result of `{}` is lost: the spool has ended", slot.check.label);
                 }
-                Return::Ran(slot, SystemClock.now().steady)
+                Return::Ran(slot, ended)
             } else {
                 Return::TooLate(slot)
             };
             pulse.rest();
-            // The schedule ends before the workers do, and then needs it no more.
+            // Once the schedule has ended it needs it no more.
             let _ = self.returns.send(back);
         }
     }

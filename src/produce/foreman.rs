@@ -79,6 +79,9 @@ impl Foreman {
 
     /// How long nothing needs to be done.
     fn idle_for(&self, now: Now) -> Duration {
+        if self.logs.is_full() {
+            return TICK;
+        }
         let next = self.schedule.next_due().map_or(IDLE_MAX, |due| due.since(now.steady).saturating_sub(AHEAD / 2));
         next.clamp(TICK, IDLE_MAX)
     }
@@ -92,18 +95,18 @@ impl Foreman {
 
     /// Hands out what is due, as long as there is room, and says how many. What was missed goes ahead of what is taken, so that the logs of a
     /// label reach the spool in the order of their slots.
-    fn hand_out(&mut self, now: Now) -> usize {
+    pub(super) fn hand_out(&mut self, now: Now) -> usize {
         let mut handed_out = 0;
         loop {
             let ranges = self.schedule.missed();
             self.keep(ranges);
-            if !self.send_missed() {
+            // A worker that cannot send its log would be held up as well.
+            if !self.send_missed() || self.logs.is_full() {
                 self.schedule.hold(now, Cause::SpoolFull);
                 return handed_out;
             }
             if self.slots.is_full() {
-                let cause = if self.logs.is_full() { Cause::SpoolFull } else { Cause::WorkersBusy };
-                self.schedule.hold(now, cause);
+                self.schedule.hold(now, Cause::WorkersBusy);
                 return handed_out;
             }
             let Some(slot) = self.schedule.take(now, AHEAD) else { return handed_out };
@@ -111,10 +114,16 @@ impl Foreman {
             self.keep(ranges);
             if !self.send_missed() {
                 self.schedule.put_back(slot);
-            } else if let Err(TrySendError::Full(slot) | TrySendError::Disconnected(slot)) = self.slots.try_send(slot) {
-                self.schedule.put_back(slot);
-            } else {
-                handed_out += 1;
+                continue;
+            }
+            match self.slots.try_send(slot) {
+                Ok(()) => handed_out += 1,
+                Err(TrySendError::Full(slot)) => self.schedule.put_back(slot),
+                // Every worker has heard the word to stop, and so will this thread.
+                Err(TrySendError::Disconnected(slot)) => {
+                    self.schedule.put_back(slot);
+                    return handed_out;
+                }
             }
         }
     }

@@ -14,8 +14,8 @@
 //! | returns | slots and workers together, so it is never reached | |
 //! | logs | `LOGS_MAX` | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
 //!
-//! Told to stop, the schedule ends first and closes `slots`; workers end what they are at and leave what they have not begun;
-//! that closes `logs`, and the spool commits what it has.
+//! Told to stop, the schedule hands out no more, and workers end what they are at and leave what they have not begun; that
+//! closes `logs`, and the spool commits what it has.
 
 mod crew;
 mod foreman;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::check::{Check, Outcome, Verdict};
-use crate::clock::Steady;
+use crate::clock::{Clock, Steady, SystemClock};
 use crate::jobs::{Jobs, Stop, panic_message, step_back};
 use crate::logs::Author;
 use crate::net::Net;
@@ -154,24 +154,37 @@ impl Agent {
 /// A check that comes back this much after its timeout was not held up by its target: checks keep theirs to within 50 ms.
 const OVERRUN_MAX: Duration = Duration::from_millis(500);
 
+/// The least that counts as a sleep of the machine: awake and boot time are not read at one instant.
+const SLEPT_MIN: Duration = Duration::from_millis(500);
+
 /// Runs a check within its timeout. A panic in it is an `unknown` outcome with the panic's message; so is whatever it says when
 /// the agent stood still meanwhile (stopped by a signal, starved), since what it saw then is no fault of the target.
 fn run_check(run: Run, check: &Check, net: &Net) -> (Outcome, Duration) {
-    let started = Instant::now();
+    let (started, slept) = (Instant::now(), SystemClock.now().slept);
     let guarded = AssertUnwindSafe(|| run(check, net, started + check.timeout));
     let outcome = catch_unwind(guarded).unwrap_or_else(|panic| panicked(check, &*panic));
-    let took = started.elapsed();
-    (if took > check.timeout + OVERRUN_MAX { overrun(check, outcome, took) } else { outcome }, took)
+    let (took, slept) = (started.elapsed(), SystemClock.now().slept.saturating_sub(slept));
+    let outcome = match stood_still(took, check.timeout, slept) {
+        // The evidence stays in the result; the verdict does not.
+        Some(reason) => Outcome { verdict: Verdict::Unknown, reason: Some(reason), ..outcome },
+        None => outcome,
+    };
+    (outcome, took)
+}
+
+/// Why a check is no judge of its target, if it is not: the agent, or the whole machine, stood still in the midst of it.
+fn stood_still(took: Duration, timeout: Duration, slept: Duration) -> Option<String> {
+    if slept >= SLEPT_MIN {
+        return Some(format!("the machine slept for {:.1} s during the check", slept.as_secs_f64()));
+    }
+    let (late, timeout) = (took > timeout + OVERRUN_MAX, timeout.as_secs_f64());
+    late.then(|| {
+        let took = took.as_secs_f64();
+        format!("the agent stood still: the check ended after {took:.1} s, and its timeout is {timeout} s")
+    })
 }
 
 fn panicked(check: &Check, panic: &(dyn Any + Send)) -> Outcome {
     log::error!("the check `{}` panicked: {}", check.label, panic_message(panic));
     Outcome::unknown(format!("the check panicked: {}", panic_message(panic)))
-}
-
-/// The evidence stays in the result; the verdict does not.
-fn overrun(check: &Check, outcome: Outcome, took: Duration) -> Outcome {
-    let (took, timeout) = (took.as_secs_f64(), check.timeout.as_secs_f64());
-    let reason = format!("the agent stood still: the check ended after {took:.1} s, and its timeout is {timeout} s");
-    Outcome { verdict: Verdict::Unknown, reason: Some(reason), ..outcome }
 }

@@ -149,3 +149,67 @@ fn the_earliest_slot_goes_first_also_when_it_came_last() {
     assert_eq!(taken, dues);
     assert!(SystemClock.now().steady >= dues[9], "none is handed out before its due");
 }
+
+#[test]
+fn the_schedule_ends_when_the_workers_went_first() {
+    let (now, stop, jobs) = (SystemClock.now(), Stop::default(), Jobs::default());
+    let schedule = Schedule::new("test", &[check("a", 100)], now, &HashMap::new());
+    let (slots_in, slots) = bounded(SLOTS_MAX);
+    let ((logs, _logs), (_returns, returned), (_reloads, reloaded)) = (bounded(1), bounded(1), bounded(1));
+    let mut foreman = Foreman::new(schedule, Author::new("test".into(), now.wall), slots_in, logs);
+    // What the last worker does that hears the word to stop.
+    drop(slots);
+    let (heard, (handed_out, was_handed_out)) = (stop.clone(), bounded(1));
+    jobs.start("schedule", STACK, move |pulse| {
+        handed_out.send(foreman.hand_out(SystemClock.now())).map_err(|error| error.to_string())?;
+        foreman.run(&returned, &reloaded, &heard, pulse);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(was_handed_out.recv_timeout(Duration::from_secs(30)), Ok(0));
+    stop.set();
+    assert_eq!(jobs.join(Duration::from_secs(30)).0, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_full_spool_held_up_is_no_fault_of_the_targets() {
+    let checks: Vec<_> = (0..4).map(|n| check(&format!("check-{n}"), 200)).collect();
+    let (now, stop, jobs) = (SystemClock.now(), Stop::default(), Jobs::default());
+    let schedule = Schedule::new("test", &checks, now, &HashMap::new());
+    let ((slots_in, slots), (logs, logs_out)) = (bounded(SLOTS_MAX), bounded(2));
+    let ((returns, returned), (_reloads, reloaded)) = (bounded(100), bounded(1));
+    let author = Author::new("test".into(), now.wall);
+    let plan = Plan { author: author.clone(), run: |_, _, _| up(), workers: 4, flush: Duration::ZERO };
+    let most = Arc::new(AtomicUsize::new(plan.workers));
+    let crew = Crew::new(&plan, (&Arc::new(Net::system()), &jobs, &stop), slots, returns, (logs.clone(), most));
+    Arc::new(crew).hire().unwrap();
+    let (mut foreman, heard) = (Foreman::new(schedule, author, slots_in, logs), stop.clone());
+    jobs.start("schedule", STACK, move |pulse| {
+        foreman.run(&returned, &reloaded, &heard, pulse);
+        Ok(())
+    })
+    .unwrap();
+
+    // Nobody takes logs for two seconds, then all that come until each label has one that was missed.
+    stop.wait(Duration::from_secs(2));
+    let (mut causes, by) = (BTreeMap::new(), Instant::now() + Duration::from_secs(30));
+    while causes.len() < checks.len() {
+        let log = logs_out.recv_deadline(by).unwrap();
+        if let Some(missed) = log.as_missed() {
+            causes.entry(log.label.clone()).or_insert(missed.cause);
+        }
+    }
+    stop.set();
+    while logs_out.recv().is_ok() {}
+    assert!(causes.values().all(|cause| *cause == Cause::SpoolFull), "{causes:?}");
+}
+
+#[test]
+fn who_stood_still_is_told() {
+    let second = Duration::from_secs(1);
+    let told = |took, slept| stood_still(took, second, slept);
+    assert_eq!((told(second, Duration::ZERO), told(second + OVERRUN_MAX, Duration::ZERO)), (None, None));
+    assert_eq!(told(second, 60 * second).as_deref(), Some("the machine slept for 60.0 s during the check"));
+    let still = "the agent stood still: the check ended after 3.0 s, and its timeout is 1 s";
+    assert_eq!(told(3 * second, Duration::ZERO).as_deref(), Some(still));
+}

@@ -111,9 +111,11 @@ impl Source for Reader {
     fn pull(&mut self, wait: Duration) -> Result<Batch, Fault> {
         let until = Instant::now() + wait;
         loop {
+            // Asked first: what is in the spool before the word to stop is seen is in this batch.
+            let stopping = self.stop.is_set();
             let batch = self.next()?;
             let left = until.saturating_duration_since(Instant::now());
-            if !batch.is_empty() || left.is_zero() || self.stop.is_set() {
+            if !batch.is_empty() || left.is_zero() || stopping {
                 return Ok(batch);
             }
             select! {
