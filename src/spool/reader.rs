@@ -32,11 +32,17 @@ impl Reader {
 
     /// The logs after those that were committed, as many as a batch may hold.
     fn next(&mut self) -> Result<Batch, Fault> {
-        let (batch, unreadable) = self.select().map_err(|error| self.database.fault(&error))?;
-        if !unreadable.is_empty() {
+        loop {
+            let (batch, unreadable) = self.select().map_err(|error| self.database.fault(&error))?;
+            if unreadable.is_empty() {
+                return Ok(batch);
+            }
             self.set_unreadable_aside(&unreadable).map_err(|error| self.database.fault(&error))?;
+            // What nobody can read does not hold up what comes behind it.
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
         }
-        Ok(batch)
     }
 
     fn select(&self) -> rusqlite::Result<(Batch, Vec<(i64, Unreadable)>)> {

@@ -462,6 +462,19 @@ fn refused_and_unreadable_logs_are_set_aside() {
 }
 
 #[test]
+fn what_nobody_can_read_does_not_hold_up_what_comes_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let (mut writer, mut reader, gauge) = open(&settings, &author());
+    let logs: Vec<Log> = (1..=BATCH_LOGS_MAX as u64 + 3).map(up).collect();
+    keep(&mut writer, &logs);
+    let other = Connection::open(&settings.path).unwrap();
+    other.execute("UPDATE log SET json = CAST('{}' AS BLOB) WHERE id <= ?", [BATCH_LOGS_MAX]).unwrap();
+    assert_eq!(reader.pull(NO_WAIT).unwrap().logs.len(), 3);
+    assert_eq!(gauge.figures().refused, BATCH_LOGS_MAX as u64);
+}
+
+#[test]
 fn a_second_process_is_told_who_has_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
