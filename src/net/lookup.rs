@@ -121,6 +121,7 @@ impl Lookups {
     /// # Errors
     /// Why there are none by `deadline`.
     pub fn ask(&self, name: &str, family: IpFamily, deadline: Instant) -> Result<Vec<IpAddr>, Unresolved> {
+        let mut may_be_old = true;
         loop {
             let (flight, question) = self.board(name, family);
             let first = question.is_some();
@@ -130,6 +131,8 @@ impl Lookups {
             match flight.wait(deadline) {
                 // Whoever asked first had less time to wait for a thread; this one may have some left.
                 Some(Err(Unresolved::AllStuck)) if !first => {}
+                // A lookup that was under way already may have failed of what is over by now: the next one began later.
+                Some(Err(_)) if !first && may_be_old => may_be_old = false,
                 Some(answer) => return answer,
                 None => return Err(Unresolved::Late),
             }
@@ -317,6 +320,32 @@ mod tests {
         assert_eq!(lookups.ask("another", IpFamily::Any, soon()), Err(Unresolved::AllStuck), "and is told so again");
         assert_eq!(lookups.ask("stuck-0", IpFamily::Any, soon()), Err(Unresolved::Late));
         drop(hold);
+    }
+
+    #[test]
+    fn who_joins_a_lookup_that_fails_asks_once_more() {
+        let (hold, held) = bounded::<()>(0);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let lookups = Arc::new(Lookups::new(Arc::new(move |_, _| match counted.fetch_add(1, Ordering::Relaxed) {
+            0 => {
+                let _ = held.recv();
+                Err(Unresolved::NoAnswer)
+            }
+            _ => Ok(vec![IpAddr::from([192, 0, 2, 7])]),
+        })));
+        assert_eq!(lookups.ask("x", IpFamily::Any, Instant::now()), Err(Unresolved::Late));
+        let (flight, none) = lookups.board("x", IpFamily::Any);
+        assert!(none.is_none());
+        let (asked, late) = (lookups.clone(), Instant::now() + Duration::from_secs(30));
+        let joins = std::thread::spawn(move || asked.ask("x", IpFamily::Any, late));
+        // The list, the question, this test, and the one that has joined.
+        while Arc::strong_count(&flight) < 4 && Instant::now() < late {
+            std::thread::yield_now();
+        }
+        drop(hold);
+        assert_eq!(joins.join().unwrap(), Ok(vec![IpAddr::from([192, 0, 2, 7])]));
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 
     #[test]
