@@ -117,6 +117,10 @@ impl Steady {
     }
 }
 
+/// The least by which [`Now::slept`] must have grown for it to count as a sleep: awake and boot time are not read at one
+/// instant.
+pub const SLEPT_MIN: Duration = Duration::from_millis(500);
+
 /// One reading of all clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

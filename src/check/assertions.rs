@@ -29,7 +29,7 @@ impl<'a> Assertions<'a> {
 
     /// What came, for people.
     pub fn got(&self, got: &[u8]) -> String {
-        shown(&blanked(&got[..got.len().min(LOOKED_AT_BYTES_MAX)], &self.secrets))
+        shown_without(got, &self.secrets)
     }
 
     /// Lists one whose failure means down; `reason` says so.
@@ -78,7 +78,7 @@ impl<'a> Assertions<'a> {
         let expected = [&text.equals, &text.contains, &text.not_contains].into_iter().flatten();
         let mut secrets: Vec<&str> = expected.flat_map(Secret::kept_elsewhere).collect();
         secrets.extend(&self.secrets);
-        let got_shown = shown(&blanked(&got[..got.len().min(LOOKED_AT_BYTES_MAX)], &secrets));
+        let got_shown = shown_without(got, &secrets);
         let told = |text: &Secret| String::from_utf8_lossy(&blanked(text.expose().as_bytes(), &secrets)).into_owned();
         if let Some(equals) = &text.equals {
             let expected = told(equals);
@@ -118,6 +118,11 @@ impl Text {
     pub fn is_empty(&self) -> bool {
         self.equals.is_none() && self.contains.is_none() && self.not_contains.is_none() && self.matches.is_none()
     }
+}
+
+/// What came, for people, without `secrets`.
+fn shown_without(got: &[u8], secrets: &[&str]) -> String {
+    shown(&blanked(&got[..got.len().min(LOOKED_AT_BYTES_MAX)], secrets))
 }
 
 /// Whether `part` is in `bytes`.

@@ -93,13 +93,11 @@ impl Foreman {
         }
     }
 
-    /// Hands out what is due, as long as there is room, and says how many. What was missed goes ahead of what is taken, so that the logs of a
-    /// label reach the spool in the order of their slots.
+    /// Hands out what is due, as long as there is room, and says how many. What was missed goes ahead of what is taken, so
+    /// that the logs of a label reach the spool in the order of their slots.
     pub(super) fn hand_out(&mut self, now: Now) -> usize {
         let mut handed_out = 0;
         loop {
-            let ranges = self.schedule.missed();
-            self.keep(ranges);
             // A worker that cannot send its log would be held up as well.
             if !self.send_missed() || self.logs.is_full() {
                 self.schedule.hold(now, Cause::SpoolFull);
@@ -110,8 +108,6 @@ impl Foreman {
                 return handed_out;
             }
             let Some(slot) = self.schedule.take(now, AHEAD) else { return handed_out };
-            let ranges = self.schedule.missed();
-            self.keep(ranges);
             if !self.send_missed() {
                 self.schedule.put_back(slot);
                 continue;
@@ -134,8 +130,10 @@ impl Foreman {
         );
     }
 
-    /// Sends missed logs to the spool as far as there is room; whether all have gone.
+    /// Sends what was missed to the spool as far as there is room; whether all of it has gone.
     fn send_missed(&mut self) -> bool {
+        let ranges = self.schedule.missed();
+        self.keep(ranges);
         while let Some(log) = self.missed.pop_front() {
             if let Err(TrySendError::Full(log) | TrySendError::Disconnected(log)) = self.logs.try_send(log) {
                 self.missed.push_front(log);

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::check::{Check, Outcome, Verdict};
-use crate::clock::{Clock, Steady, SystemClock};
+use crate::clock::{Clock, SLEPT_MIN, Steady, SystemClock};
 use crate::jobs::{Jobs, Stop, panic_message, step_back};
 use crate::logs::Author;
 use crate::net::Net;
@@ -153,9 +153,6 @@ impl Agent {
 
 /// A check that comes back this much after its timeout was not held up by its target: checks keep theirs to within 50 ms.
 const OVERRUN_MAX: Duration = Duration::from_millis(500);
-
-/// The least that counts as a sleep of the machine: awake and boot time are not read at one instant.
-const SLEPT_MIN: Duration = Duration::from_millis(500);
 
 /// Runs a check within its timeout. A panic in it is an `unknown` outcome with the panic's message; so is whatever it says when
 /// the agent stood still meanwhile (stopped by a signal, starved), since what it saw then is no fault of the target.

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::check::Check;
-use crate::clock::{Now, Steady, Timestamp};
+use crate::clock::{Now, SLEPT_MIN, Steady, Timestamp};
 use crate::logs::{Cause, Missed};
 use label::{Label, NEVER, Out, give_back};
 use ledger::{Ledger, Run};
@@ -36,9 +36,6 @@ use wall::{Wall, micros, offset, steady, timestamp};
 
 /// How far wall − steady may wander before it counts as a step of the wall clock: the two are not read at one instant.
 const WALL_NOISE_US: i64 = 50_000;
-
-/// The least that the machine must have slept for it to count: awake and boot time are not read at one instant either.
-const SLEPT_MIN: Duration = Duration::from_millis(500);
 
 /// An owner that is this late, beyond twice its `ahead`, stood still.
 const STALL_US: u64 = 1_000_000;

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 
 use super::append::Appender;
 use crate::clock::Timestamp;
-use crate::flow::Fault;
+use crate::flow::{Backoff, Fault};
 use crate::jobs::{Pulse, Stop};
 use crate::logs::Log;
 
@@ -20,9 +20,8 @@ const GATHER_SLICE: Duration = Duration::from_millis(50);
 const NAP_LOGS_MIN: usize = 2;
 /// How long a full spool or a failing disk is waited for after the word to stop, in all.
 pub const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long to wait before the next try, from first to most.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MOST: Duration = Duration::from_secs(10);
+/// How long to wait before the next try.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(10) };
 /// A try that takes longer than this, the pause after it included, is stuck in the disk.
 const PULSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -130,23 +129,24 @@ impl Writer {
 
     /// Keeps all of `logs`, however long it takes, unless told to stop.
     fn keep(&mut self, mut logs: &[Log], stop: &Stop, pulse: &Pulse) -> Result<(), Broken> {
-        let mut pause = RETRY_FIRST;
+        let mut failures = 0;
         while !logs.is_empty() {
             pulse.back_in(PULSE_LIMIT);
             match self.append(logs) {
                 Ok(count) => {
                     logs = &logs[count..];
-                    pause = RETRY_FIRST;
+                    failures = 0;
                     self.show(None);
                 }
                 Err(Fault::Broken(reason)) => return Err(Broken { reason, unkept: logs.len() }),
                 Err(Fault::Retry(reason)) => {
                     self.show(Some(reason));
-                    if !self.wait(pause, stop) {
+                    failures += 1;
+                    // Nobody else tries at the same time, so there is nothing to scatter.
+                    if !self.wait(RETRY.delay(failures, 0.0), stop) {
                         self.count_unkept(logs.len());
                         return Ok(());
                     }
-                    pause = (pause * 2).min(RETRY_MOST);
                 }
             }
         }
