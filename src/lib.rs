@@ -30,6 +30,7 @@ pub mod schedule;
 
 mod database;
 pub mod flow;
+pub mod kafka;
 pub mod spool;
 pub mod store;
 

@@ -6,11 +6,12 @@
 use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
 use super::write::{Doc, Map, quote, scalar, write_map};
-use super::{Compression, Config, Kafka, KafkaClient, Postgres, Prepared, SaslMechanism, Spool, Store, WhenFull};
+use super::{Config, Kafka, KafkaClient, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{Dns, Transport};
 use crate::check::http::{Auth, Http, Text};
 use crate::check::tcp::{Step, Tcp};
 use crate::check::{Check, Kind};
+use crate::kafka::{Compression, Mechanism};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings};
 use crate::secret::{Origin, Secret};
 
@@ -304,7 +305,7 @@ fn spool(spool: &Spool) -> Map {
 
 fn kafka(kafka: &Kafka) -> Map {
     let mut map = Map::default();
-    map.list("brokers", kafka.brokers.iter().map(|broker| quote(broker)).collect());
+    map.list("brokers", kafka.cluster.brokers.iter().map(|broker| quote(broker)).collect());
     map.text("topic", &kafka.topic);
     map.plain(
         "client",
@@ -324,15 +325,16 @@ fn kafka(kafka: &Kafka) -> Map {
         },
     );
     map.text("group", &kafka.group);
-    kafka.tls.iter().for_each(|settings| map.map("tls", tls(settings)));
-    if let Some(sasl) = &kafka.sasl {
+    kafka.instance_id.iter().for_each(|id| map.text("instance_id", id));
+    kafka.cluster.tls.iter().for_each(|settings| map.map("tls", tls(settings)));
+    if let Some(sasl) = &kafka.cluster.sasl {
         let mut keys = Map::default();
         keys.plain(
             "mechanism",
             match sasl.mechanism {
-                SaslMechanism::Plain => "PLAIN",
-                SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-                SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+                Mechanism::Plain => "PLAIN",
+                Mechanism::ScramSha256 => "SCRAM-SHA-256",
+                Mechanism::ScramSha512 => "SCRAM-SHA-512",
             },
         );
         keys.text("username", &sasl.username);

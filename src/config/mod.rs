@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::Check;
-use crate::net::TlsSettings;
+use crate::kafka::{Cluster, Compression};
 
 /// All that a config says, defaults filled in.
 #[derive(Clone, Debug)]
@@ -101,8 +101,8 @@ pub enum WhenFull {
 /// A Kafka cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kafka {
-    /// `host:port`, at least one.
-    pub brokers: Vec<String>,
+    /// How to reach it.
+    pub cluster: Cluster,
     /// The topic of the logs.
     pub topic: String,
     /// Which client to use.
@@ -111,10 +111,8 @@ pub struct Kafka {
     pub compression: Compression,
     /// The consumer group.
     pub group: String,
-    /// TLS to the brokers.
-    pub tls: Option<Arc<TlsSettings>>,
-    /// Who we are.
-    pub sasl: Option<Sasl>,
+    /// By what the group knows this process again after a restart (static membership, KIP-345).
+    pub instance_id: Option<String>,
 }
 
 /// Which Kafka client to use.
@@ -126,41 +124,6 @@ pub enum KafkaClient {
     KafkaCrate,
     /// Our own.
     Native,
-}
-
-/// How Kafka batches are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Gzip.
-    Gzip,
-    /// Snappy.
-    Snappy,
-    /// LZ4.
-    Lz4,
-}
-
-/// SASL credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sasl {
-    /// How they are shown.
-    pub mechanism: SaslMechanism,
-    /// Who.
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-}
-
-/// How SASL credentials are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SaslMechanism {
-    /// RFC 4616.
-    Plain,
-    /// RFC 7677.
-    ScramSha256,
-    /// The same with SHA-512.
-    ScramSha512,
 }
 
 /// Where logs end up.

@@ -9,9 +9,8 @@ use super::shared::{secret, tls};
 use super::targets::{address, host_port, host_port_text};
 use super::walk::{At, Read};
 use super::web_checks::missing;
-use super::{
-    Compression, Kafka, KafkaClient, Postgres, Prepared, Sasl, SaslMechanism, Spool, Sqlite, Store, Web, WhenFull,
-};
+use super::{Kafka, KafkaClient, Postgres, Prepared, Spool, Sqlite, Store, Web, WhenFull};
+use crate::kafka::{Cluster, Compression, Mechanism, Sasl};
 use crate::spool::BYTES_MIN as SPOOL_BYTES_MIN;
 
 /// The most that a spool may hold, in bytes.
@@ -50,7 +49,7 @@ fn span(at: &At<'_>, key: &str, low: Duration, high: Duration) -> Read<Option<Du
 pub(super) fn queue(at: &At<'_>) -> Read<Kafka> {
     at.mapping(&["kafka"])?;
     let at = &at.need("kafka", "{brokers: [\"kafka-1.example.com:9092\"]}")?;
-    at.mapping(&["brokers", "topic", "client", "compression", "group", "tls", "sasl"])?;
+    at.mapping(&["brokers", "topic", "client", "compression", "group", "instance_id", "tls", "sasl"])?;
     let brokers = &at.need("brokers", "[\"kafka-1.example.com:9092\"]")?;
     let list: Vec<String> = brokers
         .list("a list of brokers", BROKERS_MAX)?
@@ -71,13 +70,12 @@ pub(super) fn queue(at: &At<'_>) -> Read<Kafka> {
         at.read(key, |at| at.text("text", topic)).map(|name| name.unwrap_or_else(|| default.to_owned()))
     };
     let kafka = Kafka {
-        brokers: list,
+        cluster: Cluster { brokers: list, tls: at.read("tls", tls)?, sasl: at.read("sasl", sasl)? },
         topic: name("topic", "pingeon.logs")?,
         client: at.read("client", |at| at.choice(&clients))?.unwrap_or(KafkaClient::Auto),
         compression: at.read("compression", |at| at.choice(&compressions))?.unwrap_or(Compression::Lz4),
         group: name("group", "pingeon")?,
-        tls: at.read("tls", tls)?,
-        sasl: at.read("sasl", sasl)?,
+        instance_id: at.read("instance_id", |at| at.text("text", topic))?,
     };
     at.uses("queue.kafka");
     Ok(kafka)
@@ -95,9 +93,9 @@ fn sasl(at: &At<'_>) -> Read<Sasl> {
     let at = &at.quietly();
     at.mapping(&["mechanism", "username", "password", "password_file"])?;
     let mechanisms = [
-        ("PLAIN", SaslMechanism::Plain),
-        ("SCRAM-SHA-256", SaslMechanism::ScramSha256),
-        ("SCRAM-SHA-512", SaslMechanism::ScramSha512),
+        ("PLAIN", Mechanism::Plain),
+        ("SCRAM-SHA-256", Mechanism::ScramSha256),
+        ("SCRAM-SHA-512", Mechanism::ScramSha512),
     ];
     let username = at.need("username", "pingeon")?.text("text", |text| match text {
         "" => Err("is empty".into()),

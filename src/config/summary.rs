@@ -28,7 +28,7 @@ pub fn summary(config: &Config) -> String {
     line(
         "queue",
         match &config.queue {
-            Some(kafka) => format!("kafka, topic {} at {}", kafka.topic, kafka.brokers.join(", ")),
+            Some(kafka) => format!("kafka, topic {} at {}", kafka.topic, kafka.cluster.brokers.join(", ")),
             None => "none: the spool feeds the store in this process".to_owned(),
         },
     );
