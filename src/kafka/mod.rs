@@ -4,7 +4,13 @@
 //! brings [`Message`]s from it ([`Consume`]); of the rest of the crate it uses connections ([`crate::net`]), the word to stop
 //! and secrets.
 
+pub mod api;
+pub mod client;
+mod codes;
+pub mod connection;
 pub mod figures;
+mod sasl;
+mod shape;
 
 use std::fmt;
 use std::sync::Arc;

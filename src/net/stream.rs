@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -111,6 +111,12 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Reads the records that came. On an error the alert that belongs to it still goes out, as far as it can without waiting.
 fn process(tls: &mut ClientConnection, socket: &mut Armed<'_>) -> Result<(), Trouble> {
     if let Err(error) = tls.process_new_packets() {
@@ -166,7 +172,7 @@ fn again(error: &io::Error) -> bool {
 }
 
 /// Waits until `fd` is ready for `events`; `TimedOut` when the deadline comes first.
-fn wait(fd: &impl std::os::fd::AsFd, events: PollFlags, deadline: Instant) -> io::Result<()> {
+fn wait(fd: &impl AsFd, events: PollFlags, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -1,0 +1,41 @@
+//! Error codes in words for people, with what to do about them.
+
+use kafka_protocol::error::ResponseError;
+
+use super::Error;
+
+/// What a broker says of a topic.
+pub fn topic(code: i16, topic: &str, broker: &str) -> Error {
+    let what = match ResponseError::try_from_code(code) {
+        Some(ResponseError::UnknownTopicOrPartition) => format!(
+            "topic `{topic}` does not exist; make it: `kafka-topics.sh --bootstrap-server {broker} --create --topic {topic} \
+             --partitions 6 --replication-factor 3`"
+        ),
+        Some(ResponseError::TopicAuthorizationFailed) => {
+            format!(
+                "not authorised for topic `{topic}`; this user needs the right to describe it, and to read or write it"
+            )
+        }
+        _ => format!("topic `{topic}`: {}", name(code)),
+    };
+    Error::Code(code, what)
+}
+
+/// What a broker says of a consumer group.
+pub fn group(code: i16, group: &str) -> Error {
+    let what = match ResponseError::try_from_code(code) {
+        Some(ResponseError::GroupAuthorizationFailed) => {
+            format!("not authorised for consumer group `{group}`; this user needs the right to read it")
+        }
+        _ => format!("consumer group `{group}`: {}", name(code)),
+    };
+    Error::Code(code, what)
+}
+
+/// The code's name and number: `NotLeaderOrFollower (6)`.
+pub fn name(code: i16) -> String {
+    match ResponseError::try_from_code(code) {
+        Some(known) => format!("{known} ({code})"),
+        None => "no error (0)".to_owned(),
+    }
+}
