@@ -4,7 +4,10 @@
 //! brings [`Message`]s from it ([`Consume`]); of the rest of the crate it uses connections ([`crate::net`]), the word to stop
 //! and secrets.
 
+pub mod compression;
 pub mod figures;
+pub mod partitioner;
+pub mod records;
 
 use std::fmt;
 use std::sync::Arc;
