@@ -7,8 +7,12 @@
 pub mod api;
 pub mod client;
 mod codes;
+pub mod compression;
 pub mod connection;
 pub mod figures;
+pub mod partitioner;
+pub mod producer;
+pub mod records;
 mod sasl;
 mod shape;
 
