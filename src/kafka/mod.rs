@@ -10,6 +10,7 @@ mod codes;
 pub mod connection;
 pub mod figures;
 mod sasl;
+mod scram;
 mod shape;
 
 use std::fmt;
