@@ -1,9 +1,12 @@
 //! Kafka, with brokers of the oldest and the newest kind that this machine can run.
 
+mod clients;
 mod cluster;
 mod node;
 mod peer;
 mod pki;
 mod proxy;
 
+mod conformance;
 mod harness;
+mod security;
