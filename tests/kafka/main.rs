@@ -6,4 +6,5 @@ mod peer;
 mod pki;
 mod proxy;
 
+mod failover;
 mod harness;

@@ -219,7 +219,9 @@ def leader(options, settings):
     admin = AdminClient(settings)
 
     def look():
-        leads = partitions_of(admin, options.topic)[int(options.partition)].leader
+        # A broker that has just started may not know the topic yet.
+        partition = partitions_of(admin, options.topic).get(int(options.partition))
+        leads = -1 if partition is None else partition.leader
         return None if leads < 0 or leads == options.other_than else leads
 
     print(until("a leader", look))
