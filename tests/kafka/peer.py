@@ -110,7 +110,10 @@ def create_topic(options, settings):
     admin.create_topics([topic], operation_timeout=WITHIN_S)[options.topic].result(WITHIN_S)
 
     def look():
-        partitions = partitions_of(admin, options.topic)
+        try:
+            partitions = partitions_of(admin, options.topic)
+        except KafkaException:
+            return None
         led = [p for p in partitions.values() if p.leader >= 0 and len(p.isrs) == options.replicas]
         return True if len(led) == options.partitions else None
 
@@ -123,7 +126,10 @@ def delete_topic(options, settings):
 
 
 def partitions_of(admin, topic):
-    return admin.list_topics(topic, timeout=10).topics[topic].partitions
+    found = admin.list_topics(topic, timeout=10).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return found.partitions
 
 
 def produce(options, settings):
@@ -219,9 +225,10 @@ def leader(options, settings):
     admin = AdminClient(settings)
 
     def look():
-        # A broker that has just started may not know the topic yet.
-        partition = partitions_of(admin, options.topic).get(int(options.partition))
-        leads = -1 if partition is None else partition.leader
+        try:
+            leads = partitions_of(admin, options.topic)[int(options.partition)].leader
+        except (KafkaException, KeyError):  # a broker that has just started may not know the topic yet
+            return None
         return None if leads < 0 or leads == options.other_than else leads
 
     print(until("a leader", look))
