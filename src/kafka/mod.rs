@@ -5,10 +5,17 @@
 //! and secrets.
 
 pub mod api;
+mod assign;
 pub mod client;
 mod codes;
+pub mod compression;
 pub mod connection;
+pub mod consumer;
+mod fetch;
 pub mod figures;
+pub mod group;
+pub mod partitioner;
+pub mod records;
 mod sasl;
 mod shape;
 
