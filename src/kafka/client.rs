@@ -107,6 +107,11 @@ impl Client {
         &self.connections
     }
 
+    /// The connection to a broker, if it is open.
+    pub fn connection(&mut self, node: i32) -> Option<&mut Connection> {
+        self.connections.get_mut(&node)
+    }
+
     /// Closes the connection to a broker, and asks anew who leads before the next use.
     pub fn drop_broker(&mut self, node: i32) {
         self.connections.remove(&node);
@@ -140,7 +145,10 @@ impl Client {
     }
 
     /// Asks one broker after the other until one answers. One that does not is disconnected.
-    fn ask_anyone<T>(&mut self, mut ask: impl FnMut(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+    ///
+    /// # Errors
+    /// What the last asked said, or what kept each from answering.
+    pub fn ask_anyone<T>(&mut self, mut ask: impl FnMut(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
         let mut failures: Vec<String> = Vec::new();
         // An idle connection first, so that no answer of another request is in its way.
         let idle = self.connections.iter().find(|(_, connection)| connection.waiting() == 0).map(|(node, _)| *node);

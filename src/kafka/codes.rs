@@ -21,6 +21,23 @@ pub fn topic(code: i16, topic: &str, broker: &str) -> Error {
     Error::Code(code, what)
 }
 
+/// What a broker says of records that were sent to a partition; `message`: in its own words, where it has some.
+pub fn produce(code: i16, message: Option<String>, topic: &str, partition: i32) -> Error {
+    let what = match ResponseError::try_from_code(code) {
+        Some(ResponseError::MessageTooLarge) => {
+            format!(
+                "too large for topic `{topic}`; raise its `max.message.bytes` (and the brokers' `message.max.bytes`)"
+            )
+        }
+        Some(ResponseError::TopicAuthorizationFailed) => format!("not authorised to write to topic `{topic}`"),
+        _ => {
+            let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+            format!("topic `{topic}`, partition {partition}: {}{message}", name(code))
+        }
+    };
+    Error::Code(code, what)
+}
+
 /// What a broker says of a consumer group.
 pub fn group(code: i16, group: &str) -> Error {
     let what = match ResponseError::try_from_code(code) {

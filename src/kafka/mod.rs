@@ -15,8 +15,10 @@ mod fetch;
 pub mod figures;
 pub mod group;
 pub mod partitioner;
+pub mod producer;
 pub mod records;
 mod sasl;
+mod scram;
 mod shape;
 
 use std::fmt;

@@ -1,0 +1,361 @@
+//! The records of one partition on their way, in order: which are cut into batches, which are in flight, which are there.
+//!
+//! Batches carry consecutive sequence numbers (KIP-98), so a broker takes them in order and each once. After a failure nothing
+//! more is sent until all that is in flight has been answered; then the lane goes on from the first batch that is not there,
+//! with the same batches and the same numbers.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use kafka_protocol::error::ResponseError;
+
+/// One partition's records on their way.
+#[derive(Debug)]
+pub struct Lane {
+    /// Which records, by their place in what was given.
+    records: Vec<usize>,
+    /// How many of them are cut into batches, or refused.
+    cut: usize,
+    /// What is cut and not there yet, in order; what is there behind one that is not is kept too.
+    batches: VecDeque<Batch>,
+    /// The number of the next record to be cut.
+    sequence: i32,
+    /// The broker that has batches in flight.
+    node: Option<i32>,
+    trouble: Option<Trouble>,
+}
+
+/// Records that go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Which, by their place in the lane.
+    pub records: Range<usize>,
+    /// The first one's number.
+    pub sequence: i32,
+    /// Whether their times are left out, since the broker does not believe them.
+    pub timeless: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    InFlight,
+    There,
+}
+
+/// Why the first batch that is not there is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What the broker said.
+    pub code: i16,
+    /// In its words, where it has some.
+    pub message: Option<String>,
+    sequence: i32,
+}
+
+/// What is to be done about a trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing was wrong, or it has been mended.
+    GoOn,
+    /// The same again, after asking who leads.
+    Again(Trouble),
+    /// This record will never be taken.
+    Refuse(usize, Trouble),
+    /// The broker does not know this producer, or its numbers, any more.
+    NewIdentity(Trouble),
+    /// It will not go away by itself.
+    GiveUp(Trouble),
+}
+
+/// The number after `by` more; after the largest comes 0.
+fn after(sequence: i32, by: usize) -> i32 {
+    ((i64::from(sequence) + by as i64) & i64::from(i32::MAX)) as i32
+}
+
+impl Lane {
+    /// A lane that begins at `sequence`.
+    pub fn new(sequence: i32) -> Self {
+        let (records, batches) = (Vec::new(), VecDeque::new());
+        Lane { records, cut: 0, batches, sequence, node: None, trouble: None }
+    }
+
+    /// Takes up a record.
+    pub fn push(&mut self, record: usize) {
+        self.records.push(record);
+    }
+
+    /// The records of a batch, by their place in what was given.
+    pub fn of(&self, batch: &Batch) -> &[usize] {
+        &self.records[batch.records.clone()]
+    }
+
+    /// Whether all its records are there, or refused.
+    pub fn is_done(&self) -> bool {
+        self.cut == self.records.len() && self.batches.is_empty()
+    }
+
+    /// The number after the last record that was cut.
+    pub fn sequence(&self) -> i32 {
+        self.sequence
+    }
+
+    /// Whether anything is in flight.
+    pub fn is_flying(&self) -> bool {
+        self.batches.iter().any(|batch| batch.state == State::InFlight)
+    }
+
+    /// The next batch to be sent to `node`, cut if there is none: as many records as fit into `room` bytes, one at least.
+    /// `None` when nothing is left, or what is in flight has to be answered first.
+    pub fn next(&mut self, node: i32, room: usize, size: impl Fn(usize) -> usize) -> Option<Batch> {
+        if self.trouble.is_some() || (self.is_flying() && self.node != Some(node)) {
+            return None;
+        }
+        if !self.batches.iter().any(|batch| batch.state == State::Waiting) {
+            self.cut(room, size)?;
+        }
+        let batch = self.batches.iter_mut().find(|batch| batch.state == State::Waiting)?;
+        batch.state = State::InFlight;
+        self.node = Some(node);
+        Some(batch.clone())
+    }
+
+    fn cut(&mut self, room: usize, size: impl Fn(usize) -> usize) -> Option<()> {
+        let (begin, mut bytes) = (self.cut, 0);
+        while let Some(&record) = self.records.get(self.cut) {
+            bytes += size(record);
+            if bytes > room && self.cut > begin {
+                break;
+            }
+            self.cut += 1;
+        }
+        let records = begin..self.cut;
+        if records.is_empty() {
+            return None;
+        }
+        let sequence = self.sequence;
+        self.sequence = after(sequence, records.len());
+        self.batches.push_back(Batch { records, sequence, timeless: false, state: State::Waiting });
+        Some(())
+    }
+
+    /// What the broker says of the batch in flight that begins at `sequence`.
+    pub fn answered(&mut self, sequence: i32, code: i16, message: Option<String>) {
+        let flying = |batch: &&mut Batch| batch.state == State::InFlight && batch.sequence == sequence;
+        let Some(batch) = self.batches.iter_mut().find(flying) else { return };
+        // What the broker has had already is there.
+        if matches!(ResponseError::try_from_code(code), None | Some(ResponseError::DuplicateSequenceNumber)) {
+            batch.state = State::There;
+        } else {
+            batch.state = State::Waiting;
+            // What comes after a batch that failed is out of order and says nothing more.
+            self.trouble.get_or_insert(Trouble { code, message, sequence });
+        }
+        while self.batches.front().is_some_and(|batch| batch.state == State::There) {
+            self.batches.pop_front();
+        }
+    }
+
+    /// The connection that it was sent on is gone: nobody knows what of it is there. It is sent again as it was.
+    pub fn lost(&mut self, node: i32) {
+        if self.node == Some(node) {
+            self.batches.iter_mut().filter(|b| b.state == State::InFlight).for_each(|b| b.state = State::Waiting);
+        }
+    }
+
+    /// Looks at what is wrong, once nothing is in flight any more, and mends what can be mended here.
+    pub fn settle(&mut self) -> Remedy {
+        if self.is_flying() {
+            return Remedy::GoOn;
+        }
+        let Some(trouble) = self.trouble.take() else { return Remedy::GoOn };
+        use ResponseError as Code;
+        match ResponseError::try_from_code(trouble.code) {
+            Some(Code::MessageTooLarge | Code::RecordListTooLarge | Code::InvalidRecord) => self.split(trouble),
+            Some(Code::InvalidTimestamp) => self.forget_times(trouble),
+            Some(Code::OutOfOrderSequenceNumber | Code::UnknownProducerId | Code::InvalidProducerEpoch) => {
+                Remedy::NewIdentity(trouble)
+            }
+            Some(code) if code.is_retriable() => Remedy::Again(trouble),
+            _ => Remedy::GiveUp(trouble),
+        }
+    }
+
+    /// Halves the batch in trouble; a record that is alone in it is never taken.
+    fn split(&mut self, trouble: Trouble) -> Remedy {
+        let Some(at) = self.batches.iter().position(|batch| batch.sequence == trouble.sequence) else {
+            return Remedy::GoOn;
+        };
+        // Its numbers are free again only while nothing that came after it is there.
+        if self.batches.iter().skip(at).any(|batch| batch.state == State::There) {
+            return Remedy::NewIdentity(trouble);
+        }
+        let Batch { records, sequence, timeless, state } = self.batches[at].clone();
+        if records.len() == 1 {
+            self.batches.remove(at);
+            self.renumber(at, sequence);
+            return Remedy::Refuse(self.records[records.start], trouble);
+        }
+        let middle = records.start + records.len() / 2;
+        let second = after(sequence, middle - records.start);
+        self.batches[at].records.end = middle;
+        self.batches.insert(at + 1, Batch { records: middle..records.end, sequence: second, timeless, state });
+        Remedy::GoOn
+    }
+
+    /// A broker may refuse times that are too far from its own (KIP-937); a record without one is taken.
+    fn forget_times(&mut self, trouble: Trouble) -> Remedy {
+        match self.batches.iter_mut().find(|batch| batch.sequence == trouble.sequence) {
+            Some(batch) if !batch.timeless => {
+                batch.timeless = true;
+                Remedy::GoOn
+            }
+            Some(_) => Remedy::GiveUp(trouble),
+            None => Remedy::GoOn,
+        }
+    }
+
+    /// Begins at number 0 again, for a new identity. To be called when nothing is in flight.
+    pub fn begin_anew(&mut self) {
+        self.trouble = None;
+        self.batches.retain(|batch| batch.state != State::There);
+        self.renumber(0, 0);
+    }
+
+    fn renumber(&mut self, from: usize, mut sequence: i32) {
+        for batch in self.batches.iter_mut().skip(from) {
+            batch.sequence = sequence;
+            sequence = after(sequence, batch.records.len());
+        }
+        self.sequence = sequence;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUT_OF_ORDER: i16 = 45;
+
+    /// A lane of `count` records, cut into batches of three, with `flying` of them sent to node 1.
+    fn lane(count: usize, flying: usize) -> Lane {
+        let mut lane = Lane::new(10);
+        (0..count).for_each(|record| lane.push(record));
+        (0..flying).for_each(|_| drop(next(&mut lane)));
+        lane
+    }
+
+    fn next(lane: &mut Lane) -> Option<(i32, usize)> {
+        lane.next(1, 3, |_| 1).map(|batch| (batch.sequence, batch.records.len()))
+    }
+
+    #[test]
+    fn batches_are_cut_in_order_and_numbered_by_their_records() {
+        let mut lane = lane(7, 0);
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
+        assert_eq!((sent, lane.sequence()), (vec![(10, 3), (13, 3), (16, 1)], 17));
+        [10, 13, 16].map(|sequence| lane.answered(sequence, 0, None));
+        assert!(lane.is_done() && lane.settle() == Remedy::GoOn);
+        let mut wraps = Lane::new(i32::MAX - 1);
+        (0..4).for_each(|record| wraps.push(record));
+        assert_eq!((next(&mut wraps), next(&mut wraps)), (Some((i32::MAX - 1, 3)), Some((1, 1))));
+        let large = lane_of_large();
+        assert_eq!(large, Some((0, 1)), "one that is larger than the room goes alone");
+    }
+
+    fn lane_of_large() -> Option<(i32, usize)> {
+        let mut lane = Lane::new(0);
+        (0..2).for_each(|record| lane.push(record));
+        lane.next(1, 3, |_| 100).map(|batch| (batch.sequence, batch.records.len()))
+    }
+
+    #[test]
+    fn after_a_failure_the_same_batches_go_again_once_all_are_answered() {
+        let mut lane = lane(9, 3);
+        lane.answered(10, 6, None);
+        assert_eq!((next(&mut lane), lane.settle()), (None, Remedy::GoOn), "two are in flight");
+        lane.answered(13, OUT_OF_ORDER, None);
+        lane.answered(16, OUT_OF_ORDER, None);
+        assert!(matches!(lane.settle(), Remedy::Again(Trouble { code: 6, .. })));
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
+        assert_eq!(sent, [(10, 3), (13, 3), (16, 3)]);
+        // The second was there already: its number is known to the broker.
+        [(10, 0), (13, 46), (16, 0)].map(|(sequence, code)| lane.answered(sequence, code, None));
+        assert!(lane.is_done());
+    }
+
+    #[test]
+    fn a_later_batch_that_is_there_is_not_sent_again() {
+        let mut lane = lane(6, 2);
+        lane.answered(10, 7, None);
+        lane.answered(13, 0, None);
+        assert!(matches!(lane.settle(), Remedy::Again(_)));
+        assert_eq!((next(&mut lane), next(&mut lane)), (Some((10, 3)), None));
+        lane.answered(10, 0, None);
+        assert!(lane.is_done());
+    }
+
+    #[test]
+    fn what_was_in_flight_on_a_lost_connection_goes_again_as_it_was() {
+        let mut lane = lane(6, 2);
+        lane.lost(2);
+        assert!(lane.is_flying(), "another connection was lost");
+        assert_eq!(lane.next(2, 3, |_| 1), None, "another leader waits for the answers of the one before");
+        lane.lost(1);
+        assert!(!lane.is_flying());
+        assert_eq!(lane.next(2, 3, |_| 1).map(|batch| batch.sequence), Some(10));
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_halved_until_one_record_is_refused() {
+        let mut lane = lane(4, 2);
+        lane.answered(10, 10, None);
+        lane.answered(13, OUT_OF_ORDER, None);
+        assert_eq!(lane.settle(), Remedy::GoOn);
+        assert_eq!(next(&mut lane), Some((10, 1)));
+        lane.answered(10, 10, Some("too large".to_owned()));
+        assert!(matches!(lane.settle(), Remedy::Refuse(0, Trouble { code: 10, .. })));
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
+        assert_eq!((sent, lane.sequence()), (vec![(10, 2), (12, 1)], 13), "the numbers close up");
+    }
+
+    #[test]
+    fn numbers_that_are_taken_are_not_given_again() {
+        let mut lane = lane(6, 2);
+        lane.answered(10, 10, None);
+        lane.answered(13, 0, None);
+        assert!(matches!(lane.settle(), Remedy::NewIdentity(_)));
+        lane.begin_anew();
+        assert_eq!((next(&mut lane), next(&mut lane)), (Some((0, 3)), None));
+    }
+
+    #[test]
+    fn a_time_that_the_broker_does_not_believe_is_left_out() {
+        let mut lane = lane(3, 1);
+        lane.answered(10, 32, None);
+        assert_eq!(lane.settle(), Remedy::GoOn);
+        let batch = lane.next(1, 3, |_| 1).unwrap();
+        assert!(batch.timeless && batch.sequence == 10);
+        lane.answered(10, 32, None);
+        assert!(matches!(lane.settle(), Remedy::GiveUp(_)));
+    }
+
+    #[test]
+    fn what_is_to_be_done_follows_from_the_code() {
+        for (code, remedy) in [
+            (6, "Again"),
+            (7, "Again"),
+            (19, "Again"),
+            (20, "Again"),
+            (29, "GiveUp"),
+            (59, "NewIdentity"),
+            (45, "NewIdentity"),
+            (-1, "GiveUp"),
+        ] {
+            let mut lane = lane(3, 1);
+            lane.answered(10, code, None);
+            assert!(format!("{:?}", lane.settle()).starts_with(remedy), "{code}");
+        }
+    }
+}

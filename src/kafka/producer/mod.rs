@@ -1,0 +1,359 @@
+//! The native producer: idempotent, acks=all, several batches in flight.
+//!
+//! Records go to partitions as the Java client's do (murmur2 of the key). Each leader gets one request with a batch of each of
+//! its partitions, and up to [`IN_FLIGHT_MAX`] of them before the first is answered. The broker knows the producer by an id and
+//! each batch by its number (KIP-98), so what is sent again after a lost answer is not written again, and never out of order.
+//!
+//! The id lives as long as the producer: what was sent before a restart of the process and is sent again after it is written
+//! twice, and dropped where it is stored. The same goes for what is in doubt when a broker has forgotten the producer.
+
+mod lane;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+
+use super::client::{ANSWER_MAX, Client};
+use super::figures::Figures;
+use super::partitioner::partition;
+use super::records::{self, Stamp};
+use super::{Compression, Error, Produce, Record, Refusal, codes};
+use lane::{Batch, Lane, Remedy, Trouble};
+
+/// Requests to one broker that are not answered yet. A broker remembers the last five batches of a producer (KIP-98).
+const IN_FLIGHT_MAX: usize = 5;
+
+/// What one batch may take, uncompressed, in bytes: what a topic takes by default (`max.message.bytes`).
+const BATCH_BYTES_MAX: usize = 1_000_000;
+
+/// A broker that finds batches too large gets smaller ones, down to this.
+const BATCH_BYTES_MIN: usize = 16 * 1024;
+
+/// One request takes no further batch beyond this, in bytes.
+const REQUEST_BYTES_MAX: usize = 4_000_000;
+
+/// How long the leader waits for its replicas.
+const REPLICAS_MAX: Duration = Duration::from_secs(25);
+
+/// How often, and how long apart, something is tried again here that goes away within a moment, as an election does. After
+/// that the caller decides.
+const RETRIES_MAX: u32 = 10;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes records to one topic.
+#[derive(Debug)]
+pub struct Producer {
+    client: Client,
+    compression: Compression,
+    figures: Arc<Figures>,
+    identity: Identity,
+    /// The next number of each partition.
+    sequences: BTreeMap<i32, i32>,
+    batch_bytes: usize,
+    sending: Option<Sending>,
+}
+
+/// By what brokers know this producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    /// Not asked for yet.
+    Unknown,
+    /// An id and an epoch.
+    Known(i64, i16),
+    /// They give it none: what is sent again may be written twice.
+    Denied,
+}
+
+/// What was given and is not all there yet.
+#[derive(Debug, Default)]
+struct Sending {
+    lanes: BTreeMap<i32, Lane>,
+    refusals: Vec<Refusal>,
+    /// What is not answered yet, by broker.
+    flights: BTreeMap<i32, VecDeque<Flight>>,
+    /// By what the records are known again when they are given again.
+    mark: Option<u32>,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+struct Flight {
+    sent: Instant,
+    bytes: usize,
+    /// What one batch was allowed to take, in bytes.
+    room: usize,
+    /// The partitions and the numbers of their batches.
+    batches: Vec<(i32, i32)>,
+}
+
+impl Producer {
+    /// Nothing is asked of the cluster before there is something to send.
+    pub fn new(client: Client, compression: Compression, figures: Arc<Figures>) -> Self {
+        let (identity, sequences) = (Identity::Unknown, BTreeMap::new());
+        Producer { client, compression, figures, identity, sequences, batch_bytes: BATCH_BYTES_MAX, sending: None }
+    }
+}
+
+impl Produce for Producer {
+    fn send(&mut self, records: &[Record]) -> Result<Vec<Refusal>, Error> {
+        let mut sending = self.take_up(records)?;
+        match self.carry(&mut sending, records) {
+            Ok(()) => {
+                self.sequences.extend(sending.lanes.iter().map(|(partition, lane)| (*partition, lane.sequence())));
+                sending.refusals.sort_by_key(|refusal| refusal.index);
+                Ok(sending.refusals)
+            }
+            Err(error) => {
+                sending.mark = Some(mark(records));
+                self.sending = Some(sending);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// By what records are known again.
+fn mark(records: &[Record]) -> u32 {
+    records.iter().fold(records.len() as u32, |mark, record| crc32c::crc32c_append(mark, &record.value))
+}
+
+impl Producer {
+    /// What is left of the records since they were given before, or all of them.
+    fn take_up(&mut self, records: &[Record]) -> Result<Sending, Error> {
+        if let Some(sending) = self.sending.take() {
+            if sending.mark == Some(mark(records)) {
+                return Ok(sending);
+            }
+            // Others were given up in the middle: which of their numbers are taken is not known.
+            sending.flights.keys().for_each(|node| self.client.drop_broker(*node));
+            self.forget_identity();
+        }
+        let partitions = self.client.partitions()?;
+        let mut sending = Sending::default();
+        for (index, record) in records.iter().enumerate() {
+            let partition = partition(&record.key, partitions);
+            let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
+            sending.lanes.entry(partition).or_insert_with(|| Lane::new(sequence)).push(index);
+        }
+        Ok(sending)
+    }
+
+    /// Sends and collects until all is there.
+    fn carry(&mut self, sending: &mut Sending, records: &[Record]) -> Result<(), Error> {
+        let mut retries = 0;
+        loop {
+            self.client.partitions()?;
+            if let Some(again) = self.settle(sending)? {
+                retries += 1;
+                self.figures.retries.fetch_add(1, Relaxed);
+                self.client.doubt();
+                if retries > RETRIES_MAX {
+                    return Err(again);
+                }
+                if self.client.access().stop.wait(RETRY_PAUSE) {
+                    return Err(Error::Stopped);
+                }
+                continue;
+            }
+            self.identify(sending)?;
+            self.dispatch(sending, records)?;
+            if sending.flights.is_empty() {
+                if sending.lanes.values().all(Lane::is_done) {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.collect(sending)?;
+        }
+    }
+
+    /// Mends what is wrong with the lanes. Some error: the same has to be tried again.
+    fn settle(&mut self, sending: &mut Sending) -> Result<Option<Error>, Error> {
+        let (mut again, mut identity_lost) = (None, None);
+        for (partition, lane) in &mut sending.lanes {
+            let say = |trouble: Trouble| codes::produce(trouble.code, trouble.message, self.client.topic(), *partition);
+            if self.client.leader(*partition).is_none() && !lane.is_done() && !lane.is_flying() {
+                let code = ResponseError::LeaderNotAvailable.code();
+                again = Some(codes::produce(code, None, self.client.topic(), *partition));
+            }
+            match lane.settle() {
+                Remedy::GoOn => {}
+                Remedy::Again(trouble) => again = Some(say(trouble)),
+                Remedy::GiveUp(trouble) => return Err(say(trouble)),
+                Remedy::NewIdentity(trouble) => identity_lost = Some(say(trouble)),
+                Remedy::Refuse(index, trouble) => {
+                    self.figures.refusals.fetch_add(1, Relaxed);
+                    sending.refusals.push(Refusal { index, reason: say(trouble).to_string() });
+                }
+            }
+        }
+        if let Some(why) = identity_lost {
+            log::warn!("{why}; going on under a new producer id: what was not acknowledged may be in the topic twice");
+            self.forget_identity();
+            return Ok(Some(why));
+        }
+        Ok(again)
+    }
+
+    fn forget_identity(&mut self) {
+        self.identity = Identity::Unknown;
+        self.sequences.clear();
+    }
+
+    /// Sees to it that brokers know this producer. A new identity begins when nothing is in flight any more.
+    fn identify(&mut self, sending: &mut Sending) -> Result<(), Error> {
+        if self.identity != Identity::Unknown {
+            return Ok(());
+        }
+        while !sending.flights.is_empty() {
+            self.collect(sending)?;
+        }
+        let request =
+            InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
+        let answer = self.client.ask_anyone(|connection| connection.call(&request, Instant::now() + ANSWER_MAX))?;
+        self.identity = match ResponseError::try_from_code(answer.error_code) {
+            None => Identity::Known(answer.producer_id.0, answer.producer_epoch),
+            // Before 2.8 this needs a right of its own (KIP-679).
+            Some(ResponseError::ClusterAuthorizationFailed) => {
+                log::warn!(
+                    "no right to produce idempotently (`IdempotentWrite` on the cluster): what is sent again may be in the topic twice"
+                );
+                Identity::Denied
+            }
+            Some(_) => return Err(codes::produce(answer.error_code, None, self.client.topic(), -1)),
+        };
+        sending.lanes.values_mut().for_each(Lane::begin_anew);
+        Ok(())
+    }
+
+    /// Sends all that may be sent now.
+    fn dispatch(&mut self, sending: &mut Sending, records: &[Record]) -> Result<(), Error> {
+        // Without numbers the order is kept by waiting for each answer.
+        let most = if self.identity == Identity::Denied { 1 } else { IN_FLIGHT_MAX };
+        let mut leaders: Vec<i32> =
+            sending.lanes.keys().filter_map(|partition| self.client.leader(*partition)).collect();
+        leaders.sort_unstable();
+        leaders.dedup();
+        for node in leaders {
+            while sending.flights.get(&node).map_or(0, VecDeque::len) < most {
+                let Some((request, flight)) = self.request(sending, node, records)? else { break };
+                // Noted first: what a broken connection took of it is not known.
+                sending.flights.entry(node).or_default().push_back(flight);
+                let by = Instant::now() + ANSWER_MAX;
+                let sent = self.client.broker(node).and_then(|connection| connection.send(&request, by));
+                sent.map_err(|error| self.lose(sending, node, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next request to a broker: a batch of each of its partitions that has one.
+    fn request(
+        &self,
+        sending: &mut Sending,
+        node: i32,
+        records: &[Record],
+    ) -> Result<Option<(ProduceRequest, Flight)>, Error> {
+        let mut flight = Flight { sent: Instant::now(), bytes: 0, room: self.batch_bytes, batches: Vec::new() };
+        let mut partitions = Vec::new();
+        for (index, lane) in &mut sending.lanes {
+            if self.client.leader(*index) != Some(node) || flight.bytes >= REQUEST_BYTES_MAX {
+                continue;
+            }
+            let Some(batch) = lane.next(node, self.batch_bytes, |record| records::size(&records[record])) else {
+                continue;
+            };
+            let bytes = self.encode(lane, &batch, records)?.freeze();
+            flight.bytes += bytes.len();
+            flight.batches.push((*index, batch.sequence));
+            partitions.push(PartitionProduceData::default().with_index(*index).with_records(Some(bytes)));
+        }
+        if partitions.is_empty() {
+            return Ok(None);
+        }
+        let topic = TopicProduceData::default().with_name(self.client.topic_name()).with_partition_data(partitions);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(REPLICAS_MAX.as_millis() as i32)
+            .with_topic_data(vec![topic]);
+        Ok(Some((request, flight)))
+    }
+
+    fn encode(&self, lane: &Lane, batch: &Batch, records: &[Record]) -> Result<BytesMut, Error> {
+        let stamp = match self.identity {
+            Identity::Known(producer_id, epoch) => Stamp { producer_id, epoch, sequence: batch.sequence },
+            Identity::Unknown | Identity::Denied => Stamp::NONE,
+        };
+        let mut bytes = BytesMut::new();
+        let these = lane.of(batch).iter().map(|record| &records[*record]);
+        if batch.timeless {
+            let without: Vec<Record> = these.map(|record| Record { timestamp: -1, ..record.clone() }).collect();
+            records::encode(without.iter(), stamp, self.compression, &mut bytes)?;
+        } else {
+            records::encode(these, stamp, self.compression, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Waits for the answer to the oldest request.
+    fn collect(&mut self, sending: &mut Sending) -> Result<(), Error> {
+        let oldest = sending.flights.iter().min_by_key(|(_, flights)| flights.front().map(|flight| flight.sent));
+        let Some(node) = oldest.map(|(node, _)| *node) else { return Ok(()) };
+        let answer = match self.client.connection(node) {
+            Some(connection) => connection.receive::<ProduceRequest>(Instant::now() + ANSWER_MAX),
+            None => Err(Error::Away(format!("broker {node} is gone from the cluster"))),
+        };
+        let answer = answer.map_err(|error| self.lose(sending, node, error))?;
+        let flights = sending.flights.get_mut(&node);
+        let Some(flight) = flights.and_then(VecDeque::pop_front) else { return Ok(()) };
+        sending.flights.retain(|_, flights| !flights.is_empty());
+        self.count(&flight);
+        self.answered(sending, node, &flight, &answer)
+    }
+
+    fn answered(
+        &mut self,
+        sending: &mut Sending,
+        node: i32,
+        flight: &Flight,
+        answer: &ProduceResponse,
+    ) -> Result<(), Error> {
+        for (partition, sequence) in &flight.batches {
+            let told = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+            let Some(told) = told.into_iter().find(|told| told.index == *partition) else {
+                let what = format!("broker {node} answered Produce without partition {partition}");
+                return Err(self.lose(sending, node, Error::Garbage(what)));
+            };
+            let Some(lane) = sending.lanes.get_mut(partition) else { continue };
+            if told.error_code == ResponseError::MessageTooLarge.code() {
+                // Of that flight, since several in the air are too large all alike.
+                self.batch_bytes = self.batch_bytes.min(flight.room / 2).max(BATCH_BYTES_MIN);
+            }
+            lane.answered(*sequence, told.error_code, told.error_message.as_ref().map(ToString::to_string));
+        }
+        Ok(())
+    }
+
+    /// A connection is of no more use: what was in flight on it is in doubt, and goes again.
+    fn lose(&mut self, sending: &mut Sending, node: i32, error: Error) -> Error {
+        self.client.drop_broker(node);
+        sending.flights.remove(&node);
+        sending.lanes.values_mut().for_each(|lane| lane.lost(node));
+        self.figures.retries.fetch_add(1, Relaxed);
+        error
+    }
+
+    fn count(&self, flight: &Flight) {
+        let micros = u64::try_from(flight.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.figures.requests.fetch_add(1, Relaxed);
+        self.figures.in_flight_us.fetch_add(micros, Relaxed);
+        self.figures.batches.fetch_add(flight.batches.len() as u64, Relaxed);
+        self.figures.bytes.fetch_add(flight.bytes as u64, Relaxed);
+    }
+}
