@@ -24,11 +24,15 @@
 //! record batches are read and written by [`records`], which copies each record once.
 
 pub mod api;
+mod assign;
 pub mod client;
 mod codes;
 pub mod compression;
 pub mod connection;
+pub mod consumer;
+mod fetch;
 pub mod figures;
+pub mod group;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
