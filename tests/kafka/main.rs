@@ -2,11 +2,13 @@
 
 mod clients;
 mod cluster;
+mod group;
 mod node;
 mod peer;
 mod pki;
 mod proxy;
 
 mod conformance;
+mod failover;
 mod harness;
 mod security;

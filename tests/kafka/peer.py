@@ -227,7 +227,7 @@ def leader(options, settings):
     def look():
         try:
             leads = partitions_of(admin, options.topic)[int(options.partition)].leader
-        except KafkaException:
+        except (KafkaException, KeyError):  # a broker that has just started may not know the topic yet
             return None
         return None if leads < 0 or leads == options.other_than else leads
 
