@@ -10,6 +10,7 @@ mod codes;
 pub mod compression;
 pub mod connection;
 pub mod figures;
+pub mod legacy;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
