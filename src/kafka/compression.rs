@@ -82,8 +82,12 @@ fn take<'a>(from: &mut &'a [u8], size: usize) -> io::Result<&'a [u8]> {
     from.split_off(..size).ok_or_else(cut_off)
 }
 
+/// Half the work of the usual 6, for 1 % more bytes (of logs).
+const GZIP_LEVEL: u32 = 4;
+
 fn gzip(raw: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(raw.len() / 4), flate2::Compression::default());
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(raw.len() / 4), flate2::Compression::new(GZIP_LEVEL));
     encoder.write_all(raw)?;
     encoder.finish()
 }

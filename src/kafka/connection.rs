@@ -100,6 +100,11 @@ impl Connection {
         &self.peer
     }
 
+    /// Whether nobody in between can read what is sent.
+    pub fn is_secure(&self) -> bool {
+        self.stream.is_secure()
+    }
+
     /// What the broker speaks.
     pub fn versions(&self) -> &Versions {
         &self.versions

@@ -15,6 +15,7 @@ pub mod partitioner;
 pub mod producer;
 pub mod records;
 mod sasl;
+mod scram;
 mod shape;
 
 use std::fmt;

@@ -1,0 +1,9 @@
+//! Kafka, with brokers of the oldest and the newest kind that this machine can run.
+
+mod cluster;
+mod node;
+mod peer;
+mod pki;
+mod proxy;
+
+mod harness;
