@@ -13,10 +13,10 @@
 //! * It does not turn to another broker when one stops answering: after every failure a new client begins at the next of them.
 
 mod client;
-//mod consumer;
+mod consumer;
 mod producer;
 
-//pub use consumer::LegacyConsumer;
+pub use consumer::LegacyConsumer;
 pub use producer::LegacyProducer;
 
 use std::io::ErrorKind;

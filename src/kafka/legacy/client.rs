@@ -25,7 +25,7 @@ const STACK: usize = 512 * 1024;
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// How often the crate asks for a group's coordinator and offsets, 100 ms apart, while they are moving.
-const ATTEMPTS_MAX: u32 = 50;
+pub(super) const ATTEMPTS_MAX: u32 = 50;
 
 type Call = Box<dyn FnOnce(&mut KafkaClient) + Send>;
 
@@ -78,11 +78,6 @@ impl Client {
         &self.topic
     }
 
-    /// The word to stop.
-    pub(super) fn stop(&self) -> &Stop {
-        &self.stop
-    }
-
     /// The leader of each partition, by its number, as the brokers name it; `None` where there is none now.
     ///
     /// # Errors
@@ -93,7 +88,8 @@ impl Client {
             client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers))?;
             let partitions = client.topics();
             let partitions = partitions.partitions(&topic);
-            let leader = |partition: kafka::client::metadata::Partition<'_>| Some(partition.leader()?.host().to_owned());
+            let leader =
+                |partition: kafka::client::metadata::Partition<'_>| Some(partition.leader()?.host().to_owned());
             Ok(partitions.map(|all| all.iter().map(leader).collect()).unwrap_or_default())
         })?;
         let leaders: Vec<_> = leaders;
@@ -181,7 +177,8 @@ impl Client {
             let _alive = alive;
             to_do.iter().for_each(|call| call(&mut client));
         };
-        start_detached("kafka-crate", STACK, work).map_err(|error| Error::Away(format!("cannot start a thread: {error}")))?;
+        start_detached("kafka-crate", STACK, work)
+            .map_err(|error| Error::Away(format!("cannot start a thread: {error}")))?;
         self.used = Instant::now();
         Ok(calls)
     }

@@ -175,7 +175,8 @@ impl LegacyProducer {
                     self.figures.retries.fetch_add(1, Relaxed);
                 }
                 Some((_, Some(code))) => {
-                    let what = format!("topic `{}`, partition {partition}: {}", self.client.topic(), code_name(*code as i16));
+                    let what =
+                        format!("topic `{}`, partition {partition}: {}", self.client.topic(), code_name(*code as i16));
                     failed = Some(Error::Code(*code as i16, what));
                 }
                 None => {
@@ -196,7 +197,8 @@ impl LegacyProducer {
         batches: &[Batch],
     ) -> Result<Vec<(i32, Option<KafkaCode>)>, Error> {
         let (records, topic) = (records.clone(), self.client.topic().to_owned());
-        let leader = batches.first().and_then(|(partition, ..)| self.leaders.get(usize::try_from(*partition).ok()?)?.clone());
+        let leader =
+            batches.first().and_then(|(partition, ..)| self.leaders.get(usize::try_from(*partition).ok()?)?.clone());
         let leader = named(&[leader.unwrap_or_default()]);
         let first = |(partition, count, _): &Batch| {
             let lane = sending.lanes.get(partition).map(|lane| lane.left.iter().take(*count));
