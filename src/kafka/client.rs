@@ -21,7 +21,7 @@ const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
 pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The most partitions of a topic that are believed.
-const PARTITIONS_MAX: usize = 100_000;
+pub const PARTITIONS_MAX: usize = 100_000;
 
 /// The cluster, for one topic.
 #[derive(Debug)]

@@ -5,11 +5,15 @@
 //! and secrets.
 
 pub mod api;
+mod assign;
 pub mod client;
 mod codes;
 pub mod compression;
 pub mod connection;
+pub mod consumer;
+mod fetch;
 pub mod figures;
+pub mod group;
 pub mod legacy;
 pub mod partitioner;
 pub mod producer;

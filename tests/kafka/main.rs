@@ -1,6 +1,7 @@
 //! Kafka, with brokers of the oldest and the newest kind that this machine can run.
 
 mod cluster;
+mod group;
 mod node;
 mod peer;
 mod pki;

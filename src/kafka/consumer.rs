@@ -1,0 +1,102 @@
+//! Consuming: one member of a consumer group, which reads the partitions that it was given.
+//!
+//! Guarantees: every message comes at least once to some member; of each partition, in order. When the partitions are shared
+//! out anew, what was handed out and committed does not come again: the others wait until this one has finished its batch and
+//! polls again, for the `rebalance` of its settings at most. What was fetched and not handed out is thrown away then, and
+//! comes again from where it was committed, to whoever owns the partition.
+//!
+//! Sharing out is by ranges and eager: at each change of the group all members stop for a moment. A group is for one topic.
+//!
+//! The [`Heart`] has to run in a thread of its own beside it; without, the group takes the member for dead.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::fetch::Fetcher;
+use super::figures::Figures;
+use super::group::Group;
+pub use super::group::Settings;
+use super::group::heart::Heart;
+use super::{Consume, Error, Message};
+
+/// A member of a consumer group.
+#[derive(Debug)]
+pub struct Consumer {
+    client: Client,
+    group: Group,
+    fetcher: Fetcher,
+    figures: Arc<Figures>,
+}
+
+impl Consumer {
+    /// Nothing is asked before the first poll.
+    pub fn new(client: Client, settings: Settings, figures: Arc<Figures>) -> Self {
+        Consumer { client, group: Group::new(settings), fetcher: Fetcher::new(figures.clone()), figures }
+    }
+
+    /// What tells the group that this member lives. There is one heart a member.
+    pub fn heart(&self) -> Heart {
+        let client = Client::new(self.client.access().clone(), self.client.topic().to_owned());
+        Heart::new(client, self.group.settings().clone(), self.group.seat().clone())
+    }
+
+    /// Goes on towards the partitions that are to be owned.
+    fn join(&mut self, until: Instant) -> Result<(), Error> {
+        self.fetcher.give_up();
+        if let Some(placed) = self.group.step(&mut self.client, until)? {
+            self.figures.rebalances.fetch_add(1, Relaxed);
+            self.fetcher.begin(placed);
+        }
+        Ok(())
+    }
+
+    /// The partitions have another owner by now.
+    fn too_late(&mut self, why: &str) {
+        self.figures.fenced.fetch_add(1, Relaxed);
+        log::warn!("{why}: a commit came too late; the partitions have another owner, who does it again");
+    }
+}
+
+impl Consume for Consumer {
+    fn poll(&mut self, wait: Duration, most: usize) -> Result<Vec<Message>, Error> {
+        let until = Instant::now() + wait;
+        loop {
+            self.group.seat().note_poll();
+            if !self.group.is_settled() {
+                self.join(until)?;
+            } else {
+                let messages = self.fetcher.fetch(&mut self.client, until, most)?;
+                if !messages.is_empty() {
+                    return Ok(messages);
+                }
+                self.group.note_partitions(self.client.partitions()?);
+            }
+            if Instant::now() >= until {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        let done = offsets.iter().filter_map(|(partition, offset)| {
+            self.fetcher.done(*partition, *offset).map(|offset| (*partition, offset))
+        });
+        let done: Vec<(i32, i64)> = done.collect();
+        let lost = if done.is_empty() { None } else { self.group.commit(&mut self.client, &done)? };
+        if let Some(why) = lost {
+            self.too_late(&why);
+        } else if done.len() < offsets.len() {
+            self.too_late(&format!("consumer group `{}`", self.group.settings().group));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.fetcher.give_up();
+        self.group.leave(self.client.access());
+    }
+}
