@@ -31,6 +31,7 @@ pub mod schedule;
 mod database;
 pub mod flow;
 pub mod kafka;
+pub mod queue;
 pub mod spool;
 pub mod store;
 

@@ -33,6 +33,7 @@ pub mod consumer;
 mod fetch;
 pub mod figures;
 pub mod group;
+pub mod legacy;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
