@@ -10,5 +10,6 @@ mod proxy;
 
 mod conformance;
 mod failover;
+mod faults;
 mod harness;
 mod security;
