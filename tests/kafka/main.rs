@@ -1,5 +1,6 @@
 //! Kafka, with brokers of the oldest and the newest kind that this machine can run.
 
+mod clients;
 mod cluster;
 mod group;
 mod node;
@@ -7,5 +8,7 @@ mod peer;
 mod pki;
 mod proxy;
 
+mod conformance;
 mod failover;
 mod harness;
+mod security;

@@ -133,7 +133,7 @@ def partitions_of(admin, topic):
 
 
 def produce(options, settings):
-    """writes standard input: {"key", "value", and if wanted "partition", "timestamp"} a line; prints where each lies"""
+    """writes standard input: {"key", "value", and if wanted "headers"} a line; prints where each lies"""
     settings = {"partitioner": "murmur2_random", "acks": "all", "linger.ms": 5, **settings}
     settings["compression.type"] = options.codec
     if options.transaction:
@@ -167,11 +167,11 @@ def send(producer, topic, records):
         return report
 
     for index, record in enumerate(records):
-        more = {name: record[name] for name in ("partition", "timestamp") if name in record}
+        headers = [(name, to_bytes(value)) for name, value in record.get("headers", {}).items()]
         key = to_bytes(record.get("key"))
         while True:
             try:
-                producer.produce(topic, to_bytes(record["value"]), key, on_delivery=reporter(index), **more)
+                producer.produce(topic, to_bytes(record["value"]), key, on_delivery=reporter(index), headers=headers)
                 break
             except BufferError:
                 producer.poll(1)
