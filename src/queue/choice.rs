@@ -34,6 +34,8 @@ type Choice = (Which, String);
 pub struct Chosen<C: ?Sized> {
     choose: Box<dyn FnMut() -> Result<Choice, Error> + Send>,
     make: Box<dyn FnMut(Which) -> Result<Box<C>, Error> + Send>,
+    /// What it does, for messages.
+    doing: &'static str,
     current: Option<(Which, Box<C>)>,
     doubted: bool,
 }
@@ -53,10 +55,11 @@ impl<C: ?Sized> Chosen<C> {
             (Some(current), Some((which, _))) if current.0 == which => current,
             (_, Some((which, why))) => {
                 let made = (self.make)(which)?;
-                match which {
-                    Which::KafkaCrate => log::info!("Kafka: the `kafka` crate, since {why}"),
-                    Which::Native => log::info!("Kafka: the native client, since {why}"),
-                }
+                let name = match which {
+                    Which::KafkaCrate => "`kafka` crate",
+                    Which::Native => "native client",
+                };
+                log::info!("Kafka: {} by the {name}, since {why}", self.doing);
                 (which, made)
             }
             (None, None) => return Err(Error::Away("no Kafka client was chosen".to_owned())),
@@ -107,6 +110,7 @@ pub fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Produ
                 }
             })
         }),
+        doing: "producing",
         current: None,
         doubted: false,
     }
@@ -119,6 +123,7 @@ pub fn consumer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Consu
     Chosen {
         choose: Box::new(move || for_producing(KafkaClient::KafkaCrate, None, &fetch)),
         make: Box::new(move |_| Ok(Box::new(LegacyConsumer::new(&access, &topic, &group, figures.clone())?))),
+        doing: "consuming",
         current: None,
         doubted: false,
     }
