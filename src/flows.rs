@@ -73,11 +73,8 @@ pub fn last_word(jobs: &Jobs, thread: &str, stop: &Stop) -> Result<Stop, String>
     let last = Stop::default();
     let (stop, given) = (stop.clone(), last.clone());
     jobs.start(thread, LIMIT_STACK, move |_| {
-        // Whichever comes first; a pump that ends before it is told to sets the last word itself.
-        crossbeam_channel::select! {
-            recv(stop.channel()) -> _ => {},
-            recv(given.channel()) -> _ => {},
-        }
+        // Nobody sends on it: it closes.
+        let _ = stop.channel().recv();
         given.wait(DRAIN_MAX);
         given.set();
         Ok(())

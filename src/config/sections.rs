@@ -59,7 +59,7 @@ pub(super) fn queue(at: &At<'_>) -> Read<Kafka> {
         return Err(brokers.fail("names no broker"));
     }
     let clients =
-        [("auto", KafkaClient::Auto), ("kafka-crate", KafkaClient::KafkaCrate), ("native", KafkaClient::Native)];
+        [KafkaClient::Auto, KafkaClient::KafkaCrate, KafkaClient::Native].map(|client| (client.name(), client));
     let compressions = [
         ("none", Compression::None),
         ("gzip", Compression::Gzip),
