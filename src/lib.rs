@@ -36,6 +36,7 @@ pub mod spool;
 pub mod store;
 
 pub mod consume;
+pub mod flows;
 pub mod jobs;
 pub mod produce;
 pub mod run;

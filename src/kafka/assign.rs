@@ -133,7 +133,7 @@ fn written(form: &impl Encodable) -> Result<Bytes, String> {
 }
 
 fn read<F: Decodable + kafka_protocol::protocol::Message>(mut bytes: Bytes, shape: &'static str) -> Result<F, String> {
-    let version = bytes.try_get_i16().map_err(|error| error.to_string())?;
+    let version = bytes.try_get_i16().map_err(|_| "no version".to_owned())?;
     if !(0..=F::VERSIONS.max).contains(&version) {
         return Err(format!("version {version}"));
     }
@@ -201,7 +201,7 @@ mod tests {
         let topic = TopicName(StrBytes::from_static_str("t"));
         for (bytes, said) in [
             (&[][..], Ok(vec![])),
-            (&[0], Err("not enough bytes remaining in buffer to read value (requested 2 but only 1 available)")),
+            (&[0], Err("no version")),
             (&[0, 9], Err("version 9")),
             (&[255, 255], Err("version -1")),
             (&[0, 0, 127, 255, 255, 255], Err("an array of 2147483647 at byte 4 of 4")),

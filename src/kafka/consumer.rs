@@ -63,6 +63,9 @@ impl Consume for Consumer {
     fn poll(&mut self, wait: Duration, most: usize) -> Result<Vec<Message>, Error> {
         let until = Instant::now() + wait;
         loop {
+            if self.client.access().stop.is_set() {
+                return Err(Error::Stopped);
+            }
             self.group.seat().note_poll();
             if !self.group.is_settled() {
                 self.join(until)?;

@@ -10,9 +10,13 @@
 //! Specified by <https://kafka.apache.org/protocol.html>, KIP-74 (bounds, and their exception for a large batch) and KIP-98
 //! (transactions).
 
+mod earliest;
+mod open;
 mod place;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -20,17 +24,16 @@ use std::time::{Duration, Instant};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::client::{ANSWER_MAX, Client};
 use super::connection::Connection;
 use super::figures::Figures;
 use super::group::Placed;
-use super::records::Batch;
 use super::{Error, Message, codes};
 use crate::jobs::Stop;
+use open::Open;
 use place::Place;
 
 /// How long a broker waits for messages before it answers that there are none.
@@ -45,8 +48,6 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 
 const READ_COMMITTED: i8 = 1;
 const CONSUMER: BrokerId = BrokerId(-1);
-/// What ListOffsets calls the earliest offset.
-const EARLIEST: i64 = -2;
 
 /// The partitions that are owned, and what is fetched from them.
 #[derive(Debug)]
@@ -64,20 +65,14 @@ pub struct Fetcher {
     trouble: Option<(Error, bool)>,
 }
 
-/// A batch that is being handed out.
-#[derive(Debug)]
-struct Open {
-    partition: i32,
-    last_offset: i64,
-    rest: std::vec::IntoIter<Message>,
-}
-
 /// A request that is not answered yet.
 #[derive(Debug)]
 struct Asked {
     at: Instant,
-    /// From where on each partition was asked for.
-    offsets: Vec<(i32, i64)>,
+    /// The partition that was asked for first.
+    first: i32,
+    /// From where on each was asked for.
+    offsets: BTreeMap<i32, i64>,
 }
 
 impl Fetcher {
@@ -146,76 +141,12 @@ impl Fetcher {
         }
         let troubled = self.places.values().all(Place::is_troubled);
         match self.trouble.take() {
-            Some((error, _)) if troubled => Err(error),
+            Some((error, _)) if troubled || error == Error::Stopped => Err(error),
             Some((error, true)) => {
                 log::warn!("{error}; the other partitions go on");
                 Ok(!nodes.is_empty())
             }
             _ => Ok(!nodes.is_empty()),
-        }
-    }
-
-    /// Hands out what was fetched, one batch of each partition in turn.
-    fn hand_out(&mut self, client: &mut Client, messages: &mut Vec<Message>, most: usize) {
-        while messages.len() < most {
-            if self.open.is_none() && !self.open_next(client) {
-                return;
-            }
-            self.hand_out_open(messages, most);
-        }
-    }
-
-    /// Decodes the next batch, if there is one.
-    fn open_next(&mut self, client: &mut Client) -> bool {
-        while let Some(partition) = self.ready.pop_front() {
-            let Some(place) = self.places.get_mut(&partition) else { continue };
-            let Some(batch) = place.batches.pop_front() else { continue };
-            let mut decoded = Vec::new();
-            let last_offset = batch.last_offset;
-            match batch.messages(partition, place.position, &mut decoded) {
-                Ok(()) => place.suspect = None,
-                Err(_) if place.suspect != Some(batch.base_offset) => {
-                    self.look_again(client, partition, &batch);
-                    continue;
-                }
-                Err(reason) => decoded.push(damaged(client.topic(), partition, &batch, reason)),
-            }
-            if !place.batches.is_empty() {
-                self.ready.push_back(partition);
-            }
-            self.open = Some(Open { partition, last_offset, rest: decoded.into_iter() });
-            return true;
-        }
-        false
-    }
-
-    /// Hands out of the batch that is open.
-    fn hand_out_open(&mut self, messages: &mut Vec<Message>, most: usize) {
-        let Some(mut open) = self.open.take() else { return };
-        messages.extend(open.rest.by_ref().take(most - messages.len()));
-        let Some(place) = self.places.get_mut(&open.partition) else { return };
-        if let Some(last) = messages.last().filter(|last| last.partition == open.partition) {
-            place.handed = last.offset + 1;
-            place.position = place.handed;
-        }
-        if open.rest.len() > 0 {
-            self.open = Some(open);
-        } else {
-            place.position = place.position.max(open.last_offset.saturating_add(1));
-            if let (true, Some(next)) = (place.batches.is_empty(), place.next) {
-                place.position = next;
-            }
-        }
-    }
-
-    /// Fetches once again what cannot be read, over a new connection: it may be right where it comes from.
-    fn look_again(&mut self, client: &mut Client, partition: i32, batch: &Batch) {
-        let Some(place) = self.places.get_mut(&partition) else { return };
-        place.go_to(place.position);
-        place.suspect = Some(batch.base_offset);
-        self.figures.retries.fetch_add(1, Relaxed);
-        if let Some(node) = client.leader(partition) {
-            client.drop_broker(node);
         }
     }
 
@@ -255,9 +186,7 @@ impl Fetcher {
         self.find_earliest(client, node, partitions)?;
         let next = |partition: &i32| Some((*partition, self.places.get(partition)?.next?));
         let offsets: Vec<(i32, i64)> = partitions.iter().filter_map(next).collect();
-        if offsets.is_empty() {
-            return Ok(());
-        }
+        let Some((first, _)) = offsets.first().copied() else { return Ok(()) };
         let wanted = offsets.iter().map(|(partition, offset)| {
             FetchPartition::default()
                 .with_partition(*partition)
@@ -274,47 +203,15 @@ impl Fetcher {
             .with_topics(vec![topic]);
         let at = Instant::now();
         client.broker(node)?.send(&request, at + ANSWER_MAX)?;
-        self.asked.insert(node, Asked { at, offsets });
-        Ok(())
-    }
-
-    /// Asks for the earliest offset where no other is known.
-    fn find_earliest(&mut self, client: &mut Client, node: i32, partitions: &[i32]) -> Result<(), Error> {
-        let unknown = partitions.iter().filter(|p| self.places.get(p).is_some_and(|place| place.next.is_none()));
-        let wanted: Vec<_> = unknown
-            .map(|p| ListOffsetsPartition::default().with_partition_index(*p).with_timestamp(EARLIEST))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let topic = ListOffsetsTopic::default().with_name(client.topic_name()).with_partitions(wanted);
-        let request = ListOffsetsRequest::default().with_replica_id(CONSUMER).with_topics(vec![topic]);
-        let answer = client.broker(node)?.call(&request, Instant::now() + ANSWER_MAX)?;
-        for found in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-            let partition = found.partition_index;
-            if found.error_code != 0 {
-                self.refused(client, partition, found.error_code);
-                continue;
-            }
-            let Some(place) = self.places.get_mut(&partition).filter(|place| place.next.is_none()) else { continue };
-            let lost = place.lost;
-            place.go_to(found.offset.max(0));
-            if let Some(lost) = lost {
-                let (topic, earliest) = (client.topic(), found.offset);
-                let skipped = (earliest - lost).max(0);
-                self.figures.resets.fetch_add(1, Relaxed);
-                log::warn!(
-                    "partition {partition} of topic `{topic}`: offset {lost} is not there any more; reading goes on at \
-                     {earliest}, {skipped} later: see the topic's `retention.ms`"
-                );
-            }
-        }
+        self.asked.insert(node, Asked { at, first, offsets: offsets.into_iter().collect() });
         Ok(())
     }
 
     /// The leaders whose answers have begun to come; waits for one until then, or a little less.
     fn answered(&mut self, client: &Client, until: Instant) -> Result<Vec<i32>, Error> {
-        let due = self.places.values().filter_map(Place::rests_until).min();
+        // Those that have rested wait for the request that is out to their leader.
+        let now = Instant::now();
+        let due = self.places.values().filter_map(Place::rests_until).filter(|due| *due > now).min();
         let until = due.map_or(until, |due| due.min(until));
         let waiting = || client.connections().iter().filter(|(node, _)| self.asked.contains_key(node));
         let connections: Vec<&Connection> = waiting().map(|(_, connection)| connection).collect();
@@ -338,7 +235,7 @@ impl Fetcher {
         match answer {
             Ok(answer) => self.take_answer(client, &asked, answer),
             Err(error) => {
-                let partitions: Vec<i32> = asked.offsets.iter().map(|(partition, _)| *partition).collect();
+                let partitions: Vec<i32> = asked.offsets.into_keys().collect();
                 self.fail(&partitions, error);
                 client.drop_broker(node);
             }
@@ -349,59 +246,71 @@ impl Fetcher {
         let micros = u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.figures.in_flight_us.fetch_add(micros, Relaxed);
         self.figures.requests.fetch_add(1, Relaxed);
+        let mut served = BTreeSet::new();
         for partition in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             let index = partition.partition_index;
-            let Some((_, offset)) = asked.offsets.iter().find(|(asked, _)| *asked == index) else { continue };
+            let Some(offset) = asked.offsets.get(&index) else { continue };
             // The partition may have been given up, or its position moved, since it was asked for.
             let wanted = self.places.get(&index).is_some_and(|place| place.next == Some(*offset));
             match partition.error_code {
                 _ if !wanted => {}
-                0 => self.take_partition(client, *offset, partition),
+                0 => {
+                    if self.take_partition(client, asked, partition) {
+                        served.insert(index);
+                    }
+                }
                 code => self.refused(client, index, code),
             }
         }
+        // To the back of the queue, one behind the other as they were.
+        let (back, front) = self.order.iter().partition::<Vec<i32>, _>(|partition| served.contains(partition));
+        self.order = front.into_iter().chain(back).collect();
     }
 
-    fn take_partition(&mut self, client: &mut Client, offset: i64, answer: PartitionData) {
-        let index = answer.partition_index;
-        let Some(place) = self.places.get_mut(&index) else { return };
+    /// Whether there were messages in it, or anything else that is whole.
+    fn take_partition(&mut self, client: &mut Client, asked: &Asked, answer: PartitionData) -> bool {
+        let (index, first) = (answer.partition_index, asked.first);
+        let Some(&offset) = asked.offsets.get(&index) else { return false };
+        let Some(place) = self.places.get_mut(&index) else { return false };
         let idle = place.batches.is_empty();
-        let cut_off = answer.records.as_ref().is_some_and(|records| !records.is_empty());
-        let taken = match place.take(offset, answer) {
+        let something = answer.records.as_ref().is_some_and(|records| !records.is_empty());
+        let taken = place.take(offset, answer);
+        if idle && !place.batches.is_empty() {
+            self.ready.push_back(index);
+        }
+        if let Some(lag) = place.lag() {
+            self.figures.note_lag(index, lag);
+        }
+        let taken = match taken {
+            // The first one that was asked for comes whole, however large it is.
+            Ok(taken) if taken.batches == 0 && something && index == first => Err("no whole batch comes".to_owned()),
+            Ok(taken) => Ok(taken),
+            Err(error) => Err(error.to_string()),
+        };
+        let taken = match taken {
             Ok(taken) => taken,
-            Err(error) => {
-                let what = format!("partition {index} of topic `{}` at offset {offset}: {error}", client.topic());
+            Err(what) => {
+                let what = format!("partition {index} of topic `{}` at offset {offset}: {what}", client.topic());
                 self.fail(&[index], Error::Garbage(what));
+                // Over a new connection it may be right.
                 if let Some(node) = client.leader(index) {
                     client.drop_broker(node);
                 }
-                return;
+                return false;
             }
         };
         place.recover();
         self.figures.batches.fetch_add(taken.batches, Relaxed);
         self.figures.bytes.fetch_add(taken.bytes, Relaxed);
-        if let Some(lag) = place.lag() {
-            self.figures.note_lag(index, lag);
-        }
-        if idle && !place.batches.is_empty() {
-            self.ready.push_back(index);
-        }
-        if taken.batches > 0 {
-            self.order.retain(|other| *other != index);
-            self.order.push_back(index);
-        } else if cut_off && self.order.front() == Some(&index) {
-            // The first one asked for comes whole, however large it is.
-            let what = format!("partition {index} of topic `{}` sends no whole batch", client.topic());
-            self.fail(&[index], Error::Garbage(what));
-        }
+        taken.batches > 0
     }
 
     /// A broker said `code` of a partition.
     fn refused(&mut self, client: &mut Client, partition: i32, code: i16) {
         let Some(place) = self.places.get_mut(&partition) else { return };
         if code == ResponseError::OffsetOutOfRange.code() {
-            place.lost = place.next.take();
+            place.lost = place.next.take().or(place.lost);
+            place.fail(Instant::now());
             return;
         }
         // Most of them say that another leads, and all of them may.
@@ -424,15 +333,6 @@ impl Fetcher {
         self.figures.retries.fetch_add(1, Relaxed);
         self.trouble = Some((error, new));
     }
-}
-
-/// A batch that nobody can read, as a message.
-fn damaged(topic: &str, partition: i32, batch: &Batch, reason: String) -> Message {
-    let (first, last) = (batch.base_offset, batch.last_offset);
-    log::warn!(
-        "partition {partition} of topic `{topic}`: the batch of offsets {first} to {last} cannot be read: it {reason}"
-    );
-    Message { partition, offset: first, key: None, value: batch.bytes().clone(), damage: Some(reason) }
 }
 
 /// Waits until something has come on one of the connections, until then or a little less; which ones that are.

@@ -30,10 +30,15 @@ pub enum Which {
 /// A client and why it is that one.
 type Choice = (Which, String);
 
+type Choose = Box<dyn FnMut() -> Result<Choice, Error> + Send>;
+type Make<C> = Box<dyn FnMut(Which) -> Result<Box<C>, Error> + Send>;
+
 /// A client that is chosen when it is first needed, and perhaps anew after the connection was lost.
 pub struct Chosen<C: ?Sized> {
-    choose: Box<dyn FnMut() -> Result<Choice, Error> + Send>,
-    make: Box<dyn FnMut(Which) -> Result<Box<C>, Error> + Send>,
+    /// What it does, for messages.
+    doing: &'static str,
+    choose: Choose,
+    make: Make<C>,
     current: Option<(Which, Box<C>)>,
     doubted: bool,
 }
@@ -44,6 +49,10 @@ pub type Producer = Chosen<dyn Produce + Send>;
 pub type Consumer = Chosen<dyn Consume + Send>;
 
 impl<C: ?Sized> Chosen<C> {
+    pub(super) fn new(doing: &'static str, choose: Choose, make: Make<C>) -> Self {
+        Chosen { doing, choose, make, current: None, doubted: false }
+    }
+
     fn client(&mut self) -> Result<&mut C, Error> {
         let chosen = if self.doubted || self.current.is_none() { Some((self.choose)()?) } else { None };
         self.doubted = false;
@@ -53,10 +62,11 @@ impl<C: ?Sized> Chosen<C> {
             (Some(current), Some((which, _))) if current.0 == which => current,
             (_, Some((which, why))) => {
                 let made = (self.make)(which)?;
-                match which {
-                    Which::KafkaCrate => log::info!("Kafka: the `kafka` crate, since {why}"),
-                    Which::Native => log::info!("Kafka: the native client, since {why}"),
-                }
+                let name = match which {
+                    Which::KafkaCrate => "`kafka` crate",
+                    Which::Native => "native client",
+                };
+                log::info!("Kafka: {} by the {name}, since {why}", self.doing);
                 (which, made)
             }
             (None, None) => return Err(Error::Away("no Kafka client was chosen".to_owned())),
@@ -96,32 +106,26 @@ pub fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Produ
     let fetch = asks(access, &kafka.topic);
     let (access, topic, compression, figures) =
         (access.clone(), kafka.topic.clone(), kafka.compression, figures.clone());
-    Chosen {
-        choose: Box::new(move || for_producing(asked, lacking, &fetch)),
-        make: Box::new(move |which| {
-            Ok(match which {
-                Which::KafkaCrate => Box::new(LegacyProducer::new(&access, &topic, compression, figures.clone())?),
-                Which::Native => {
-                    let client = Client::new(access.clone(), topic.clone());
-                    Box::new(Native::new(client, compression, figures.clone()))
-                }
-            })
-        }),
-        current: None,
-        doubted: false,
-    }
+    let make = move |which| -> Result<Box<dyn Produce + Send>, Error> {
+        Ok(match which {
+            Which::KafkaCrate => Box::new(LegacyProducer::new(&access, &topic, compression, figures.clone())?),
+            Which::Native => {
+                let client = Client::new(access.clone(), topic.clone());
+                Box::new(Native::new(client, compression, figures.clone()))
+            }
+        })
+    };
+    Chosen::new("producing", Box::new(move || choose(asked, lacking, &fetch)), Box::new(make))
 }
 
 /// The `kafka` crate as the one consumer of its group, if the brokers still speak its versions.
 pub fn consumer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Consumer {
     let fetch = asks(access, &kafka.topic);
     let (access, topic, group, figures) = (access.clone(), kafka.topic.clone(), kafka.group.clone(), figures.clone());
-    Chosen {
-        choose: Box::new(move || for_producing(KafkaClient::KafkaCrate, None, &fetch)),
-        make: Box::new(move |_| Ok(Box::new(LegacyConsumer::new(&access, &topic, &group, figures.clone())?))),
-        current: None,
-        doubted: false,
-    }
+    let make = move |_| -> Result<Box<dyn Consume + Send>, Error> {
+        Ok(Box::new(LegacyConsumer::new(&access, &topic, &group, figures.clone())?))
+    };
+    Chosen::new("consuming", Box::new(move || choose(KafkaClient::KafkaCrate, None, &fetch)), Box::new(make))
 }
 
 /// Which versions of Fetch a broker speaks: the honest sign of whether it still speaks version 0. Produce 0–2 are listed by brokers
@@ -147,7 +151,7 @@ fn lacking(kafka: &Kafka) -> Option<&'static str> {
     needs.into_iter().find(|(needed, _)| *needed).map(|(_, what)| what)
 }
 
-fn for_producing(asked: KafkaClient, lacking: Option<&str>, fetch: &Fetch) -> Result<Choice, Error> {
+pub(super) fn choose(asked: KafkaClient, lacking: Option<&str>, fetch: &Fetch) -> Result<Choice, Error> {
     match (asked, lacking) {
         (KafkaClient::Native, _) => return Ok((Which::Native, "the config says so".to_owned())),
         (KafkaClient::Auto, Some(what)) => {

@@ -7,6 +7,8 @@
 mod choice;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use choice::{Chosen, Consumer, Producer, consumer, producer};
 pub use sink::QueueSink;

@@ -48,7 +48,7 @@ impl QueueSource {
                 return Ok(Vec::new());
             }
             let messages = match self.consumer.poll(left.min(POLL_MAX), most) {
-                Err(Error::Stopped) => Vec::new(),
+                Err(Error::Stopped) => return Ok(Vec::new()),
                 polled => polled?,
             };
             self.contacted = true;

@@ -1,5 +1,7 @@
 //! A group's committed offsets: where to go on, and that something is done with.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
@@ -22,15 +24,17 @@ impl Group {
         let request =
             OffsetFetchRequest::default().with_group_id(self.settings.group_id()).with_topics(Some(vec![topic]));
         let answer = self.ask(client, &request)?;
-        let answered = || answer.topics.iter().flat_map(|topic| &topic.partitions);
-        let failed = answered().map(|partition| partition.error_code).find(|code| *code != 0);
+        let found: BTreeMap<i32, _> = answer
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .map(|found| (found.partition_index, found))
+            .collect();
+        let failed = found.values().map(|found| found.error_code).find(|code| *code != 0);
         if let Some(code) = Some(answer.error_code).filter(|code| *code != 0).or(failed) {
             return Err(codes::group(code, &self.settings.group));
         }
-        let committed = |partition| {
-            let found = answered().find(|found| found.partition_index == partition)?;
-            Some(found.committed_offset).filter(|offset| *offset >= 0)
-        };
+        let committed = |partition| Some(found.get(&partition)?.committed_offset).filter(|offset| *offset >= 0);
         Ok(partitions.into_iter().map(|partition| (partition, committed(partition))).collect())
     }
 

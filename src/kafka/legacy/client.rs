@@ -84,7 +84,7 @@ impl Client {
     /// When no broker answers, or the topic is not there.
     pub(super) fn leaders(&mut self) -> Result<Vec<Option<String>>, Error> {
         let (topic, brokers) = (self.topic.clone(), self.brokers.clone());
-        let leaders = self.ask(move |client| {
+        let leaders = self.begin(move |client| {
             client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers))?;
             let partitions = client.topics();
             let partitions = partitions.partitions(&topic);
@@ -99,11 +99,26 @@ impl Client {
         Ok(leaders)
     }
 
-    /// Lets the crate do `call`, within [`CALL_MAX`]. After a failure the next call is made by a new client.
+    /// Lets the crate do `call`, within [`CALL_MAX`], once it knows the topic. After a failure the next call is made by a new
+    /// client.
     ///
     /// # Errors
     /// What `call` says; that it was given up; [`Error::Stopped`].
     pub(super) fn ask<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&mut KafkaClient) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (topic, brokers) = (self.topic.clone(), self.brokers.clone());
+        self.begin(move |client| {
+            if !client.topics().contains(&topic) {
+                client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers))?;
+            }
+            call(client)
+        })
+    }
+
+    /// Lets the crate do `call`, even if it knows nothing yet.
+    fn begin<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&mut KafkaClient) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
