@@ -7,8 +7,11 @@ mod node;
 mod peer;
 mod pki;
 mod proxy;
+#[path = "../service/running.rs"]
+mod running;
 
 mod conformance;
 mod failover;
+mod flow;
 mod harness;
 mod security;
