@@ -344,6 +344,11 @@ impl Three {
         self.wait_for(running);
     }
 
+    /// Waits until every replica of this topic is in sync, so that one more broker may be missing.
+    pub fn whole(&self, topic: &str) {
+        self.peer().whole(topic, 3);
+    }
+
     fn wait_for(&self, brokers: usize) {
         let pids: Vec<u32> = self.nodes.iter().filter_map(Node::pid).collect();
         let words = || self.nodes.iter().map(Node::words).collect::<String>();
