@@ -332,11 +332,6 @@ impl Three {
         self.node(number).kill();
     }
 
-    /// SIGSTOP of the broker of this number, or the end of it.
-    pub fn freeze(&mut self, number: i32, frozen: bool) {
-        self.node(number).freeze(frozen);
-    }
-
     /// Starts the broker of this number again, and waits until it serves.
     pub fn restart(&mut self, number: i32) {
         self.node(number).start();
