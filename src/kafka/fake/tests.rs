@@ -70,7 +70,6 @@ impl Fake {
     pub fn asked(&self) -> Vec<i16> {
         self.asked.lock().unwrap().clone()
     }
-
 }
 
 impl Drop for Fake {
