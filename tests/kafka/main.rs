@@ -2,13 +2,17 @@
 
 mod clients;
 mod cluster;
-mod group;
 mod node;
 mod peer;
 mod pki;
 mod proxy;
+#[path = "../service/running.rs"]
+mod running;
 
 mod conformance;
 mod failover;
+mod faults;
+mod flow;
+mod group;
 mod harness;
 mod security;
