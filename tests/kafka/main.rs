@@ -14,4 +14,5 @@ mod conformance;
 mod failover;
 mod flow;
 mod harness;
+mod legacy;
 mod security;
