@@ -348,3 +348,55 @@ fn a_member_that_is_not_polled_gives_its_partitions_to_others() {
     busy.commit(&batch);
     assert_eq!((busy.count(|figures| &figures.fenced), seen.twice()), (1, 0));
 }
+
+#[test]
+fn of_transactions_that_others_wrote_only_committed_ones_are_seen() {
+    for version in VERSIONS {
+        let broker = shared(version);
+        let (topic, group, peer) = (broker.topic("transactions", 1), unique("transactions"), broker.peer());
+        let cluster = broker.cluster(Listener::Plaintext);
+        let mut wanted = Vec::new();
+        for turn in 0..3 {
+            let [kept, dropped, plain] = ["kept", "dropped", "plain"].map(|what| format!("{what}-{turn}"));
+            peer.produce(
+                &topic,
+                &[(b"a", kept.as_bytes()), (b"b", kept.as_bytes())],
+                &["--transaction", &unique("kept")],
+            );
+            peer.produce(&topic, &[(b"a", dropped.as_bytes())], &["--transaction", &unique("dropped"), "--abort"]);
+            peer.produce(&topic, &[(b"a", plain.as_bytes())], &[]);
+            wanted.extend([kept.clone(), kept, plain]);
+        }
+        // The topic ends with what nobody sees.
+        peer.produce(&topic, &[(b"a", b"dropped")], &["--transaction", &unique("last"), "--abort"]);
+        let mut member = Member::new(&cluster, &topic, settings(&group));
+        let by = Instant::now() + WITHIN;
+        let mut got = Vec::new();
+        while got.len() < wanted.len() || member.figures.lag().get(&0) != Some(&0) {
+            assert!(Instant::now() < by, "{got:?}");
+            let messages = member.poll(2).unwrap();
+            member.commit(&messages);
+            got.extend(messages.iter().map(|message| String::from_utf8(message.value.to_vec()).unwrap()));
+        }
+        assert_eq!(got, wanted, "{version:?}");
+    }
+}
+
+#[test]
+fn a_group_whose_offsets_are_gone_goes_on_at_the_earliest() {
+    let broker = shared(Version::V4_3);
+    let (topic, group) = (broker.topic("deleted", 1), unique("deleted"));
+    let cluster = broker.cluster(Listener::Plaintext);
+    write(&cluster, &topic, 10);
+    let (mut member, mut seen) = (Member::new(&cluster, &topic, settings(&group)), Seen::default());
+    turns(&mut [&mut member], &mut seen, |_, seen| !seen.0.is_empty());
+    drop(member);
+    let done = seen.0.len() as i64;
+    write(&cluster, &topic, 10);
+    broker.delete_records(&topic, 0, 15);
+    let mut member = Member::new(&cluster, &topic, settings(&group));
+    turns(&mut [&mut member], &mut seen, |_, seen| seen.0.contains_key(&(0, 19)));
+    let offsets: Vec<i64> = seen.0.keys().map(|(_, offset)| *offset).collect();
+    assert_eq!(offsets, (0..done).chain(15..20).collect::<Vec<_>>());
+    assert_eq!((member.count(|figures| &figures.resets), seen.twice()), (1, 0));
+}
