@@ -1,25 +1,32 @@
 //! The consumer half: every thread and channel of it, on one screen.
 //!
 //! ```text
-//! source ──▶ pump ──▶ store ◀── retention
+//! spool ──▶ pump ──▶ store ◀── retention          without a queue
+//!
+//! topic ──▶ pump × connections ──▶ store ◀── retention
+//!   ▲ heart × connections
 //! ```
 //!
-//! No channels: the pump pulls a batch, delivers it and commits it, and holds one batch at a time.
+//! No channels: a pump pulls a batch, delivers it and commits it, and holds one batch at a time. Each member of the consumer
+//! group has its own connection to the store, and a heart that tells the group that it lives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::Store;
-use crate::flow::{Backoff, Fault, Figures, Pump, Source, pump};
+use crate::config::{Kafka, KafkaClient, Store};
+use crate::flow::{Fault, Source};
+use crate::flows::{self, Flow, last_word};
 use crate::jobs::{Jobs, Pulse, Stop, step_back};
+use crate::kafka::client::Client;
+use crate::kafka::connection::Access;
+use crate::kafka::consumer::{Consumer, Settings};
+use crate::kafka::figures::Figures;
+use crate::net::Net;
+use crate::queue::{self, Gather, QueueSource};
 use crate::store::sqlite::Sqlite;
 
 const STACK: usize = 512 * 1024;
-
-/// How a pump waits after a fault: a store that is restarted is met within a second, one that stays away is asked twice a
-/// minute.
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) };
 
 /// How often old logs are looked for.
 const RETENTION_EVERY: Duration = Duration::from_secs(600);
@@ -30,31 +37,97 @@ const RETENTION_PAUSE: Duration = Duration::from_millis(100);
 /// A round that takes longer than this is stuck: it is some twenty transactions, each of which may wait for 5 s to begin.
 const PULSE_LIMIT: Duration = Duration::from_secs(120);
 
-/// Starts every thread of the consumer half. `drained` is set when nothing more comes into the source: the pump empties it
-/// and ends. What the pump has done is in the figures.
+/// How the embedded store's batches are gathered; one consumer, since it has one writer.
+const EMBEDDED: Gather = Gather { logs_max: 2_000, wait: Duration::from_millis(500) };
+
+/// Starts every thread of the consumer half without a queue. `drained` is set when nothing more comes into the source: the pump
+/// empties it and ends.
 ///
 /// # Errors
 /// When the store cannot be opened or a thread cannot be started.
-pub fn start<S>(jobs: &Jobs, mut source: S, store: &Store, drained: &Stop) -> Result<Arc<Figures>, String>
+pub fn start<S>(jobs: &Jobs, source: S, store: &Store, drained: &Stop) -> Result<Flow, String>
 where
     S: Source + Send + 'static,
 {
-    let (mut sink, mut keeper) = (open(store)?, open(store)?);
-    let figures = Arc::new(Figures::default());
+    let flow = Flow::embedded("spool to store");
+    flows::start(jobs, "pump", &flow, (source, open(store)?), (drained, &Stop::default()))?;
+    start_retention(jobs, store, drained)?;
+    Ok(flow)
+}
 
-    let (counted, stop) = (figures.clone(), drained.clone());
-    jobs.start("pump", STACK, move |pulse| {
-        step_back();
-        let how = Pump { name: "spool to store", backoff: BACKOFF, figures: &counted, pulse, stop: &stop };
-        pump(&mut source, &mut sink, &how).map_err(|error| error.0)
-    })?;
+/// Starts every thread of the consumer half behind a queue. After `stop` each consumer ends with the batch in hand.
+///
+/// # Errors
+/// When the store cannot be opened or a thread cannot be started.
+pub fn start_from_queue(
+    jobs: &Jobs,
+    kafka: &Kafka,
+    store: &Store,
+    net: &Arc<Net>,
+    stop: &Stop,
+) -> Result<Vec<Flow>, String> {
+    let (gather, mut members) = match store {
+        Store::Sqlite(_) => (EMBEDDED, 1),
+        Store::Postgres(store) => {
+            (Gather { logs_max: store.batch_max, wait: store.batch_wait }, store.connections.max(1))
+        }
+    };
+    match kafka.client {
+        KafkaClient::KafkaCrate if members > 1 => {
+            log::warn!("the `kafka` crate does not share partitions among consumers: one of `connections` is used");
+            members = 1;
+        }
+        KafkaClient::KafkaCrate => {}
+        KafkaClient::Auto => {
+            log::info!("Kafka: consuming by the native client, since only that shares partitions among consumers")
+        }
+        KafkaClient::Native => log::info!("Kafka: consuming by the native client, since the config says so"),
+    }
+    let mut all = Vec::new();
+    for member in 1..=members {
+        // Known by its number where there are several.
+        let number = |name: &str| if members > 1 { format!("{name}-{member}") } else { name.to_owned() };
+        let flow = Flow::with_kafka(if members > 1 {
+            format!("Kafka to store {member}")
+        } else {
+            "Kafka to store".to_owned()
+        });
+        let over = last_word(jobs, &number("last-word"), stop)?;
+        let access = Access { cluster: kafka.cluster.clone(), net: net.clone(), stop: over.clone() };
+        let figures = flow.kafka.clone().unwrap_or_default();
+        let topic = kafka.topic.clone();
+        let source = match kafka.client {
+            KafkaClient::KafkaCrate => {
+                let consumer = queue::consumer(kafka, &access, &figures);
+                QueueSource::new(Box::new(consumer), topic, gather, stop.clone())
+            }
+            KafkaClient::Auto | KafkaClient::Native => {
+                let own_name = kafka.instance_id.as_deref().map(&number);
+                let consumer = member_of(kafka, own_name, access, figures);
+                let heart = consumer.heart();
+                let until = over.clone();
+                jobs.start(&number("heart"), STACK, move |pulse| heart.run(&until, pulse))?;
+                QueueSource::new(Box::new(consumer), topic, gather, stop.clone())
+            }
+        };
+        flows::start(jobs, &number("from-kafka"), &flow, (source, open(store)?), (stop, &over))?;
+        all.push(flow);
+    }
+    start_retention(jobs, store, stop)?;
+    Ok(all)
+}
 
-    let stop = drained.clone();
+fn member_of(kafka: &Kafka, instance_id: Option<String>, access: Access, figures: Arc<Figures>) -> Consumer {
+    let settings = Settings { instance_id, ..Settings::new(kafka.group.clone()) };
+    Consumer::new(Client::new(access, kafka.topic.clone()), settings, figures)
+}
+
+fn start_retention(jobs: &Jobs, store: &Store, stop: &Stop) -> Result<(), String> {
+    let (mut keeper, stop) = (open(store)?, stop.clone());
     jobs.start("retention", STACK, move |pulse| {
         step_back();
         retain(&mut keeper, pulse, &stop)
-    })?;
-    Ok(figures)
+    })
 }
 
 /// Opens the store for writing, its schema up to date.

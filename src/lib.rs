@@ -31,10 +31,12 @@ pub mod schedule;
 mod database;
 pub mod flow;
 pub mod kafka;
+pub mod queue;
 pub mod spool;
 pub mod store;
 
 pub mod consume;
+pub mod flows;
 pub mod jobs;
 pub mod produce;
 pub mod run;

@@ -79,6 +79,10 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
     match &cli.command {
         Command::Run => serve(config, &path, Halves { produce: true, consume: true }),
         Command::Produce => serve(config, &path, Halves { produce: true, consume: false }),
+        Command::Consume if config.store.is_none() => {
+            let hint = "add `store: {sqlite: {}}`".to_owned();
+            Err(Failure::usage("the config names a queue and no store: there is nowhere to consume to", Some(hint)))
+        }
         Command::Consume => serve(config, &path, Halves { produce: false, consume: true }),
         Command::Check { labels, format } => check(&config, labels, *format),
         Command::Validate => print(&config::summary(&config)),

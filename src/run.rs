@@ -15,21 +15,22 @@ use crate::check;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::flow::DRAIN_MAX;
+use crate::flows::Flow;
 use crate::jobs::{Ended, Jobs, Stop};
 use crate::logs::Author;
 use crate::net::Net;
 use crate::produce::{Agent, Plan};
 use crate::schedule::Schedule;
 use crate::spool::Spool;
-use crate::web::{Health, Web};
+use crate::web::{Health, SpoolFigures, Web};
 use crate::{consume, produce};
 
 /// Which halves run in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halves {
-    /// Checks → spool.
+    /// Checks → spool → queue.
     pub produce: bool,
-    /// Spool → store.
+    /// Queue, or else the spool → store.
     pub consume: bool,
 }
 
@@ -45,39 +46,16 @@ const SIGNALS_STACK: usize = 128 * 1024;
 pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, String>) -> Result<(), String> {
     let (jobs, stop, drained) = (Jobs::default(), Stop::default(), Stop::default());
     let signals = listen_to_signals(&jobs)?;
-    let author = Author::new(config.agent.clone(), SystemClock.now().wall);
-    let spool = Spool::open(&config.spool, &author)?;
-    let (gauge, last_due) = (spool.gauge(), spool.last_due());
-    let (writer, reader) = spool.split(drained.clone());
-
     let web = config.web.as_ref().map(|web| Web::listen(web.listen)).transpose()?;
-    let mut flows = Vec::new();
-    if let (true, Some(store)) = (halves.consume, &config.store) {
-        flows.push(("spool to store", consume::start(&jobs, reader, store, &drained)?));
-    }
-    if halves.produce && flows.is_empty() {
-        log::warn!("nothing takes logs out of the spool here: they stay until `pingeon consume` or `pingeon run` does");
-    }
-    let mut agent = None;
-    if halves.produce {
-        let schedule = Schedule::new(&config.agent, &config.checks, SystemClock.now(), &last_due);
-        let plan = Plan { author, run: check::run, workers: config::workers(&config), flush: config.spool.flush };
-        let net = Arc::new(Net::system());
-        agent = Some(produce::start(&jobs, plan, schedule, writer, &net, (&stop, &drained))?);
-    }
+    let started = start(&config, halves, &jobs, (&stop, &drained))?;
     if let Some(web) = &web {
-        let health = Health {
-            agent: config.agent.clone(),
-            roster: jobs.roster(),
-            spool: Box::new(move || gauge.figures()),
-            flows,
-        };
-        web.serve(&jobs, health)?;
+        let (roster, spool, flows) = (jobs.roster(), started.spool, started.flows);
+        web.serve(&jobs, Health { agent: config.agent.clone(), roster, spool, flows })?;
     }
     log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
 
     warn_of_too_few_workers(&config);
-    let mut process = Process { longest: longest_timeout(&config), config, agent, read };
+    let mut process = Process { longest: longest_timeout(&config), config, agent: started.agent, read };
     let failed = process.supervise(&jobs, &signals);
     stop.set();
     match &failed {
@@ -96,6 +74,44 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     verdict(&late, &ended)
 }
 
+/// What runs in this process.
+#[derive(Default)]
+struct Started {
+    agent: Option<Agent>,
+    spool: Option<SpoolFigures>,
+    flows: Vec<Flow>,
+}
+
+/// Starts the halves. A consumer behind a queue has no spool.
+fn start(config: &Config, halves: Halves, jobs: &Jobs, (stop, drained): (&Stop, &Stop)) -> Result<Started, String> {
+    let (net, mut started) = (Arc::new(Net::system()), Started::default());
+    if halves.produce || config.queue.is_none() {
+        let author = Author::new(config.agent.clone(), SystemClock.now().wall);
+        let spool = Spool::open(&config.spool, &author)?;
+        let (gauge, last_due) = (spool.gauge(), spool.last_due());
+        let (writer, reader) = spool.split(drained.clone());
+        started.spool = Some(Box::new(move || gauge.figures()));
+        match (&config.queue, &config.store) {
+            (Some(kafka), _) => started.flows.push(produce::publish(jobs, reader, kafka, &net, drained)?),
+            (None, Some(store)) if halves.consume => started.flows.push(consume::start(jobs, reader, store, drained)?),
+            (None, _) => {
+                log::warn!(
+                    "nothing takes logs out of the spool here: they stay until `pingeon consume` or `pingeon run` does"
+                );
+            }
+        }
+        if halves.produce {
+            let schedule = Schedule::new(&config.agent, &config.checks, SystemClock.now(), &last_due);
+            let plan = Plan { author, run: check::run, workers: config::workers(config), flush: config.spool.flush };
+            started.agent = Some(produce::start(jobs, plan, schedule, writer, &net, (stop, drained))?);
+        }
+    }
+    if let (true, Some(kafka), Some(store)) = (halves.consume, &config.queue, &config.store) {
+        started.flows.extend(consume::start_from_queue(jobs, kafka, store, &net, stop)?);
+    }
+    Ok(started)
+}
+
 fn warn_of_too_few_workers(config: &Config) {
     if let Some(warning) = config::too_few_workers(config) {
         log::warn!("workers: {warning}");
@@ -109,7 +125,9 @@ fn longest_timeout(config: &Config) -> Duration {
 /// What the end of all jobs comes to.
 fn verdict(late: &[String], failed: &[Ended]) -> Result<(), String> {
     let mut faults: Vec<String> = Vec::new();
-    for ended in failed {
+    // Where one fails, others may end for want of it before they are told to.
+    let causes = |ended: &&Ended| ended.end.is_err() || failed.iter().all(|ended| ended.end.is_ok());
+    for ended in failed.iter().filter(causes) {
         let reason = ended.end.as_ref().err().map_or("ended early", String::as_str);
         faults.push(format!("thread `{}`: {reason}", ended.name()));
     }
@@ -206,10 +224,11 @@ mod tests {
             jobs.ended().recv().unwrap()
         };
         let (failed, early) = (ends("pump", Err("no disk".to_owned())), ends("web", Ok(())));
+        let late = "did not stop in time: spool";
+        let said = |failed: &[Ended]| verdict(&["spool".to_owned()], failed);
         assert_eq!(verdict(&[], &[]), Ok(()));
-        assert_eq!(
-            verdict(&["spool".to_owned()], &[failed, early]),
-            Err("thread `pump`: no disk; thread `web`: ended early; did not stop in time: spool".to_owned())
-        );
+        assert_eq!(said(&[]), Err(late.to_owned()));
+        assert_eq!(said(std::slice::from_ref(&early)), Err(format!("thread `web`: ended early; {late}")));
+        assert_eq!(said(&[early, failed]), Err(format!("thread `pump`: no disk; {late}")));
     }
 }

@@ -6,7 +6,7 @@
 use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
 use super::write::{Doc, Map, quote, scalar, write_map};
-use super::{Config, Kafka, KafkaClient, Postgres, Prepared, Spool, Store, WhenFull};
+use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{Dns, Transport};
 use crate::check::http::{Auth, Http, Text};
 use crate::check::tcp::{Step, Tcp};
@@ -307,14 +307,7 @@ fn kafka(kafka: &Kafka) -> Map {
     let mut map = Map::default();
     map.list("brokers", kafka.cluster.brokers.iter().map(|broker| quote(broker)).collect());
     map.text("topic", &kafka.topic);
-    map.plain(
-        "client",
-        match kafka.client {
-            KafkaClient::Auto => "auto",
-            KafkaClient::KafkaCrate => "kafka-crate",
-            KafkaClient::Native => "native",
-        },
-    );
+    map.plain("client", kafka.client.name());
     map.plain(
         "compression",
         match kafka.compression {

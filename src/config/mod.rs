@@ -126,6 +126,17 @@ pub enum KafkaClient {
     Native,
 }
 
+impl KafkaClient {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            KafkaClient::Auto => "auto",
+            KafkaClient::KafkaCrate => "kafka-crate",
+            KafkaClient::Native => "native",
+        }
+    }
+}
+
 /// Where logs end up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {

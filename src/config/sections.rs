@@ -59,7 +59,7 @@ pub(super) fn queue(at: &At<'_>) -> Read<Kafka> {
         return Err(brokers.fail("names no broker"));
     }
     let clients =
-        [("auto", KafkaClient::Auto), ("kafka-crate", KafkaClient::KafkaCrate), ("native", KafkaClient::Native)];
+        [KafkaClient::Auto, KafkaClient::KafkaCrate, KafkaClient::Native].map(|client| (client.name(), client));
     let compressions = [
         ("none", Compression::None),
         ("gzip", Compression::Gzip),
@@ -69,16 +69,30 @@ pub(super) fn queue(at: &At<'_>) -> Read<Kafka> {
     let name = |key: &str, default: &str| {
         at.read(key, |at| at.text("text", topic)).map(|name| name.unwrap_or_else(|| default.to_owned()))
     };
-    let kafka = Kafka {
+    let client = at.read("client", |at| at.choice(&clients))?.unwrap_or(KafkaClient::Auto);
+    let of_crate = client == KafkaClient::KafkaCrate;
+    let compression = at.read("compression", |at| match at.choice(&compressions)? {
+        Compression::Lz4 if of_crate => Err(at.fail(crate_lacks("lz4", "use `compression: snappy`"))),
+        compression => Ok(compression),
+    })?;
+    for (key, what) in [("tls", "TLS"), ("sasl", "SASL")] {
+        if of_crate && at.get(key).is_some() {
+            return Err(at.fail_key(key, crate_lacks(what, "use `client: native`")));
+        }
+    }
+    Ok(Kafka {
         cluster: Cluster { brokers: list, tls: at.read("tls", tls)?, sasl: at.read("sasl", sasl)? },
         topic: name("topic", "pingeon.logs")?,
-        client: at.read("client", |at| at.choice(&clients))?.unwrap_or(KafkaClient::Auto),
-        compression: at.read("compression", |at| at.choice(&compressions))?.unwrap_or(Compression::Lz4),
+        client,
+        compression: compression.unwrap_or(if of_crate { Compression::Snappy } else { Compression::Lz4 }),
         group: name("group", "pingeon")?,
         instance_id: at.read("instance_id", |at| at.text("text", topic))?,
-    };
-    at.uses("queue.kafka");
-    Ok(kafka)
+    })
+}
+
+/// What is said where `client: kafka-crate` is asked for what that crate has not.
+fn crate_lacks(what: &str, hint: &str) -> Complaint {
+    Complaint::new(format!("the `kafka` crate has no {what}, and `client: kafka-crate` asks for it")).hint(hint)
 }
 
 fn topic(text: &str) -> Result<String, Complaint> {

@@ -28,7 +28,12 @@ pub fn summary(config: &Config) -> String {
     line(
         "queue",
         match &config.queue {
-            Some(kafka) => format!("kafka, topic {} at {}", kafka.topic, kafka.cluster.brokers.join(", ")),
+            Some(kafka) => {
+                let (brokers, client) = (kafka.cluster.brokers.join(", "), kafka.client.name());
+                let secured = [(kafka.cluster.tls.is_some(), ", TLS"), (kafka.cluster.sasl.is_some(), ", SASL")];
+                let secured: String = secured.iter().filter(|(is, _)| *is).map(|(_, what)| *what).collect();
+                format!("kafka, topic {} at {brokers}{secured}; client {client}", kafka.topic)
+            }
             None => "none: the spool feeds the store in this process".to_owned(),
         },
     );

@@ -38,6 +38,11 @@ pub fn produce(code: i16, message: Option<String>, topic: &str, partition: i32) 
     Error::Code(code, what)
 }
 
+/// What a broker says when it is asked for a producer id.
+pub fn producer_id(code: i16) -> Error {
+    Error::Code(code, format!("no producer id to be had: {}", name(code)))
+}
+
 /// What a broker says of a consumer group.
 pub fn group(code: i16, group: &str) -> Error {
     let what = match ResponseError::try_from_code(code) {

@@ -1,7 +1,7 @@
 //! How the records of a batch are compressed: gzip, snappy and LZ4 both ways, zstd for reading; all of it in Rust.
 //!
-//! Guarantees: what comes out is never larger than [`DECOMPRESSED_BYTES_MAX`], whatever went in claims, and no more memory is
-//! taken than a format's best ratio makes of the bytes that are there.
+//! Guarantees: what comes out is never larger than the caller says, whatever went in claims, and no more memory is reserved than
+//! a format's best ratio makes of the bytes that are there.
 //!
 //! Formats, as the Java client and librdkafka write and read them: gzip by RFC 1952; snappy in the frames of the Java library
 //! xerial/snappy-java, or bare as librdkafka writes it (<https://github.com/google/snappy/blob/main/format_description.txt>); LZ4
@@ -15,10 +15,6 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::Compression;
-
-/// How large the records of one batch may become. Brokers take batches of 1 MiB unless told otherwise, and logs shrink to a
-/// tenth; a batch that grows further is not read.
-pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 impl Compression {
     /// Its number in the attributes of a batch.
@@ -45,23 +41,23 @@ pub(crate) fn compress(compression: Compression, raw: &[u8]) -> io::Result<Optio
     })
 }
 
-/// Undoes what the codec of this number did.
+/// Undoes what the codec of this number did, up to `most` bytes.
 ///
 /// # Errors
-/// Why that cannot be, for people.
-pub(crate) fn decompress(codec: i16, packed: &[u8]) -> Result<Vec<u8>, String> {
+/// Why that cannot be, for people; also when there would be more.
+pub(crate) fn decompress(codec: i16, packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
     let (name, raw) = match codec {
-        1 => ("gzip", gunzip(packed)),
-        2 => ("snappy", unsnappy(packed)),
-        3 => ("lz4", unlz4(packed)),
-        4 => ("zstd", unzstd(packed)),
+        1 => ("gzip", gunzip(packed, most)),
+        2 => ("snappy", unsnappy(packed, most)),
+        3 => ("lz4", unlz4(packed, most)),
+        4 => ("zstd", unzstd(packed, most)),
         _ => return Err(format!("compressed with codec {codec}, which is none that is known here")),
     };
     raw.map_err(|e| format!("{name}: {e}"))
 }
 
-fn too_large() -> io::Error {
-    broken(format!("grows beyond {DECOMPRESSED_BYTES_MAX} bytes"))
+fn too_large(most: usize) -> io::Error {
+    broken(format!("grows beyond {most} bytes"))
 }
 
 fn cut_off() -> io::Error {
@@ -72,9 +68,8 @@ fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// How much there may be in `raw` when up to `more` come to it.
-fn room(raw: &[u8], more: usize) -> io::Result<usize> {
-    raw.len().checked_add(more).filter(|size| *size <= DECOMPRESSED_BYTES_MAX).ok_or_else(too_large)
+fn bounded(size: usize, most: usize) -> io::Result<usize> {
+    if size <= most { Ok(size) } else { Err(too_large(most)) }
 }
 
 /// The next `size` bytes.
@@ -92,10 +87,10 @@ fn gzip(raw: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-fn gunzip(packed: &[u8]) -> io::Result<Vec<u8>> {
+fn gunzip(packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
-    flate2::bufread::MultiGzDecoder::new(packed).take(DECOMPRESSED_BYTES_MAX as u64 + 1).read_to_end(&mut raw)?;
-    room(&raw, 0)?;
+    flate2::bufread::MultiGzDecoder::new(packed).take(most as u64 + 1).read_to_end(&mut raw)?;
+    bounded(raw.len(), most)?;
     Ok(raw)
 }
 
@@ -122,10 +117,10 @@ fn snappy(raw: &[u8]) -> io::Result<Vec<u8>> {
     Ok(packed)
 }
 
-fn unsnappy(mut packed: &[u8]) -> io::Result<Vec<u8>> {
+fn unsnappy(mut packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
     if !packed.starts_with(XERIAL_NAME) {
-        unsnappy_block(packed, &mut raw)?;
+        unsnappy_block(packed, most, &mut raw)?;
         return Ok(raw);
     }
     while !packed.is_empty() {
@@ -134,18 +129,18 @@ fn unsnappy(mut packed: &[u8]) -> io::Result<Vec<u8>> {
             continue;
         }
         let size = take(&mut packed, 4)?.get_u32();
-        unsnappy_block(take(&mut packed, size as usize)?, &mut raw)?;
+        unsnappy_block(take(&mut packed, size as usize)?, most, &mut raw)?;
     }
     Ok(raw)
 }
 
-fn unsnappy_block(packed: &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
+fn unsnappy_block(packed: &[u8], most: usize, raw: &mut Vec<u8>) -> io::Result<()> {
     let size = snap::raw::decompress_len(packed)?;
     if size / SNAPPY_RATIO_MAX > packed.len() {
         return Err(broken("claims more than it can hold"));
     }
     let at = raw.len();
-    raw.resize(room(raw, size)?, 0);
+    raw.resize(bounded(at.saturating_add(size), most)?, 0);
     snap::raw::Decoder::new().decompress(packed, &mut raw[at..])?;
     Ok(())
 }
@@ -157,7 +152,8 @@ const LZ4_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 const LZ4_BLOCK_BYTES: usize = 64 << 10;
 /// A block that would not shrink is stored as it is, and this is set in its size.
 const LZ4_STORED: u32 = 1 << 31;
-/// LZ4 makes at most 255 bytes of one, and a few more of the first ones.
+const LZ4_WINDOW_BYTES: usize = 64 << 10;
+/// LZ4 makes at most 255 bytes of one.
 const LZ4_RATIO_MAX: usize = 255;
 
 fn lz4(raw: &[u8]) -> io::Result<Vec<u8>> {
@@ -180,15 +176,15 @@ fn lz4(raw: &[u8]) -> io::Result<Vec<u8>> {
     Ok(packed)
 }
 
-fn unlz4(mut packed: &[u8]) -> io::Result<Vec<u8>> {
+fn unlz4(mut packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
     while !packed.is_empty() {
-        unlz4_frame(&mut packed, &mut raw)?;
+        unlz4_frame(&mut packed, most, &mut raw)?;
     }
     Ok(raw)
 }
 
-fn unlz4_frame(packed: &mut &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
+fn unlz4_frame(packed: &mut &[u8], most: usize, raw: &mut Vec<u8>) -> io::Result<()> {
     let mut header = take(packed, 6)?;
     if header.get_u32_le() != LZ4_MAGIC {
         return Err(broken("no LZ4 frame"));
@@ -216,11 +212,13 @@ fn unlz4_frame(packed: &mut &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
             return Err(broken("a block that is larger than its frame allows"));
         }
         if head & LZ4_STORED != 0 {
-            room(raw, block.len())?;
+            bounded(raw.len() + block.len(), most)?;
             raw.extend_from_slice(block);
         } else {
-            let window = if independent { raw.len() } else { begin };
-            unlz4_block(block, block_bytes_max, window, raw)?;
+            // LZ4 looks back 64 KiB, and not at all where blocks are independent.
+            let end = raw.len();
+            let window = if independent { end } else { begin.max(end.saturating_sub(LZ4_WINDOW_BYTES)) };
+            unlz4_block(block, (block_bytes_max, most), window, raw)?;
         }
         take(packed, if block_checksums { 4 } else { 0 })?;
     }
@@ -228,52 +226,60 @@ fn unlz4_frame(packed: &mut &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// The block may copy from what is in `raw` already from `window` on, of which LZ4 looks back 64 KiB.
-fn unlz4_block(block: &[u8], block_bytes_max: usize, window: usize, raw: &mut Vec<u8>) -> io::Result<()> {
+/// The block may copy from what is in `raw` already, from `window` on.
+fn unlz4_block(block: &[u8], (block_max, most): (usize, usize), window: usize, raw: &mut Vec<u8>) -> io::Result<()> {
     let at = raw.len();
-    let most = block_bytes_max.min(block.len() * LZ4_RATIO_MAX + 64).min(DECOMPRESSED_BYTES_MAX - at);
-    raw.resize(at + most, 0);
+    let wanted = block_max.min(block.len() * LZ4_RATIO_MAX);
+    let had = wanted.min(most - at);
+    raw.resize(at + had, 0);
     let (before, here) = raw.split_at_mut(at);
-    let before = &before[window.max(at.saturating_sub(LZ4_BLOCK_BYTES))..];
-    let size = lz4_flex::block::decompress_into_with_dict(block, here, before).map_err(broken)?;
+    let size = lz4_flex::block::decompress_into_with_dict(block, here, &before[window..])
+        .map_err(|e| if had < wanted { too_large(most) } else { broken(e) })?;
     raw.truncate(at + size);
     Ok(())
 }
 
-/// The descriptor of a window of [`DECOMPRESSED_BYTES_MAX`], the largest that is of use.
-const ZSTD_WINDOW_MAX: u8 = (26 - 10) << 3;
-const ZSTD_SINGLE_SEGMENT: u8 = 1 << 5;
+/// The largest window that is taken: what of a frame the decoder keeps to itself. Only the levels from 21 on have larger ones.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 64 << 20;
 
-fn unzstd(mut packed: &[u8]) -> io::Result<Vec<u8>> {
+fn unzstd(mut packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
     while !packed.is_empty() {
         // A decoder for each frame: a second frame would have it reserve whatever window that claims.
         let mut decoder = FrameDecoder::new();
-        let header = packed;
+        let frame = packed;
         match decoder.init(&mut packed) {
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 take(&mut packed, length as usize)?;
             }
-            Err(e) => return Err(broken(e)),
-            Ok(()) => {
-                // The decoder keeps as many bytes to itself as the window says; without one, as are said to be in the frame.
-                let window = header.get(5).copied().filter(|_| header[4] & ZSTD_SINGLE_SEGMENT == 0);
-                if window > Some(ZSTD_WINDOW_MAX) || decoder.content_size() > DECOMPRESSED_BYTES_MAX as u64 {
-                    return Err(too_large());
-                }
-                unzstd_frame(&mut decoder, &mut packed, &mut raw)?;
+            Err(e) => return Err(broken(format!("no frame: {e}"))),
+            Ok(()) if zstd_window(frame, &decoder) > ZSTD_WINDOW_BYTES_MAX => {
+                return Err(broken(format!("needs a window of more than {ZSTD_WINDOW_BYTES_MAX} bytes")));
             }
+            Ok(()) => unzstd_frame(&mut decoder, &mut packed, most, &mut raw)?,
         }
     }
     Ok(raw)
 }
 
+/// Of a frame whose header is whole; the decoder does not tell it.
+fn zstd_window(frame: &[u8], decoder: &FrameDecoder) -> u64 {
+    match frame {
+        [_, _, _, _, flags, window, ..] if flags & 1 << 5 == 0 => (8 + u64::from(window & 7)) << 7 << (window >> 3),
+        // There is none: all that there is, is kept.
+        _ => decoder.content_size(),
+    }
+}
+
 /// Block by block, so that one which grows without end is seen to.
-fn unzstd_frame(decoder: &mut FrameDecoder, packed: &mut &[u8], raw: &mut Vec<u8>) -> io::Result<()> {
+fn unzstd_frame(decoder: &mut FrameDecoder, packed: &mut &[u8], most: usize, raw: &mut Vec<u8>) -> io::Result<()> {
     while !decoder.is_finished() {
         decoder.decode_blocks(&mut *packed, BlockDecodingStrategy::UptoBlocks(1)).map_err(broken)?;
         decoder.collect_to_writer(&mut *raw)?;
-        room(raw, 0)?;
+        bounded(raw.len(), most)?;
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,27 @@
 //! Kafka: a thin synchronous client of our own, and the `kafka` crate beside it, behind the same two traits.
 //!
 //! It stands alone: what a log is, it does not know. It takes [`Record`]s (a key and bytes) to a topic ([`Produce`]) and
-//! brings [`Message`]s from it ([`Consume`]); of the rest of the crate it uses connections ([`crate::net`]), the word to stop
-//! and secrets.
+//! brings [`Message`]s from it ([`Consume`]); of the rest of the crate it uses connections ([`crate::net`]), the word to stop,
+//! the pulse of a thread and secrets.
+//!
+//! # What is spoken
+//!
+//! Kafka 1.0 to 4.x. Each broker is asked which versions it speaks (ApiVersions, KIP-35), and the newest is taken that both
+//! sides do:
+//!
+//! | API | versions | for |
+//! |---|---|---|
+//! | ApiVersions | 0 | which versions a broker speaks (KIP-35, KIP-511) |
+//! | SaslHandshake, SaslAuthenticate | 1, 0–1 | PLAIN and SCRAM (KIP-43, KIP-84, KIP-152) |
+//! | Metadata | 4–8 | who leads which partition |
+//! | InitProducerId, Produce | 0–1, 3–8 | idempotent, record batches v2 (KIP-98, KIP-467) |
+//! | Fetch, ListOffsets | 4–11, 1–5 | committed messages only (KIP-98) |
+//! | FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup | 0–2, 1–5, 0–3, 0–3, 0–3 | consumer groups by the classic protocol (KIP-62), static membership (KIP-345, from Kafka 2.3 on), member ids (KIP-394) |
+//! | OffsetCommit, OffsetFetch | 2–7, 2–5 | where a group stands |
+//!
+//! They end before the flexible versions (KIP-482), topic ids (KIP-516) and the new group protocol (KIP-848): nothing of those is
+//! needed here, and Kafka 4.x still speaks what comes before them (KIP-896). Requests and answers are `kafka-protocol`'s;
+//! record batches are read and written by [`records`], which copies each record once.
 
 pub mod api;
 mod assign;
@@ -14,6 +33,7 @@ pub mod consumer;
 mod fetch;
 pub mod figures;
 pub mod group;
+pub mod legacy;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
@@ -126,7 +146,8 @@ pub trait Produce {
 
 /// Brings messages from one topic.
 pub trait Consume {
-    /// Waits up to `wait` for messages, and brings up to `most` of them; of each partition in order.
+    /// Waits up to `wait` for messages, and brings up to `most` of them; of each partition in order. Several polls may come before
+    /// one commit; while what they brought is in hand, the partitions are not given up to others.
     ///
     /// # Errors
     /// See [`Error`].

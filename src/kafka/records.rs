@@ -24,6 +24,10 @@ const RECORD_MIN: usize = 7;
 /// so a batch with more of them, which no producer has reason to write, is not read.
 pub const RECORDS_MAX: usize = 1 << 20;
 
+/// How large the records of a batch may become. Brokers take batches of 1 MiB unless told otherwise, and logs shrink to a
+/// tenth; a batch that grows further is not read.
+pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
 /// The format that is read and written here.
 const MAGIC: i8 = 2;
 /// Base offset and length stand before what the length counts.
@@ -254,7 +258,7 @@ impl Batch {
             return Ok(());
         }
         let records = self.records()?;
-        let count = usize::try_from(self.count).unwrap_or(0);
+        let count = usize::try_from(self.count).unwrap_or(usize::MAX);
         if count > RECORDS_MAX || count > records.len() / RECORD_MIN {
             return Err(format!("claims to hold {} records in {} bytes", self.count, records.len()));
         }
@@ -344,7 +348,10 @@ impl Batch {
     /// Its records, uncompressed.
     fn records(&self) -> Result<Bytes, String> {
         let records = self.bytes.slice(OVERHEAD..);
-        if self.codec == 0 { Ok(records) } else { compression::decompress(self.codec, &records).map(Bytes::from) }
+        if self.codec == Compression::None.codec() {
+            return Ok(records);
+        }
+        compression::decompress(self.codec, &records, DECOMPRESSED_BYTES_MAX).map(Bytes::from)
     }
 
     fn read_records(&self, records: &Bytes, partition: i32, from: i64, into: &mut Vec<Message>) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The agent half: every thread and channel of it, on one screen.
 //!
 //! ```text
-//! schedule ──slots──▶ worker × n ──logs──▶ spool
+//! schedule ──slots──▶ worker × n ──logs──▶ spool ──(pump)──▶ Kafka, where there is a queue
 //!     ▲  └────────────missed logs──────────▲
 //!     └──returns─────────┘
 //! ```
@@ -15,15 +15,17 @@
 //! | logs | `LOGS_MAX` | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
 //!
 //! Told to stop, the schedule hands out no more, and workers end what they are at and leave what they have not begun; that
-//! closes `logs`, and the spool commits what it has.
+//! closes `logs`, and the spool commits what it has. Then the pump empties the spool, for a bounded time; the rest stays there.
 
 mod crew;
 mod foreman;
 mod once;
+mod publish;
 #[cfg(test)]
 mod tests;
 
 pub use once::{Checked, once};
+pub use publish::publish;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +37,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::check::{Check, Outcome, Verdict};
 use crate::clock::{Clock, SLEPT_MIN, Steady, SystemClock};
+use crate::flows::SetAtEnd;
 use crate::jobs::{Jobs, Stop, panic_message, step_back};
 use crate::logs::Author;
 use crate::net::Net;
@@ -129,15 +132,6 @@ pub fn start(
 
 /// The most workers that a config may ask for (`defaults.workers_max`).
 pub const WORKERS_MAX: usize = 10_000;
-
-/// Gives the word when it is dropped, so also when the thread that holds it panics.
-struct SetAtEnd(Stop);
-
-impl Drop for SetAtEnd {
-    fn drop(&mut self) {
-        self.0.set();
-    }
-}
 
 impl Agent {
     /// Takes up a new set of checks; those that are running are not touched.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clock::Now;
-use crate::flow::{Figures, Trouble};
+use crate::flow::Trouble;
+use crate::flows::Flow;
 use crate::jobs::Roster;
+use crate::kafka;
 use crate::spool;
 
 /// A fault that lasts longer than this is a problem: a store that is restarted is back by then.
@@ -20,19 +22,28 @@ pub struct Health {
     pub agent: Arc<str>,
     /// The threads.
     pub roster: Roster,
-    /// How the spool stands now.
-    pub spool: Box<dyn Fn() -> spool::Figures + Send>,
-    /// The pumps, by what they carry.
-    pub flows: Vec<(&'static str, Arc<Figures>)>,
+    /// How the spool stands now; `None`: there is none in this process.
+    pub spool: Option<SpoolFigures>,
+    /// The pumps.
+    pub flows: Vec<Flow>,
 }
+
+/// Tells how the spool stands now.
+pub type SpoolFigures = Box<dyn Fn() -> spool::Figures + Send>;
 
 impl Health {
     /// Whether all is well, and the JSON that says so or why not.
     pub fn look(&self, now: Now) -> (bool, Value) {
-        let spool = (self.spool)();
-        let problems = self.problems(now, &spool);
-        let last = spool.last_accepted.map(|log| {
-            json!({"uid": log.uid, "label": log.label, "due_at": log.due_at, "committed_at": spool.last_commit_at})
+        let spool = self.spool.as_ref().map(|figures| figures());
+        let problems = self.problems(now, spool.as_ref());
+        let last = spool.as_ref().and_then(|spool| {
+            let log = spool.last_accepted.as_ref()?;
+            Some(
+                json!({"uid": log.uid, "label": log.label, "due_at": log.due_at, "committed_at": spool.last_commit_at}),
+            )
+        });
+        let spool = spool.map(|spool| {
+            json!({"depth": spool.depth, "bytes": spool.bytes, "dropped": spool.dropped, "refused": spool.refused})
         });
         let body = json!({
             "status": if problems.is_empty() { "ok" } else { "stuck" },
@@ -40,17 +51,18 @@ impl Health {
             "agent": self.agent,
             "version": env!("CARGO_PKG_VERSION"),
             "threads": self.roster.alive(),
-            "spool": {"depth": spool.depth, "bytes": spool.bytes, "dropped": spool.dropped, "refused": spool.refused},
+            "spool": spool,
             "last_log": last,
-            "flows": self.flows.iter().map(|(name, figures)| flow(name, figures)).collect::<Vec<_>>(),
+            "flows": self.flows.iter().map(flow).collect::<Vec<_>>(),
         });
         (problems.is_empty(), body)
     }
 
     /// What is wrong, the causes before what follows from them.
-    fn problems(&self, now: Now, spool: &spool::Figures) -> Vec<String> {
-        let mut problems: Vec<String> = spool.error.iter().map(|error| format!("spool: {error}")).collect();
-        for (name, figures) in &self.flows {
+    fn problems(&self, now: Now, spool: Option<&spool::Figures>) -> Vec<String> {
+        let mut problems: Vec<String> =
+            spool.and_then(|spool| spool.error.as_ref()).map(|error| format!("spool: {error}")).into_iter().collect();
+        for Flow { name, figures, .. } in &self.flows {
             let lasts = |fault: &Trouble| now.awake().since(fault.since) > FAULT_MAX;
             problems.extend(figures.fault().filter(lasts).map(|fault| format!("{name}: {}", fault.reason)));
         }
@@ -64,7 +76,8 @@ impl Health {
     }
 }
 
-fn flow(name: &str, figures: &Figures) -> Value {
+fn flow(flow: &Flow) -> Value {
+    let Flow { name, figures, kafka } = flow;
     json!({
         "name": name,
         "new": figures.new.load(Relaxed),
@@ -72,6 +85,29 @@ fn flow(name: &str, figures: &Figures) -> Value {
         "refused": figures.refused.load(Relaxed),
         "retries": figures.retries.load(Relaxed),
         "fault": figures.fault().map(|fault| fault.reason),
+        "kafka": kafka.as_deref().map(kafka_client),
+    })
+}
+
+/// What a Kafka client has done. `lag`: messages that wait, by partition; `in_flight_ms`: the mean time of a request.
+fn kafka_client(figures: &kafka::figures::Figures) -> Value {
+    let lag = figures.lag();
+    let requests = figures.requests.load(Relaxed);
+    // Of no interest beyond the microsecond, and exact up to 285 years.
+    #[expect(clippy::cast_precision_loss)]
+    let in_flight_ms = (requests > 0).then(|| figures.in_flight_us.load(Relaxed) as f64 / requests as f64 / 1_000.0);
+    json!({
+        "lag": lag.iter().map(|(partition, messages)| (partition.to_string(), json!(messages))).collect::<serde_json::Map<_, _>>(),
+        "lag_total": lag.values().sum::<i64>(),
+        "batches": figures.batches.load(Relaxed),
+        "bytes": figures.bytes.load(Relaxed),
+        "requests": requests,
+        "in_flight_ms": in_flight_ms.map(|ms| (ms * 1_000.0).round() / 1_000.0),
+        "retries": figures.retries.load(Relaxed),
+        "refusals": figures.refusals.load(Relaxed),
+        "rebalances": figures.rebalances.load(Relaxed),
+        "fenced": figures.fenced.load(Relaxed),
+        "resets": figures.resets.load(Relaxed),
     })
 }
 
@@ -79,6 +115,7 @@ fn flow(name: &str, figures: &Figures) -> Value {
 mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
+    use crate::flow::Figures;
     use crate::jobs::{Jobs, Stop};
 
     #[test]
@@ -87,8 +124,8 @@ mod tests {
         let health = Health {
             agent: "a".into(),
             roster: jobs.roster(),
-            spool: Box::new(spool::Figures::default),
-            flows: vec![("a to b", Arc::default())],
+            spool: Some(Box::new(spool::Figures::default)),
+            flows: vec![Flow::embedded("a to b")],
         };
         assert!(health.look(SystemClock.now()).0);
 
@@ -116,16 +153,17 @@ mod tests {
     #[test]
     fn a_fault_that_lasts_and_a_spool_that_cannot_write_make_it_stuck_and_come_first() {
         let now = SystemClock.now();
-        let flows = vec![("a to b", Arc::new(Figures::with_fault("disk full", now.awake())))];
+        let figures = Arc::new(Figures::with_fault("disk full", now.awake()));
+        let flows = vec![Flow { figures, ..Flow::embedded("a to b") }];
         let spool = || spool::Figures { error: Some("is full".to_owned()), ..spool::Figures::default() };
         let (agent, roster) = ("a".into(), Jobs::default().roster());
-        let mut health = Health { agent, roster, spool: Box::new(spool::Figures::default), flows };
+        let mut health = Health { agent, roster, spool: None, flows };
         let mut later = now;
         later.steady = later.steady.plus(FAULT_MAX + Duration::from_millis(1));
         assert!(health.look(now).0, "a fault may go away");
         let (well, body) = health.look(later);
         assert!(!well && body["problems"] == json!(["a to b: disk full"]), "{body}");
-        health.spool = Box::new(spool);
+        health.spool = Some(Box::new(spool));
         assert_eq!(health.look(later).1["problems"], json!(["spool: is full", "a to b: disk full"]));
     }
 }

@@ -8,7 +8,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use health::Health;
+pub use health::{Health, SpoolFigures};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

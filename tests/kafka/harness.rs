@@ -21,15 +21,10 @@ fn the_other_client_comes_in_at_every_listener() {
     for version in VERSIONS {
         let broker = shared(version);
         for listener in LISTENERS {
-            for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
-                if mechanism != "PLAIN" && matches!(listener, Listener::Plaintext | Listener::Tls) {
-                    continue;
-                }
-                let topic = broker.topic("listener", 2);
-                let peer = broker.peer_at(listener, mechanism);
-                assert_eq!(peer.produce(&topic, &RECORDS, &[]).len(), 3, "{version:?} {listener:?} {mechanism}");
-                assert_eq!(values(&peer, &topic), [&b""[..], b"\x00down\xff", b"up"]);
-            }
+            let topic = broker.topic("listener", 2);
+            let peer = broker.peer_at(listener);
+            assert_eq!(peer.produce(&topic, &RECORDS, &[]).len(), 3, "{version:?} {listener:?}");
+            assert_eq!(values(&peer, &topic), [&b""[..], b"\x00down\xff", b"up"]);
         }
     }
 }
@@ -38,12 +33,9 @@ fn the_other_client_comes_in_at_every_listener() {
 fn a_stranger_is_refused() {
     let broker = shared(Version::V4_3);
     let topic = broker.topic("private", 1);
-    let stranger = broker.peer_at(Listener::SaslPlaintext, "PLAIN").set("sasl.username", crate::cluster::STRANGER);
+    let stranger = broker.peer_at(Listener::SaslPlaintext).set("sasl.username", crate::cluster::STRANGER);
     let refused = stranger.run(&["consume", &topic], "").unwrap_err();
-    assert!(refused.contains("AUTHORIZATION"), "{refused}");
-    let wrong = broker.peer_at(Listener::SaslPlaintext, "SCRAM-SHA-256").set("sasl.password", "wrong");
-    let refused = wrong.run(&["consume", &topic], "").unwrap_err();
-    assert!(!refused.contains("AUTHORIZATION"), "{refused}");
+    assert!(refused.contains("TOPIC_AUTHORIZATION_FAILED"), "{refused}");
 }
 
 #[test]

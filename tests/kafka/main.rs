@@ -1,10 +1,18 @@
 //! Kafka, with brokers of the oldest and the newest kind that this machine can run.
 
+mod clients;
 mod cluster;
-mod group;
 mod node;
 mod peer;
 mod pki;
 mod proxy;
+#[path = "../service/running.rs"]
+mod running;
 
+mod conformance;
+mod failover;
+mod faults;
+mod flow;
+mod group;
 mod harness;
+mod security;

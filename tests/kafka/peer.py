@@ -110,7 +110,10 @@ def create_topic(options, settings):
     admin.create_topics([topic], operation_timeout=WITHIN_S)[options.topic].result(WITHIN_S)
 
     def look():
-        partitions = partitions_of(admin, options.topic)
+        try:
+            partitions = partitions_of(admin, options.topic)
+        except KafkaException:
+            return None
         led = [p for p in partitions.values() if p.leader >= 0 and len(p.isrs) == options.replicas]
         return True if len(led) == options.partitions else None
 
@@ -123,11 +126,14 @@ def delete_topic(options, settings):
 
 
 def partitions_of(admin, topic):
-    return admin.list_topics(topic, timeout=10).topics[topic].partitions
+    found = admin.list_topics(topic, timeout=10).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return found.partitions
 
 
 def produce(options, settings):
-    """writes standard input: {"key", "value", and if wanted "partition", "timestamp"} a line; prints where each lies"""
+    """writes standard input: {"key", "value", and if wanted "headers"} a line; prints where each lies"""
     settings = {"partitioner": "murmur2_random", "acks": "all", "linger.ms": 5, **settings}
     settings["compression.type"] = options.codec
     if options.transaction:
@@ -161,11 +167,11 @@ def send(producer, topic, records):
         return report
 
     for index, record in enumerate(records):
-        more = {name: record[name] for name in ("partition", "timestamp") if name in record}
+        headers = [(name, to_bytes(value)) for name, value in record.get("headers", {}).items()]
         key = to_bytes(record.get("key"))
         while True:
             try:
-                producer.produce(topic, to_bytes(record["value"]), key, on_delivery=reporter(index), **more)
+                producer.produce(topic, to_bytes(record["value"]), key, on_delivery=reporter(index), headers=headers)
                 break
             except BufferError:
                 producer.poll(1)
@@ -219,7 +225,10 @@ def leader(options, settings):
     admin = AdminClient(settings)
 
     def look():
-        leads = partitions_of(admin, options.topic)[int(options.partition)].leader
+        try:
+            leads = partitions_of(admin, options.topic)[int(options.partition)].leader
+        except (KafkaException, KeyError):  # a broker that has just started may not know the topic yet
+            return None
         return None if leads < 0 or leads == options.other_than else leads
 
     print(until("a leader", look))

@@ -242,7 +242,7 @@ mod tests {
     fn lane(count: usize, flying: usize) -> Lane {
         let mut lane = Lane::new(10);
         (0..count).for_each(|record| lane.push(record));
-        (0..flying).for_each(|_| drop(next(&mut lane)));
+        assert_eq!((0..flying).filter_map(|_| next(&mut lane)).count(), flying);
         lane
     }
 
@@ -255,7 +255,7 @@ mod tests {
         let mut lane = lane(7, 0);
         let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
         assert_eq!((sent, lane.sequence()), (vec![(10, 3), (13, 3), (16, 1)], 17));
-        [10, 13, 16].map(|sequence| lane.answered(sequence, 0, None));
+        [10, 13, 16].iter().for_each(|sequence| lane.answered(*sequence, 0, None));
         assert!(lane.is_done() && lane.settle() == Remedy::GoOn);
         let mut wraps = Lane::new(i32::MAX - 1);
         (0..4).for_each(|record| wraps.push(record));
@@ -281,7 +281,7 @@ mod tests {
         let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
         assert_eq!(sent, [(10, 3), (13, 3), (16, 3)]);
         // The second was there already: its number is known to the broker.
-        [(10, 0), (13, 46), (16, 0)].map(|(sequence, code)| lane.answered(sequence, code, None));
+        [(10, 0), (13, 46), (16, 0)].iter().for_each(|(sequence, code)| lane.answered(*sequence, *code, None));
         assert!(lane.is_done());
     }
 

@@ -149,7 +149,11 @@ impl Producer {
         let mut retries = 0;
         loop {
             self.client.partitions()?;
-            if let Some(again) = self.settle(sending)? {
+            let again = match self.settle(sending)? {
+                None => self.identify(sending)?,
+                again => again,
+            };
+            if let Some(again) = again {
                 retries += 1;
                 self.figures.retries.fetch_add(1, Relaxed);
                 self.client.doubt();
@@ -161,7 +165,6 @@ impl Producer {
                 }
                 continue;
             }
-            self.identify(sending)?;
             self.dispatch(sending, records)?;
             if sending.flights.is_empty() {
                 if sending.lanes.values().all(Lane::is_done) {
@@ -206,10 +209,11 @@ impl Producer {
         self.sequences.clear();
     }
 
-    /// Sees to it that brokers know this producer. A new identity begins when nothing is in flight any more.
-    fn identify(&mut self, sending: &mut Sending) -> Result<(), Error> {
+    /// Sees to it that brokers know this producer. A new identity begins when nothing is in flight any more. Some error: it has
+    /// to be tried again.
+    fn identify(&mut self, sending: &mut Sending) -> Result<Option<Error>, Error> {
         if self.identity != Identity::Unknown {
-            return Ok(());
+            return Ok(None);
         }
         while !sending.flights.is_empty() {
             self.collect(sending)?;
@@ -226,10 +230,13 @@ impl Producer {
                 );
                 Identity::Denied
             }
-            Some(_) => return Err(codes::produce(answer.error_code, None, self.client.topic(), -1)),
+            Some(code) => {
+                let error = codes::producer_id(answer.error_code);
+                return if code.is_retriable() { Ok(Some(error)) } else { Err(error) };
+            }
         };
         sending.lanes.values_mut().for_each(Lane::begin_anew);
-        Ok(())
+        Ok(None)
     }
 
     /// Sends all that may be sent now.
