@@ -92,6 +92,7 @@ impl Consume for Consumer {
     }
 
     fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        self.in_hand = false;
         let done = offsets.iter().filter_map(|(partition, offset)| {
             self.fetcher.done(*partition, *offset).map(|offset| (*partition, offset))
         });

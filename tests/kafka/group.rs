@@ -282,6 +282,8 @@ fn the_batch_in_hand_is_committed_while_the_group_shares_out_anew() {
             assert_eq!(second.poll(5).unwrap(), []);
             batch.extend(first.poll(1).unwrap());
         }
+        // Who gathers from several polls is told that it is time, by nothing.
+        assert_eq!(first.poll(5), Ok(vec![]));
         seen.note(&batch);
         first.commit(&batch);
         assert_eq!(first.count(|figures| &figures.fenced), 0, "{version:?}");
