@@ -30,6 +30,9 @@ mod codes;
 pub mod compression;
 pub mod connection;
 pub mod consumer;
+#[cfg(test)]
+#[path = "fake/tests.rs"]
+mod fake;
 mod fetch;
 pub mod figures;
 pub mod group;

@@ -127,7 +127,8 @@ impl Reader {
         read
     }
 
-    fn commit(&mut self, messages: &[Message], end: Instant) {
+    /// They are done with.
+    pub fn commit(&mut self, messages: &[Message], end: Instant) {
         let offsets: BTreeMap<i32, i64> =
             messages.iter().map(|message| (message.partition, message.offset + 1)).collect();
         let offsets: Vec<(i32, i64)> = offsets.into_iter().collect();
