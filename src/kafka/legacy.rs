@@ -15,6 +15,8 @@
 mod client;
 mod consumer;
 mod producer;
+#[cfg(test)]
+mod tests;
 
 pub use consumer::LegacyConsumer;
 pub use producer::LegacyProducer;
@@ -38,7 +40,7 @@ fn translate(error: &kafka::Error, brokers: &str) -> Error {
     match error {
         E::Io(error) => Error::Away(match error.kind() {
             ErrorKind::UnexpectedEof => format!(
-                "{brokers} closed the connection without an answer; if it is of Kafka 4.0 or later, or expects TLS, use \
+                "{brokers} closed the connection or broke off its answer; if it is of Kafka 4.0 or later, or expects TLS, use \
                  `client: native`"
             ),
             ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("{brokers} does not answer"),

@@ -94,7 +94,7 @@ const GATHER: Gather = Gather { logs_max: 4, wait: Duration::from_millis(20) };
 struct Consumer {
     polls: VecDeque<Result<Vec<Message>, Error>>,
     asked: Arc<Mutex<Vec<usize>>>,
-    committed: Arc<Mutex<Vec<Vec<(i32, i64)>>>>,
+    committed: Arc<Mutex<Vec<Position>>>,
     commits: VecDeque<Result<(), Error>>,
 }
 
@@ -109,7 +109,7 @@ impl Consume for Consumer {
     }
 
     fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
-        self.committed.lock().unwrap().push(offsets.to_vec());
+        self.committed.lock().unwrap().push(Position(offsets.to_vec()));
         self.commits.pop_front().unwrap_or(Ok(()))
     }
 }
@@ -185,7 +185,7 @@ fn told_to_stop_it_asks_for_no_more_and_commits_what_is_in_hand() {
     let so_far = asked.lock().unwrap().len();
     assert_eq!(source.commit(&batch, &[]), Ok(()));
     assert!(source.pull(LONG).unwrap().is_empty());
-    assert_eq!((asked.lock().unwrap().len(), &committed.lock().unwrap()[..]), (so_far, &[vec![(3, 5)]][..]));
+    assert_eq!((asked.lock().unwrap().len(), &committed.lock().unwrap()[..]), (so_far, &[Position(vec![(3, 5)])][..]));
 }
 
 #[test]

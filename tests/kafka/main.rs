@@ -15,4 +15,5 @@ mod faults;
 mod flow;
 mod group;
 mod harness;
+mod legacy;
 mod security;

@@ -40,6 +40,8 @@ pub(super) struct Client {
     used: Instant,
     /// How many clients there were: each begins at another broker.
     made: usize,
+    /// [`CALL_MAX`], but in tests.
+    pub(super) call_max: Duration,
 }
 
 impl Client {
@@ -70,6 +72,7 @@ impl Client {
             threads: Arc::default(),
             used: Instant::now(),
             made: 0,
+            call_max: CALL_MAX,
         })
     }
 
@@ -165,9 +168,9 @@ impl Client {
         select! {
             recv(answered) -> said => said.map_err(|_| gone())?,
             recv(self.stop.channel()) -> _ => Err(Error::Stopped),
-            default(CALL_MAX) => {
+            default(self.call_max) => {
                 let brokers = named(&self.brokers);
-                Err(Error::Away(format!("{brokers}: not connected and answered within {} s", CALL_MAX.as_secs())))
+                Err(Error::Away(format!("{brokers}: not connected and answered within {} s", self.call_max.as_secs())))
             }
         }
     }

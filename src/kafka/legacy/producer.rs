@@ -39,7 +39,7 @@ const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Takes records to one topic.
 pub struct LegacyProducer {
-    client: Client,
+    pub(super) client: Client,
     figures: Arc<Figures>,
     leaders: Vec<Option<String>>,
     learned: Option<Instant>,
