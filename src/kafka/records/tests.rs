@@ -1,5 +1,8 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::super::Message;
+use super::batches::{CONTROL, LENGTH_MIN};
 use super::*;
 
 const COMPRESSIONS: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4];
@@ -86,7 +89,7 @@ fn batches_of_the_java_client_are_read() {
         (4, include_bytes!("java-4.3.1/zstd.log")),
     ] {
         let batch = only(segment);
-        assert_eq!((batch.codec, batch.base_offset, batch.last_offset, batch.leader_epoch), (codec, 0, 7, 0));
+        assert_eq!((segment[22], batch.base_offset, batch.last_offset, batch.leader_epoch), (codec, 0, 7, 0));
         assert_eq!((batch.control, batch.transactional, &batch.damage, batch.marker()), (false, false, &None, None));
         assert_eq!(messages(&batch, 0).as_ref(), Ok(&expected), "codec {codec}");
         assert_eq!(messages(&batch, 6).unwrap(), expected[6..], "codec {codec}");
