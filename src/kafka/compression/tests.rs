@@ -126,7 +126,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
         for codec in 0..6 {
-            prop_assert!(decompress(codec, &garbage, 1_000).is_ok_and(|raw| raw.len() > 1_000) == false);
+            prop_assert!(decompress(codec, &garbage, 1_000).map_or(true, |raw| raw.len() <= 1_000));
             let mut damaged = packed(codec, &sample(size));
             for (at, byte) in &flips {
                 let at = at.index(damaged.len());
