@@ -69,6 +69,16 @@ fn lz4_frames_of_others_are_read_and_ours_by_others() {
 }
 
 #[test]
+fn linked_blocks_are_copied_from_as_far_back_as_lz4_looks() {
+    let noise = sample(30_000).into_iter().step_by(15).collect::<Vec<u8>>();
+    let raw = [&noise[..], &[0; 63_500], &noise, &noise].concat();
+    let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Linked);
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(&raw).unwrap();
+    assert!(decompress(3, &encoder.finish().unwrap(), MOST) == Ok(raw));
+}
+
+#[test]
 fn snappy_is_read_bare_and_in_chunks_of_any_size() {
     let raw = sample(100_000);
     let bare = |raw: &[u8]| snap::raw::Encoder::new().compress_vec(raw).unwrap();

@@ -282,6 +282,7 @@ fn damage_is_told() {
         (edited(good(), 57, &[0, 0, 0, 5]), "record 3 of its 5 cannot be read"),
         (edited(good(), 57, &[0, 0, 0, 2]), "has 12 bytes behind its 2 records"),
         (edited(good(), 26, &[1]), "record 2 of its 3 cannot be read"),
+        (edited(good(), 76, &[0]), "record 1 of its 3 cannot be read"),
         (edited(good(), 77, &[0]), "record 1 of its 3 cannot be read"),
         (edited(good(), 61, &[0xff]), "record 0 of its 3 cannot be read"),
         (edited(good(), 65, &[3]), "record 0 of its 3 cannot be read"),
