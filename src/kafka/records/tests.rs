@@ -250,6 +250,7 @@ fn where_a_damaged_batch_ends_is_not_taken_from_it_alone() {
         assert_eq!(last(&damaged), alone, "{name}");
         assert_eq!(last(&[&damaged[..], &behind[..]].concat()), with_one_behind, "{name}");
         assert_eq!(last(&[&damaged[..], &behind[..8]].concat()), with_one_behind, "{name}");
+        assert_eq!(last(&[&damaged[..], &i64::MIN.to_be_bytes()].concat()), alone, "{name}");
     }
 }
 
