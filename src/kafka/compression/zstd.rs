@@ -294,3 +294,80 @@ const CODES: [Codes; 3] = [
         1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
     ] },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_goes_on_where_the_one_before_ends() {
+        for codes in [&LITERALS[..], &MATCHES] {
+            for pair in codes.windows(2) {
+                let [(base, extra), (next, _)] = pair else { unreachable!() };
+                assert_eq!(base + (1 << extra), *next);
+            }
+        }
+        assert_eq!((LITERALS[35], MATCHES[52]), ((1 << 16, 16), (3 + (1 << 16), 16)));
+    }
+
+    #[test]
+    fn the_last_three_offsets_come_again() {
+        for (value, no_literals, offset, recent) in [
+            (1, false, 10, [10, 20, 30]),
+            (2, false, 20, [20, 10, 30]),
+            (3, false, 30, [30, 10, 20]),
+            (4, false, 1, [1, 10, 20]),
+            (103, false, 100, [100, 10, 20]),
+            (1, true, 20, [20, 10, 30]),
+            (2, true, 30, [30, 10, 20]),
+            (3, true, 9, [9, 10, 20]),
+            (4, true, 1, [1, 10, 20]),
+        ] {
+            let mut there = [10, 20, 30];
+            assert_eq!((recall(&mut there, value, no_literals), there), (offset, recent), "{value} {no_literals}");
+        }
+    }
+
+    /// A frame of these compressed blocks.
+    fn frame_of(blocks: &[&[u8]]) -> Vec<u8> {
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0];
+        for (nth, block) in blocks.iter().enumerate() {
+            let header = block.len() << 3 | 2 << 1 | usize::from(nth + 1 == blocks.len());
+            frame.extend(&header.to_le_bytes()[..3]);
+            frame.extend_from_slice(block);
+        }
+        frame
+    }
+
+    #[test]
+    fn what_is_wrong_within_a_block_is_told() {
+        // Two raw literals; one sequence of both, an offset of `code`, and 3 to copy; all three tables are of one symbol.
+        let block = |code, end: &[u8]| [&[0x10, b'a', b'b', 1, 0x54, 2, code, 0][..], end].concat();
+        let of = |block: &[u8]| decompress(&frame_of(&[block]), 100).map_err(|e| e.to_string());
+        let wrong = |why: &str| Err(why.to_owned());
+        assert_eq!(of(&block(0, &[1])), Ok(b"abbbb".to_vec()));
+        assert_eq!(of(&block(2, &[0b101])), Ok(b"ababa".to_vec()));
+        for (name, block, why) in [
+            ("nothing", vec![], "cut off"),
+            ("no sequences", vec![0x10, b'a', b'b'], "cut off"),
+            ("looks back too far", block(2, &[0b110]), "looks back to before the beginning"),
+            ("too few bits", block(2, &[0b10]), "cut off"),
+            ("no bits", block(0, &[0]), "cut off"),
+            ("too many bits", block(0, &[2]), "bits that are left over"),
+            ("bytes behind none", vec![0x10, b'a', b'b', 0, 0], "bytes that are left over"),
+            ("a code of no meaning", block(32, &[1]), "a code of no meaning"),
+            ("fewer literals", [&[0x08][..], &block(0, &[1])[2..]].concat(), "more literals than there are"),
+            ("a table of the block before", vec![0, 1, 0xfc, 1], "a table that was never there"),
+            ("its Huffman table", vec![3 | 4, 0, 0, 0], "a Huffman table that was never there"),
+            ("a table of a later version", vec![0, 1, 0x55, 0, 0, 0, 1], "a table of a later version"),
+            ("too many literals", vec![0x0d, 0, 0x20 + 1, 0], "more literals than a block can have"),
+        ] {
+            assert_eq!(of(&block), wrong(why), "{name}");
+        }
+        let again = frame_of(&[&block(0, &[1]), &[0x00, 1, 0xfc, 1]]);
+        assert_eq!(decompress(&again, 100).map_err(|e| e.to_string()), wrong("more literals than there are"));
+        // The second frame does not look back to the first.
+        let two = [frame_of(&[&block(0, &[1])]), frame_of(&[&block(2, &[0b110])])].concat();
+        assert_eq!(decompress(&two, 100).map_err(|e| e.to_string()), wrong("looks back to before the beginning"));
+    }
+}

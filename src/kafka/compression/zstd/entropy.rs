@@ -237,3 +237,72 @@ fn fse_weights(mut packed: &[u8]) -> io::Result<Vec<u8>> {
     weights.push(fse.symbol(now));
     Ok(weights)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_read_from_the_end_and_are_zero_before_the_beginning() {
+        let mut bits = Bits::new(&[0b1010_0101, 0x00, 0xff, 0b0001_0110]).unwrap();
+        assert_eq!([bits.read(3), bits.read(2), bits.read(15)], [0b011, 0b01, 0b111_1111_0000_0000]);
+        assert!(!bits.is_empty());
+        assert_eq!((bits.read(8), bits.is_empty(), bits.overrun()), (0b1010_0101, true, false));
+        assert_eq!((bits.read(5), bits.is_empty(), bits.overrun()), (0, false, true));
+        let mut long = Bits::new(&[0xff; 20]).unwrap();
+        assert!((0..5).all(|_| long.read(31) == 0x7fff_ffff));
+        assert_eq!((long.read(31), long.overrun()), (0xf << 27, true));
+        assert!(Bits::new(&[]).is_err() && Bits::new(&[1, 0]).is_err());
+    }
+
+    #[test]
+    fn a_huffman_table_adds_up() {
+        // The example of RFC 8878, 4.2.1: weights of 0 to 4 are given, and that of 5 is what is left.
+        let table = Huffman::new(vec![4, 3, 2, 0, 1]).unwrap();
+        let own = |symbol| table.codes.iter().find(|code| code.0 == symbol).map(|code| code.1);
+        assert_eq!((table.log, table.codes.len()), (4, 16));
+        assert_eq!([0, 1, 2, 3, 4, 5].map(own), [Some(1), Some(2), Some(3), None, Some(4), Some(4)]);
+        assert_eq!(table.codes[..2], [(4, 4), (5, 4)]);
+        for (name, weights) in [
+            ("none", vec![]),
+            ("zeros", vec![0, 0]),
+            ("no power of two is left", vec![4, 1]),
+            ("a code too long", vec![12]),
+            ("codes too long", vec![11, 11]),
+        ] {
+            assert!(Huffman::new(weights.clone()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn literals_are_as_many_as_was_said() {
+        let table = Huffman::new(vec![1]).unwrap();
+        for (size, fits) in [(3, false), (4, true), (5, false)] {
+            let mut symbols = Vec::new();
+            assert_eq!(table.decode(&[0b1_0110], size, &mut symbols).is_ok(), fits, "{size}");
+            assert_eq!(symbols[..3], [0, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn weights_come_to_an_end() {
+        // One symbol, in a table of 32: no state takes a bit.
+        let endless = [0xf0, 0x03, 0xff, 0xff];
+        let fse = Fse::read(&mut &endless[..], 6, 12);
+        assert!(fse.is_ok_and(|fse| fse.states.iter().all(|state| state.bits == 0)));
+        assert_eq!(fse_weights(&endless).unwrap_err().to_string(), "more Huffman weights than symbols");
+    }
+
+    #[test]
+    fn a_table_is_of_the_codes_that_there_are() {
+        for (name, packed, most, why) in [
+            ("too large", &[0x02, 0xff][..], 12, "a table that is larger than the format allows"),
+            ("zeros without end", &[0x10, 0xfe, 0xff, 0xff, 0xff], 12, "a table of more codes than there are"),
+            ("cut off", &[0x10], 60, "cut off"),
+        ] {
+            let read = Fse::read(&mut &packed[..], 6, most).map(|_| ()).map_err(|e| e.to_string());
+            assert_eq!(read, Err(why.to_owned()), "{name}");
+        }
+        assert!(Fse::new(&[31], 5).is_err() && Fse::new(&[16, -1, 15], 5).is_ok());
+    }
+}
