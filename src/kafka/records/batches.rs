@@ -239,7 +239,7 @@ impl Batch {
 
 /// The offset before that of the batch behind.
 fn end_of_damage(base_offset: i64, mut behind: &[u8]) -> Option<i64> {
-    behind.try_get_i64().ok().map(|next| next - 1).filter(|end| *end >= base_offset)
+    behind.try_get_i64().ok().filter(|next| *next > base_offset).map(|next| next - 1)
 }
 
 /// Goes through uncompressed records.
