@@ -213,7 +213,7 @@ pub fn pump(source: &mut dyn Source, sink: &mut dyn Sink, pump: &Pump<'_>) -> Re
     }
 }
 
-/// A batch that takes longer than this, its retries included, makes /healthz answer that the pump is stuck.
+/// A step that takes longer than this makes /healthz answer that the pump is stuck.
 const PULSE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Pump<'_> {
@@ -234,7 +234,10 @@ impl Pump<'_> {
                     failures += 1;
                     self.figures.retries.fetch_add(1, Relaxed);
                     self.say_once(&reason);
-                    if self.stop.wait(self.backoff.delay(failures, random())) {
+                    // A fault is no stuck thread: it has its own line in /healthz.
+                    let delay = self.backoff.delay(failures, random());
+                    self.pulse.back_in(delay + PULSE_LIMIT);
+                    if self.stop.wait(delay) {
                         return Ok(None);
                     }
                 }

@@ -32,7 +32,7 @@ use pingeon::kafka::client::Client;
 use pingeon::kafka::connection::Access;
 use pingeon::kafka::consumer::Consumer;
 use pingeon::kafka::group::Settings;
-use pingeon::kafka::legacy::LegacyProducer;
+use pingeon::kafka::legacy::{LegacyConsumer, LegacyProducer};
 use pingeon::kafka::producer::Producer;
 use pingeon::kafka::{Compression, Consume, Produce, Record};
 use pingeon::net::Net;
@@ -74,7 +74,7 @@ fn against_the_crate(count: usize) {
     for _ in 0..ROUNDS {
         let mut native = native_consumer(broker, &topics[0]);
         costs[2].push(measured(|| consume(&mut native, count)));
-        let mut legacy = native_consumer(broker, &topics[0]);
+        let mut legacy = legacy_consumer(broker, &topics[0]);
         costs[3].push(measured(|| consume(&mut legacy, count)));
     }
     let [native, legacy, native_read, legacy_read] = costs.map(median);
@@ -156,6 +156,10 @@ fn legacy_producer(broker: &Broker, topic: &str) -> LegacyProducer {
 
 fn native_consumer(broker: &Broker, topic: &str) -> Consumer {
     Consumer::new(client(broker, topic), Settings::new(unique("bench")), Arc::default())
+}
+
+fn legacy_consumer(broker: &Broker, topic: &str) -> LegacyConsumer {
+    LegacyConsumer::new(&access(broker), topic, &unique("bench"), Arc::default()).unwrap()
 }
 
 fn produce(producer: &mut dyn Produce, records: &[Record], at_once: usize) {

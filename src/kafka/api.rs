@@ -32,6 +32,21 @@ pub trait Api: Encodable {
     }
 }
 
+/// An API, for tests that go over all of them.
+#[cfg(test)]
+pub struct Spoken {
+    /// As [`Api::KEY`].
+    pub key: i16,
+    /// As [`Api::NAME`].
+    pub name: &'static str,
+    /// As [`Api::VERSIONS`].
+    pub versions: (i16, i16),
+    /// As [`Api::SHAPE`].
+    pub shape: &'static str,
+    /// Reads an answer, and writes what was read.
+    pub read_and_write: fn(Bytes, i16) -> Result<Bytes, String>,
+}
+
 macro_rules! apis {
     ($($request:ident $answer:ident $name:literal $key:literal $versions:tt $shape:literal;)*) => {
         $(impl Api for m::$request {
@@ -41,6 +56,23 @@ macro_rules! apis {
             const VERSIONS: (i16, i16) = $versions;
             const SHAPE: &'static str = $shape;
         })*
+
+        /// All of them.
+        #[cfg(test)]
+        pub fn spoken() -> Vec<Spoken> {
+            vec![$(Spoken {
+                key: $key,
+                name: $name,
+                versions: $versions,
+                shape: $shape,
+                read_and_write: |bytes, version| {
+                    let mut written = bytes::BytesMut::new();
+                    let answer = <m::$request as Api>::answer(bytes, version)?;
+                    answer.encode(&mut written, version).map_err(|error| error.to_string())?;
+                    Ok(written.freeze())
+                },
+            }),*]
+        }
     };
 }
 

@@ -34,13 +34,15 @@ pub struct Client {
     /// The leader of each partition, by its number; `None` where there is none now.
     leaders: Vec<Option<i32>>,
     learned: Option<Instant>,
+    /// Who answered last without a connection being kept; asked first, so that the dead ones before it cost their time once.
+    answered: Option<String>,
 }
 
 impl Client {
     /// Nothing is asked before it is needed.
     pub fn new(access: Access, topic: String) -> Self {
         let (brokers, connections) = (BTreeMap::new(), BTreeMap::new());
-        Client { access, topic, brokers, connections, leaders: Vec::new(), learned: None }
+        Client { access, topic, brokers, connections, leaders: Vec::new(), learned: None, answered: None }
     }
 
     /// What every connection needs.
@@ -96,7 +98,7 @@ impl Client {
             let Some(peer) = self.brokers.get(&node) else {
                 return Err(Error::Away(format!("broker {node} is not known to the cluster any more")));
             };
-            let connection = Connection::open(peer, &self.access)?;
+            let connection = self.open_advertised(node, peer)?;
             self.connections.insert(node, connection);
         }
         self.connections.get_mut(&node).ok_or_else(|| Error::Away(format!("broker {node} is not connected")))
@@ -133,7 +135,19 @@ impl Client {
         if found.error_code != 0 {
             return Err(codes::group(found.error_code, group));
         }
-        Connection::open(&address(&found.host, found.port), &self.access)
+        self.open_advertised(found.node_id.0, &address(&found.host, found.port))
+    }
+
+    /// Connects to a broker at the address that the cluster tells.
+    fn open_advertised(&self, node: i32, peer: &str) -> Result<Connection, Error> {
+        Connection::open(peer, &self.access).map_err(|error| match error {
+            // The config does not name it, so who reads only `no such name` looks there in vain.
+            Error::Away(what) if !self.access.cluster.brokers.iter().any(|named| named == peer) => Error::Away(format!(
+                "{what}; the cluster advertises broker {node} as `{peer}`: set its `advertised.listeners` to what this \
+                 host can reach"
+            )),
+            error => error,
+        })
     }
 
     /// What the cluster speaks, from the first broker that answers.
@@ -149,34 +163,43 @@ impl Client {
     /// # Errors
     /// What the last asked said, or what kept each from answering.
     pub fn ask_anyone<T>(&mut self, mut ask: impl FnMut(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let mut failures: Vec<String> = Vec::new();
+        let mut failures = Failures::default();
         // An idle connection first, so that no answer of another request is in its way.
         let idle = self.connections.iter().find(|(_, connection)| connection.waiting() == 0).map(|(node, _)| *node);
         if let Some(node) = idle {
-            match self.broker(node).and_then(&mut ask) {
-                Err(Error::Away(what) | Error::Garbage(what)) => {
-                    self.connections.remove(&node);
-                    failures.push(what);
-                }
-                answered => return answered,
+            let answered = self.broker(node).and_then(&mut ask);
+            if answered.is_err() {
+                self.connections.remove(&node);
+            }
+            if let Some(answered) = failures.sort_out(answered) {
+                return answered;
             }
         }
-        let mut peers: Vec<String> = self.brokers.values().cloned().collect();
-        peers.extend(
-            self.access.cluster.brokers.iter().filter(|named| !self.brokers.values().any(|b| b == *named)).cloned(),
-        );
-        for peer in peers {
-            match Connection::open(&peer, &self.access).and_then(|mut connection| ask(&mut connection)) {
-                Err(Error::Away(what) | Error::Garbage(what)) => failures.push(what),
-                answered => return answered,
+        for peer in self.peers() {
+            let answered = Connection::open(&peer, &self.access).and_then(|mut connection| ask(&mut connection));
+            if let Some(answered) = failures.sort_out(answered) {
+                self.answered = Some(peer);
+                return answered;
             }
         }
-        failures.dedup();
-        Err(Error::Away(failures.join("; ")))
+        Err(failures.verdict())
+    }
+
+    /// All addresses at which somebody may answer: who did last, who is known, who is named. At most one connection's time is
+    /// lost at each.
+    fn peers(&self) -> Vec<String> {
+        let mut peers: Vec<String> = Vec::new();
+        for peer in self.answered.iter().chain(self.brokers.values()).chain(&self.access.cluster.brokers) {
+            if !peers.contains(peer) {
+                peers.push(peer.clone());
+            }
+        }
+        peers
     }
 
     fn learn(&mut self, answer: &MetadataResponse) -> Result<(), Error> {
-        let Some(topic) = answer.topics.first() else {
+        let named = |name: &Option<TopicName>| name.as_ref().is_some_and(|name| name.0.as_str() == self.topic);
+        let Some(topic) = answer.topics.iter().find(|topic| named(&topic.name)) else {
             return Err(Error::Garbage(format!("no broker tells of topic `{}`", self.topic)));
         };
         if topic.error_code != 0 {
@@ -204,6 +227,42 @@ impl Client {
     }
 }
 
+/// What kept brokers from answering.
+#[derive(Debug, Default)]
+struct Failures {
+    whats: Vec<String>,
+    /// Whether another try may come to something else.
+    may_pass: bool,
+}
+
+impl Failures {
+    /// Keeps what another broker may do better; gives back the rest, which is the answer.
+    fn sort_out<T>(&mut self, answered: Result<T, Error>) -> Option<Result<T, Error>> {
+        match answered {
+            Err(Error::Away(what) | Error::Garbage(what)) => {
+                self.may_pass = true;
+                self.whats.push(what);
+                None
+            }
+            // A port of another kind, or a broker of another version than the others.
+            Err(Error::Unusable(what)) => {
+                self.whats.push(what);
+                None
+            }
+            answered => Some(answered),
+        }
+    }
+
+    fn verdict(mut self) -> Error {
+        self.whats.dedup();
+        let what = self.whats.join("; ");
+        if self.may_pass { Error::Away(what) } else { Error::Unusable(what) }
+    }
+}
+
 fn address(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,15 @@ pub fn topic(code: i16, topic: &str, broker: &str) -> Error {
     let what = match ResponseError::try_from_code(code) {
         Some(ResponseError::UnknownTopicOrPartition) => format!(
             "topic `{topic}` does not exist; make it: `kafka-topics.sh --bootstrap-server {broker} --create --topic {topic} \
-             --partitions 6 --replication-factor 3`"
+             --partitions 6 --replication-factor 3` (1 where there is one broker)"
         ),
         Some(ResponseError::TopicAuthorizationFailed) => {
             format!(
                 "not authorised for topic `{topic}`; this user needs the right to describe it, and to read or write it"
             )
+        }
+        Some(ResponseError::InvalidTopicException) => {
+            format!("`{topic}` is no name of a topic: up to 249 letters, digits, `.`, `_` and `-`")
         }
         _ => format!("topic `{topic}`: {}", name(code)),
     };

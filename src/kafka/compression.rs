@@ -280,3 +280,6 @@ fn unzstd_frame(decoder: &mut FrameDecoder, packed: &mut &[u8], most: usize, raw
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

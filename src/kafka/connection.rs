@@ -2,9 +2,13 @@
 //!
 //! A frame is a 32-bit length and that many bytes (<https://kafka.apache.org/protocol.html#protocol_common>). No answer may be
 //! larger than [`FRAME_MAX`] or come after its deadline; after any error the connection is of no more use.
+//!
+//! Most of what goes wrong on a new connection is a port, a certificate or a password in the config, so what is seen of the
+//! other side is told together with what to set.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,16 +18,23 @@ use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::api::{Api, Versions};
-use super::{Cluster, Error, sasl};
+use super::{Cluster, Error, Sasl, codes, sasl};
+use crate::check::Phase;
 use crate::jobs::Stop;
-use crate::net::course::{Course, Failure, Trouble};
-use crate::net::{Host, IpFamily, Net, Stream, tls};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown, tls};
 
 /// The largest answer that is read, in bytes. A fetch asks for a quarter of it, and gets more only when one batch is larger.
 pub const FRAME_MAX: usize = 64 << 20;
 
+/// The largest answer before the connection is ready, in bytes: who it is, is not known yet. A broker's versions take a few
+/// hundred.
+const FIRST_FRAME_MAX: usize = 64 << 10;
+
 /// Until a connection has to be ready: name, TCP, TLS, versions and credentials together.
 const READY_MAX: Duration = Duration::from_secs(15);
+
+/// Of that, until TCP has to be there. A broker whose packets are swallowed must leave time for the others of the list.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// How often the word to stop is looked for in a long wait.
 const STOP_EVERY: Duration = Duration::from_millis(200);
@@ -48,8 +59,17 @@ pub struct Access {
 pub struct Connection {
     peer: String,
     stream: Stream,
+    /// How it came about, for the words when TLS ends later.
+    course: Course,
     stop: Stop,
     versions: Versions,
+    credentials: Option<Sasl>,
+    /// When to show the credentials anew, where the broker believes them for a time only (KIP-368).
+    renew: Option<Instant>,
+    /// Whether it has told its versions and taken the credentials.
+    ready: bool,
+    /// Whether it has answered something that only those get answered who may come in.
+    heard: bool,
     next: i32,
     /// Correlation id, API and version of what was sent and not yet answered.
     waiting: VecDeque<(i32, i16, i16)>,
@@ -74,24 +94,31 @@ impl Connection {
     /// # Errors
     /// What kept it from being ready in time.
     pub fn open(peer: &str, access: &Access) -> Result<Self, Error> {
+        Self::open_by(peer, access, Instant::now() + READY_MAX)
+    }
+
+    fn open_by(peer: &str, access: &Access, by: Instant) -> Result<Self, Error> {
         if access.stop.is_set() {
             return Err(Error::Stopped);
         }
-        let by = Instant::now() + READY_MAX;
-        let stream = dial(peer, access, by)?;
+        let (stream, course) = dial(peer, access, by)?;
         let mut connection = Connection {
             peer: peer.to_owned(),
             stream,
+            course,
             stop: access.stop.clone(),
             versions: Versions::default(),
+            credentials: access.cluster.sasl.clone(),
+            renew: None,
+            ready: false,
+            heard: false,
             next: 0,
             waiting: VecDeque::new(),
             outgoing: BytesMut::new(),
         };
         connection.learn_versions(by)?;
-        if let Some(credentials) = &access.cluster.sasl {
-            sasl::authenticate(&mut connection, credentials, by)?;
-        }
+        connection.show_credentials(by)?;
+        connection.ready = true;
         Ok(connection)
     }
 
@@ -137,6 +164,11 @@ impl Connection {
     /// # Errors
     /// When the broker does not take it by then, or speaks no version of it.
     pub fn send<A: Api>(&mut self, request: &A, by: Instant) -> Result<(), Error> {
+        // Where there is always something under way it cannot be done in between. The broker closes such a connection when
+        // its time is over, and the next one begins with the credentials.
+        if self.waiting.is_empty() && self.renew.is_some_and(|at| at <= Instant::now()) {
+            self.show_credentials(by)?;
+        }
         let version = if A::KEY == ApiVersionsRequest::KEY { 0 } else { self.version::<A>()? };
         self.next = self.next.wrapping_add(1);
         let header = RequestHeader::default()
@@ -153,7 +185,9 @@ impl Connection {
         let length = u32::try_from(self.outgoing.len() - 4)
             .map_err(|_| Error::Unusable(format!("{} of {} bytes", A::NAME, self.outgoing.len())))?;
         self.outgoing[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&self.outgoing, by).map_err(|trouble| self.lost(trouble, A::NAME))?;
+        if let Err(trouble) = self.stream.write_all(&self.outgoing, by) {
+            return Err(self.lost(trouble, A::NAME));
+        }
         self.waiting.push_back((self.next, A::KEY, version));
         Ok(())
     }
@@ -171,19 +205,22 @@ impl Connection {
         if answers != correlation || key != A::KEY {
             return Err(self.garbage(A::NAME, &format!("an answer to request {answers} in place of {correlation}")));
         }
-        A::answer(frame, version).map_err(|what| self.garbage(A::NAME, &what))
+        let answer = A::answer(frame, version).map_err(|what| self.garbage(A::NAME, &what))?;
+        self.heard = self.ready;
+        Ok(answer)
     }
 
     /// One frame, without its length; it holds the correlation id at least.
     fn frame(&mut self, asked: &str, by: Instant) -> Result<Bytes, Error> {
         let mut length = [0; 4];
         self.fill(&mut length, asked, by)?;
-        let length = u32::from_be_bytes(length) as usize;
-        if !(4..=FRAME_MAX).contains(&length) {
-            return Err(self.not_kafka(length as u32));
+        let most = if self.ready { FRAME_MAX } else { FIRST_FRAME_MAX };
+        let size = u32::from_be_bytes(length) as usize;
+        if !(4..=most).contains(&size) {
+            return Err(self.not_kafka(length, most));
         }
         // Zeroed memory is not touched before something is written there: what never comes costs nothing.
-        let mut frame = BytesMut::zeroed(length);
+        let mut frame = BytesMut::zeroed(size);
         self.fill(&mut frame, asked, by)?;
         Ok(frame.freeze())
     }
@@ -209,9 +246,19 @@ impl Connection {
     fn learn_versions(&mut self, by: Instant) -> Result<(), Error> {
         let answer = self.call(&ApiVersionsRequest::default(), by)?;
         if answer.error_code != 0 {
-            return Err(self.garbage("ApiVersions", &format!("error code {}", answer.error_code)));
+            return Err(self.garbage("ApiVersions", &codes::name(answer.error_code)));
         }
         self.versions = Versions::new(&answer);
+        Ok(())
+    }
+
+    /// Shows the credentials, if there are any.
+    fn show_credentials(&mut self, by: Instant) -> Result<(), Error> {
+        self.renew = None;
+        let Some(credentials) = self.credentials.clone() else { return Ok(()) };
+        let lifetime = sasl::authenticate(self, &credentials, by)?;
+        // A fifth of it is for the way to the broker, and for what is under way when it is time.
+        self.renew = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime / 5 * 4));
         Ok(())
     }
 
@@ -220,42 +267,87 @@ impl Connection {
     }
 
     /// What begins with no sensible length is another protocol.
-    fn not_kafka(&self, length: u32) -> Error {
-        let [kind, major, ..] = length.to_be_bytes();
+    fn not_kafka(&self, begin: [u8; 4], most: usize) -> Error {
+        let peer = &self.peer;
+        let [kind, major, ..] = begin;
         // A TLS record that is an alert or a handshake (RFC 8446, section 5.1).
         if matches!(kind, 21 | 22) && major == 3 {
             let hint = "it expects TLS on this port; set `queue.kafka.tls` or take its plaintext port";
-            return Error::Garbage(format!("broker {} answered in TLS: {hint}", self.peer));
+            return Error::Garbage(format!("broker {peer} answered in TLS: {hint}"));
         }
-        if length.to_be_bytes() == *b"HTTP" {
-            return Error::Garbage(format!("{} answered in HTTP: it is no Kafka broker", self.peer));
+        if begin.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
+            let begin = shown(&begin);
+            return Error::Garbage(format!("{peer} is no Kafka broker: what it says begins with `{begin}`"));
         }
-        self.garbage("a request", &format!("a frame of {length} bytes, of at most {FRAME_MAX}"))
+        self.garbage("a request", &format!("a frame of {} bytes, of at most {most}", i32::from_be_bytes(begin)))
     }
 
-    fn lost(&self, trouble: Trouble, asked: &str) -> Error {
+    fn lost(&mut self, trouble: Trouble, asked: &str) -> Error {
         let peer = &self.peer;
-        match trouble {
-            Trouble::Late => Error::Away(format!("broker {peer} did not answer {asked} in time")),
-            Trouble::Closed => Error::Away(format!("broker {peer} closed the connection after {asked}")),
-            Trouble::Io(error) => Error::Away(format!("broker {peer}: {error} after {asked}")),
-            Trouble::Tls(error) => Error::Away(format!("broker {peer}: {error} after {asked}")),
+        Error::Away(match trouble {
+            Trouble::Late if self.versions == Versions::default() => {
+                format!("broker {peer} did not answer {asked} in time; is it a Kafka broker?")
+            }
+            Trouble::Late => format!("broker {peer} did not answer {asked} in time"),
+            Trouble::Closed => format!("broker {peer} closed the connection after {asked}{}", self.why_closed()),
+            Trouble::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                format!("broker {peer} reset the connection after {asked}{}", self.why_closed())
+            }
+            Trouble::Io(error) => format!("broker {peer}: {error} after {asked}"),
+            // With TLS 1.3 a broker says only now what it thinks of our certificate.
+            trouble @ Trouble::Tls(_) => {
+                let failure = trouble.failure(&mut self.course, Phase::Tls, &"it");
+                format!("broker {peer}: {}", failure.reason)
+            }
+        })
+    }
+
+    /// Why it may be that a broker closes: they do it without a word.
+    fn why_closed(&self) -> &'static str {
+        let certificate_wanted = self.course.session.as_ref().is_some_and(|session| session.certificate_wanted);
+        match (self.heard, self.versions == Versions::default()) {
+            (true, _) => "",
+            (false, true) if certificate_wanted => {
+                "; it asks for a client certificate: set `tls.cert_file` and `tls.key_file`"
+            }
+            (false, true) => "; is it a Kafka broker, and does it expect TLS?",
+            (false, false) if self.credentials.is_none() => {
+                "; it may ask for SASL on this port: set `queue.kafka.sasl`"
+            }
+            (false, false) => "",
         }
     }
 }
 
 /// Name, TCP and TLS.
-fn dial(peer: &str, access: &Access, by: Instant) -> Result<Stream, Error> {
+fn dial(peer: &str, access: &Access, by: Instant) -> Result<(Stream, Course), Error> {
     let away = |failure: Failure| Error::Away(format!("broker {peer}: {}", failure.reason));
     let (host, port) = peer
         .rsplit_once(':')
         .and_then(|(host, port)| Some((Host::parse(host), port.parse().ok()?)))
         .ok_or_else(|| Error::Unusable(format!("`{peer}` is no host and port")))?;
-    let mut course = Course::new(by);
-    let mut stream = access.net.dial(&host, port, IpFamily::Any, &mut course).map_err(away)?;
+    // What is wrong with the files is wrong for every broker, and stays so.
     if let Some(settings) = &access.cluster.tls {
-        let asked = tls::Asked { settings, host: &host, own_host: true };
-        tls::secure(&mut stream, access.net.tls(), asked, &peer, &mut course).map_err(away)?;
+        access.net.tls().get(settings, true, None).map_err(|tls::Unusable(what)| Error::Unusable(what))?;
     }
-    Ok(stream)
+    let mut course = Course::new(by.min(Instant::now() + CONNECT_MAX));
+    let mut stream = access.net.dial(&host, port, IpFamily::Any, &mut course).map_err(away)?;
+    let mut course = Course::new(by);
+    if let Some(settings) = &access.cluster.tls {
+        let asked = tls::Asked { settings, host: &host, own_host: true, alpn: None };
+        tls::secure(&mut stream, access.net.tls(), asked, &"it", &mut course).map_err(|failure| {
+            // It did not come as far as a certificate.
+            let mute = course.session.as_ref().is_none_or(|session| session.certificates.is_empty());
+            let hint = if mute && failure.blame == Blame::Target {
+                "; if it expects plaintext on this port, leave out `queue.kafka.tls`"
+            } else {
+                ""
+            };
+            Error::Away(format!("broker {peer}: {}{hint}", failure.reason))
+        })?;
+    }
+    Ok((stream, course))
 }
+
+#[cfg(test)]
+mod tests;

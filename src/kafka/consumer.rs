@@ -2,7 +2,7 @@
 //!
 //! Guarantees: every message comes at least once to some member; of each partition, in order. When the partitions are shared
 //! out anew, what was handed out and committed does not come again: the others wait until this one has finished its batch and
-//! polls again, for the `rebalance` of its settings at most. What was fetched and not handed out is thrown away then, and
+//! commits it, for the `rebalance` of its settings at most. What was fetched and not handed out is thrown away then, and
 //! comes again from where it was committed, to whoever owns the partition.
 //!
 //! Sharing out is by ranges and eager: at each change of the group all members stop for a moment. A group is for one topic.
@@ -28,12 +28,15 @@ pub struct Consumer {
     group: Group,
     fetcher: Fetcher,
     figures: Arc<Figures>,
+    /// Whether messages were handed out that are not committed yet.
+    in_hand: bool,
 }
 
 impl Consumer {
     /// Nothing is asked before the first poll.
     pub fn new(client: Client, settings: Settings, figures: Arc<Figures>) -> Self {
-        Consumer { client, group: Group::new(settings), fetcher: Fetcher::new(figures.clone()), figures }
+        let (group, fetcher) = (Group::new(settings), Fetcher::new(figures.clone()));
+        Consumer { client, group, fetcher, figures, in_hand: false }
     }
 
     /// What tells the group that this member lives. There is one heart a member.
@@ -68,10 +71,16 @@ impl Consume for Consumer {
             }
             self.group.seat().note_poll();
             if !self.group.is_settled() {
+                if self.in_hand {
+                    // Were they given up now, whoever gets the partitions would do all of it again.
+                    self.client.access().stop.wait(until.saturating_duration_since(Instant::now()));
+                    return Ok(Vec::new());
+                }
                 self.join(until)?;
             } else {
                 let messages = self.fetcher.fetch(&mut self.client, until, most)?;
                 if !messages.is_empty() {
+                    self.in_hand = true;
                     return Ok(messages);
                 }
                 self.group.note_partitions(self.client.partitions()?);
@@ -93,6 +102,7 @@ impl Consume for Consumer {
         } else if done.len() < offsets.len() {
             self.too_late(&format!("consumer group `{}`", self.group.settings().group));
         }
+        self.in_hand = false;
         Ok(())
     }
 }

@@ -30,6 +30,9 @@ mod codes;
 pub mod compression;
 pub mod connection;
 pub mod consumer;
+#[cfg(test)]
+#[path = "fake/tests.rs"]
+mod fake;
 mod fetch;
 pub mod figures;
 pub mod group;
@@ -146,7 +149,8 @@ pub trait Produce {
 
 /// Brings messages from one topic.
 pub trait Consume {
-    /// Waits up to `wait` for messages, and brings up to `most` of them; of each partition in order.
+    /// Waits up to `wait` for messages, and brings up to `most` of them; of each partition in order. Several polls may come before
+    /// one commit; while what they brought is in hand, the partitions are not given up to others.
     ///
     /// # Errors
     /// See [`Error`].

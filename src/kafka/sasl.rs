@@ -113,10 +113,10 @@ fn step(
     Err(Error::Code(
         code,
         match ResponseError::try_from_code(code) {
-            Some(ResponseError::SaslAuthenticationFailed) => format!(
-                "broker {peer} does not let `{username}` in: wrong username or password for {name}, or no such user ({says})"
-            ),
-            _ => format!("broker {peer} does not let `{username}` in by {name}: {says}"),
+            Some(ResponseError::SaslAuthenticationFailed) => {
+                format!("broker {peer} refused `{username}`: username or password is not right for {name} ({says})")
+            }
+            _ => format!("broker {peer} refused `{username}` by {name}: {says}"),
         },
     ))
 }

@@ -41,14 +41,14 @@ pub fn client(cluster: Cluster, topic: &str) -> Client {
 
 /// A producer, and what it has done.
 pub struct Writer {
-    producer: Box<dyn Produce>,
+    producer: Box<dyn Produce + Send>,
     pub figures: Arc<Figures>,
 }
 
 impl Writer {
     pub fn new(kind: Kind, cluster: Cluster, topic: &str, codec: Compression) -> Self {
         let figures = Arc::new(Figures::default());
-        let producer: Box<dyn Produce> = match kind {
+        let producer: Box<dyn Produce + Send> = match kind {
             Kind::Native => Box::new(Producer::new(client(cluster, topic), codec, figures.clone())),
             Kind::Crate => Box::new(LegacyProducer::new(&access(cluster), topic, codec, figures.clone()).unwrap()),
         };
@@ -111,18 +111,24 @@ impl Reader {
 
     /// Polls until `count` messages have come; each batch is committed before the next one.
     pub fn read(&mut self, count: usize) -> Vec<Message> {
+        self.read_by(count, 1000)
+    }
+
+    /// The same, at most so many in one batch.
+    pub fn read_by(&mut self, count: usize, at_once: usize) -> Vec<Message> {
         let end = Instant::now() + PATIENCE;
         let mut read = Vec::new();
         while read.len() < count {
             assert!(Instant::now() < end, "{} of {count} have come within {PATIENCE:?}", read.len());
-            let messages = self.poll(1000, end);
+            let messages = self.poll(at_once, end);
             self.commit(&messages, end);
             read.extend(messages);
         }
         read
     }
 
-    fn commit(&mut self, messages: &[Message], end: Instant) {
+    /// They are done with.
+    pub fn commit(&mut self, messages: &[Message], end: Instant) {
         let offsets: BTreeMap<i32, i64> =
             messages.iter().map(|message| (message.partition, message.offset + 1)).collect();
         let offsets: Vec<(i32, i64)> = offsets.into_iter().collect();

@@ -405,7 +405,7 @@ fn settings(id: usize, controllers: &[u16], listeners: &Listeners) -> Vec<(Strin
 }
 
 /// Quick to notice and to begin, and nothing that a test did not ask for.
-const ALIKE: [(&str, &str); 13] = [
+const ALIKE: [(&str, &str); 14] = [
     ("auto.create.topics.enable", "false"),
     ("group.min.session.timeout.ms", "1000"),
     ("group.initial.rebalance.delay.ms", "0"),
@@ -419,6 +419,8 @@ const ALIKE: [(&str, &str); 13] = [
     ("log.cleaner.enable", "false"),
     ("controlled.shutdown.enable", "false"),
     ("log.segment.delete.delay.ms", "1000"),
+    // The times of the tests' records are long ago.
+    ("log.retention.ms", "-1"),
 ];
 
 /// [`USER`] may do anything, by password and by certificate, and whoever has shown nothing, too; [`STRANGER`] nothing.

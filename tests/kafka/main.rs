@@ -2,7 +2,6 @@
 
 mod clients;
 mod cluster;
-mod group;
 mod node;
 mod peer;
 mod pki;
@@ -12,7 +11,9 @@ mod running;
 
 mod conformance;
 mod failover;
+mod faults;
 mod flow;
+mod group;
 mod harness;
 mod legacy;
 mod security;

@@ -29,6 +29,10 @@ pub enum Fault {
     },
     /// Nothing comes through either way, and nobody is told. What was sent meanwhile comes when this ends.
     BlackHole,
+    /// So many times, an answer and all that would follow it on its connection does not come, as long as this is set.
+    Mute {
+        times: u32,
+    },
     /// One byte at a time.
     Dribble,
     /// So many times, an answer is noise from its first byte.
@@ -123,14 +127,19 @@ impl State {
             Fault::Delay(delay) => Verdict::Later(*delay),
             Fault::BlackHole => Verdict::Never,
             Fault::Dribble => Verdict::ByteByByte,
-            Fault::Cut { times: 0, .. } | Fault::Noise { times: 0 } | Fault::NoiseInside { times: 0 } => {
-                return Verdict::Pass;
-            }
+            Fault::Cut { times: 0, .. }
+            | Fault::Mute { times: 0 }
+            | Fault::Noise { times: 0 }
+            | Fault::NoiseInside { times: 0 } => return Verdict::Pass,
             Fault::Cut { after, .. } if self.passed < *after => return Verdict::Pass,
             Fault::Cut { after, times } => {
                 *times -= 1;
                 self.passed = 0;
                 Verdict::CutAt(*after - before)
+            }
+            Fault::Mute { times } => {
+                *times -= 1;
+                Verdict::Never
             }
             Fault::Noise { times } => {
                 *times -= 1;
@@ -233,7 +242,9 @@ impl Shared {
             match verdict {
                 Verdict::Pass => {}
                 Verdict::Later(delay) => self.hold(|fault| fault == Fault::Delay(delay), Some(delay)),
-                Verdict::Never => self.hold(|fault| fault == Fault::BlackHole, None),
+                Verdict::Never => {
+                    self.hold(|fault| matches!(fault, Fault::BlackHole | Fault::Mute { .. }), None);
+                }
                 Verdict::ByteByByte => {
                     piece.iter().try_for_each(|byte| (&way.client).write_all(&[*byte]))?;
                     continue;

@@ -58,7 +58,7 @@ pub fn reach(http: &Http, net: &Net, hop: &Hop, course: &mut Course) -> Result<W
         Some(through) => tunnelled(http, net, &through, &place, course)?,
     };
     if secure {
-        let asked = tls::Asked { settings: &http.tls, host: &host, own_host: hop.own_origin };
+        let asked = tls::Asked { settings: &http.tls, host: &host, own_host: hop.own_origin, alpn: Some(b"http/1.1") };
         tls::secure(&mut wire.stream, net.tls(), asked, &wire.peer, course)?;
     }
     Ok(wire)

@@ -30,8 +30,11 @@ pub struct Configs {
     provider: Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
     system_roots: OnceLock<Result<Arc<RootCertStore>, Unusable>>,
-    known: Mutex<HashMap<(usize, bool), Known>>,
+    known: Mutex<HashMap<(usize, bool, Alpn), Known>>,
 }
+
+/// The protocol to offer (RFC 7301), if the one that is spoken has a name there.
+pub type Alpn = Option<&'static [u8]>;
 
 /// The weak pointer keeps the address from being used again for other settings, for as long as the entry lives.
 type Known = (Weak<TlsSettings>, Arc<ClientConfig>);
@@ -47,31 +50,37 @@ impl Configs {
         }
     }
 
-    /// The configuration for `settings`; without the client's certificate unless `show_client`.
+    /// The configuration for `settings`; without the client's certificate unless `show_client`, and offering `alpn`.
     ///
     /// # Errors
     /// Why there cannot be one on this agent.
-    pub fn get(&self, settings: &Arc<TlsSettings>, show_client: bool) -> Result<Arc<ClientConfig>, Unusable> {
+    pub fn get(
+        &self,
+        settings: &Arc<TlsSettings>,
+        show_client: bool,
+        alpn: Alpn,
+    ) -> Result<Arc<ClientConfig>, Unusable> {
         let show_client = show_client && settings.client.is_some();
-        let key = (Arc::as_ptr(settings) as usize, show_client);
+        let key = (Arc::as_ptr(settings) as usize, show_client, alpn);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, config)) = known.get(&key) {
             return Ok(config.clone());
         }
         // Something new: the moment to forget what no check has any more (after a reload), and to look for its like.
         known.retain(|_, (settings, _)| settings.strong_count() > 0);
-        let like = known.iter().find(|((_, shows), (other, _))| {
-            *shows == show_client && other.upgrade().is_some_and(|other| same(&other, settings, show_client))
+        let like = known.iter().find(|((_, shows, offers), (other, _))| {
+            (*shows, *offers) == (show_client, alpn)
+                && other.upgrade().is_some_and(|other| same(&other, settings, show_client))
         });
         let config = match like {
             Some((_, (_, config))) => config.clone(),
-            None => Arc::new(self.make(settings, show_client)?),
+            None => Arc::new(self.make(settings, show_client, alpn)?),
         };
         known.insert(key, (Arc::downgrade(settings), config.clone()));
         Ok(config)
     }
 
-    fn make(&self, settings: &TlsSettings, show_client: bool) -> Result<ClientConfig, Unusable> {
+    fn make(&self, settings: &TlsSettings, show_client: bool, alpn: Alpn) -> Result<ClientConfig, Unusable> {
         let builder = ClientConfig::builder_with_details(self.provider.clone(), Arc::new(Time(self.clock.clone())))
             .with_safe_default_protocol_versions()
             .map_err(|error| Unusable(format!("TLS cannot be set up: {error}")))?
@@ -86,7 +95,7 @@ impl Configs {
             }
             None => builder.with_client_cert_resolver(Arc::new(NoCertificate)),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         if !settings.resume {
             config.resumption = Resumption::disabled();
         }
@@ -267,11 +276,20 @@ mod tests {
     fn settings_of_equal_content_share_a_configuration_and_what_nobody_has_is_forgotten() {
         let configs = Configs::new(Arc::new(SystemClock));
         let (one, like, other) = (settings(false, false), settings(false, false), settings(false, true));
-        let get = |settings: &Arc<TlsSettings>| configs.get(settings, true).unwrap();
+        let get = |settings: &Arc<TlsSettings>| configs.get(settings, true, None).unwrap();
         assert!(Arc::ptr_eq(&get(&one), &get(&like)));
         assert!(!Arc::ptr_eq(&get(&one), &get(&other)));
         drop((like, other));
         get(&settings(false, false));
         assert_eq!(configs.known.lock().unwrap().len(), 2, "the first one, and the newest");
+    }
+
+    #[test]
+    fn what_is_offered_is_what_is_spoken() {
+        let (configs, settings) = (Configs::new(Arc::new(SystemClock)), settings(false, false));
+        for offered in [Some(&b"http/1.1"[..]), None] {
+            let config = configs.get(&settings, true, offered).unwrap();
+            assert_eq!(config.alpn_protocols, offered.iter().map(|name| name.to_vec()).collect::<Vec<_>>());
+        }
     }
 }

@@ -7,7 +7,7 @@ mod certificate;
 mod configs;
 
 pub use certificate::Certificate;
-pub use configs::{Configs, Unusable};
+pub use configs::{Alpn, Configs, Unusable};
 
 use std::cell::RefCell;
 use std::fmt;
@@ -58,6 +58,8 @@ pub struct Asked<'a> {
     /// Whether this is the target of the check. The name and the client's certificate in the settings are for it, and not
     /// for whoever it redirects to.
     pub own_host: bool,
+    /// What is spoken over it.
+    pub alpn: Alpn,
 }
 
 /// Secures `stream`: shakes hands with `peer`. The session is noted in `course` whatever comes of it.
@@ -72,7 +74,7 @@ pub fn secure(
     course: &mut Course,
 ) -> Result<(), Failure> {
     course.enter(Phase::Tls);
-    let Asked { settings, host, own_host } = asked;
+    let Asked { settings, host, own_host, alpn } = asked;
     let name = match (settings.server_name.as_ref().filter(|_| own_host), host) {
         (Some(name), _) | (None, Host::Name(name)) => ServerName::try_from(name.clone()),
         (None, Host::Address(address)) => Ok(ServerName::IpAddress((*address).into())),
@@ -80,7 +82,8 @@ pub fn secure(
     let Ok(name) = name else {
         return Err(course.blocked(Phase::Tls, format!("{host} is not a name that TLS can ask for")));
     };
-    let config = configs.get(settings, own_host).map_err(|Unusable(reason)| course.blocked(Phase::Tls, reason))?;
+    let config =
+        configs.get(settings, own_host, alpn).map_err(|Unusable(reason)| course.blocked(Phase::Tls, reason))?;
     let connection = ClientConnection::new(config, name)
         .map_err(|error| course.blocked(Phase::Tls, format!("cannot begin a TLS handshake: {error}")))?;
 
@@ -136,6 +139,10 @@ pub fn failure(course: &mut Course, phase: Phase, peer: &dyn fmt::Display, error
         Error::AlertReceived(AlertDescription::UnrecognisedName) => {
             course.failed(phase, format!("{peer} does not know the server name that was asked for"))
         }
+        Error::AlertReceived(alert) if alert_means_our_certificate(alert) => {
+            let alert = alert_name(alert);
+            course.failed(Phase::Tls, format!("{peer} refused the client certificate in `tls.cert_file`: {alert}"))
+        }
         Error::AlertReceived(alert) => {
             course.failed(phase, format!("{peer} refused the TLS handshake: {}", alert_name(alert)))
         }
@@ -158,6 +165,19 @@ fn alert_means_no_certificate(alert: AlertDescription) -> bool {
             | AlertDescription::BadCertificate
             | AlertDescription::NoCertificate
             | AlertDescription::AccessDenied
+    )
+}
+
+/// What a server says of a certificate is said of the client's: there is no other that it would look at.
+fn alert_means_our_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
     )
 }
 
