@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use crate::cluster::Version;
 
@@ -100,12 +100,6 @@ impl Node {
         let Some(mut running) = self.running.take() else { return };
         drop(running.keeper.stdin.take());
         running.keeper.wait().unwrap();
-    }
-
-    /// Stops it in its tracks (SIGSTOP), or lets it go on: its connections stay, and nothing comes.
-    pub fn freeze(&self, frozen: bool) {
-        let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        kill_process(self.running.as_ref().unwrap().broker, signal).unwrap();
     }
 
     /// The last of what it said.
