@@ -32,7 +32,7 @@ use pingeon::kafka::client::Client;
 use pingeon::kafka::connection::Access;
 use pingeon::kafka::consumer::Consumer;
 use pingeon::kafka::group::Settings;
-use pingeon::kafka::legacy::LegacyProducer;
+use pingeon::kafka::legacy::{LegacyConsumer, LegacyProducer};
 use pingeon::kafka::producer::Producer;
 use pingeon::kafka::{Compression, Consume, Produce, Record};
 use pingeon::net::Net;
@@ -65,6 +65,9 @@ fn against_the_crate(count: usize) {
     let records = records(count);
     let topics: Vec<String> = (0..2).map(|_| broker.topic("bench", 1)).collect();
     let mut costs = [const { Vec::new() }; 4];
+    // Once for nothing, so that the broker has compiled what it runs.
+    produce(&mut native_producer(broker, &topics[0], Compression::None), &records, BATCH);
+    produce(&mut legacy_producer(broker, &topics[1]), &records, BATCH);
     for _ in 0..ROUNDS {
         let mut native = native_producer(broker, &topics[0], Compression::None);
         costs[0].push(measured(|| produce(&mut native, &records, BATCH)));
@@ -74,7 +77,7 @@ fn against_the_crate(count: usize) {
     for _ in 0..ROUNDS {
         let mut native = native_consumer(broker, &topics[0]);
         costs[2].push(measured(|| consume(&mut native, count)));
-        let mut legacy = native_consumer(broker, &topics[0]);
+        let mut legacy = legacy_consumer(broker, &topics[0]);
         costs[3].push(measured(|| consume(&mut legacy, count)));
     }
     let [native, legacy, native_read, legacy_read] = costs.map(median);
@@ -156,6 +159,10 @@ fn legacy_producer(broker: &Broker, topic: &str) -> LegacyProducer {
 
 fn native_consumer(broker: &Broker, topic: &str) -> Consumer {
     Consumer::new(client(broker, topic), Settings::new(unique("bench")), Arc::default())
+}
+
+fn legacy_consumer(broker: &Broker, topic: &str) -> LegacyConsumer {
+    LegacyConsumer::new(&access(broker), topic, &unique("bench"), Arc::default()).unwrap()
 }
 
 fn produce(producer: &mut dyn Produce, records: &[Record], at_once: usize) {

@@ -192,8 +192,10 @@ impl LegacyConsumer {
             Ok(brought) => brought,
             Err(KafkaCode::OffsetOutOfRange) => return self.reset(partition, place),
             Err(code) => {
-                let what =
-                    format!("topic `{}`, partition {partition}: {}", self.client.topic(), code_name(code as i16));
+                let place = format!("topic `{}`, partition {partition}", self.client.topic());
+                // Brokers say it of zstd, by a code that is newer than the crate (KIP-110).
+                let zstd = if code == KafkaCode::Unknown { "; perhaps it is zstd: use `client: native`" } else { "" };
+                let what = format!("{place}: {}{zstd}", code_name(code as i16));
                 return Err(Error::Code(code as i16, what));
             }
         };
