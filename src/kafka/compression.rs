@@ -8,11 +8,11 @@
 //! frames (KIP-57, <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>); zstd by RFC 8878 (KIP-110). Frames may follow
 //! each other in all of them. Checksums within are not looked at where that is up to us: the batch has its own.
 
+mod zstd;
+
 use std::io::{self, Read, Write};
 
 use bytes::Buf;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::Compression;
 
@@ -50,7 +50,7 @@ pub(crate) fn decompress(codec: i16, packed: &[u8], most: usize) -> Result<Vec<u
         1 => ("gzip", gunzip(packed, most)),
         2 => ("snappy", unsnappy(packed, most)),
         3 => ("lz4", unlz4(packed, most)),
-        4 => ("zstd", unzstd(packed, most)),
+        4 => ("zstd", zstd::decompress(packed, most)),
         _ => return Err(format!("compressed with codec {codec}, which is none that is known here")),
     };
     raw.map_err(|e| format!("{name}: {e}"))
@@ -236,48 +236,6 @@ fn unlz4_block(block: &[u8], (block_max, most): (usize, usize), window: usize, r
     let size = lz4_flex::block::decompress_into_with_dict(block, here, &before[window..])
         .map_err(|e| if had < wanted { too_large(most) } else { broken(e) })?;
     raw.truncate(at + size);
-    Ok(())
-}
-
-/// The largest window that is taken: what of a frame the decoder keeps to itself. Only the levels from 21 on have larger ones.
-const ZSTD_WINDOW_BYTES_MAX: u64 = 64 << 20;
-
-fn unzstd(mut packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
-    let mut raw = Vec::new();
-    while !packed.is_empty() {
-        // A decoder for each frame: a second frame would have it reserve whatever window that claims.
-        let mut decoder = FrameDecoder::new();
-        let frame = packed;
-        match decoder.init(&mut packed) {
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                take(&mut packed, length as usize)?;
-            }
-            Err(e) => return Err(broken(format!("no frame: {e}"))),
-            Ok(()) if zstd_window(frame, &decoder) > ZSTD_WINDOW_BYTES_MAX => {
-                return Err(broken(format!("needs a window of more than {ZSTD_WINDOW_BYTES_MAX} bytes")));
-            }
-            Ok(()) => unzstd_frame(&mut decoder, &mut packed, most, &mut raw)?,
-        }
-    }
-    Ok(raw)
-}
-
-/// Of a frame whose header is whole; the decoder does not tell it.
-fn zstd_window(frame: &[u8], decoder: &FrameDecoder) -> u64 {
-    match frame {
-        [_, _, _, _, flags, window, ..] if flags & 1 << 5 == 0 => (8 + u64::from(window & 7)) << 7 << (window >> 3),
-        // There is none: all that there is, is kept.
-        _ => decoder.content_size(),
-    }
-}
-
-/// Block by block, so that one which grows without end is seen to.
-fn unzstd_frame(decoder: &mut FrameDecoder, packed: &mut &[u8], most: usize, raw: &mut Vec<u8>) -> io::Result<()> {
-    while !decoder.is_finished() {
-        decoder.decode_blocks(&mut *packed, BlockDecodingStrategy::UptoBlocks(1)).map_err(broken)?;
-        decoder.collect_to_writer(&mut *raw)?;
-        bounded(raw.len(), most)?;
-    }
     Ok(())
 }
 

@@ -36,9 +36,6 @@ const READY_MAX: Duration = Duration::from_secs(15);
 /// Of that, until TCP has to be there. A broker whose packets are swallowed must leave time for the others of the list.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// How often the word to stop is looked for in a long wait.
-const STOP_EVERY: Duration = Duration::from_millis(200);
-
 /// The header of requests before the flexible versions (KIP-482).
 const HEADER_VERSION: i16 = 1;
 
@@ -228,15 +225,9 @@ impl Connection {
     fn fill(&mut self, into: &mut [u8], asked: &str, by: Instant) -> Result<(), Error> {
         let mut filled = 0;
         while filled < into.len() {
-            let slice = by.min(Instant::now() + STOP_EVERY);
-            match self.stream.read(&mut into[filled..], slice) {
+            match self.stream.read(&mut into[filled..], by) {
                 Ok(0) => return Err(self.lost(Trouble::Closed, asked)),
                 Ok(read) => filled += read,
-                Err(Trouble::Late) if Instant::now() < by => {
-                    if self.stop.is_set() {
-                        return Err(Error::Stopped);
-                    }
-                }
                 Err(trouble) => return Err(self.lost(trouble, asked)),
             }
         }
@@ -285,6 +276,7 @@ impl Connection {
     fn lost(&mut self, trouble: Trouble, asked: &str) -> Error {
         let peer = &self.peer;
         Error::Away(match trouble {
+            Trouble::Late if self.stop.is_set() => return Error::Stopped,
             Trouble::Late if self.versions == Versions::default() => {
                 format!("broker {peer} did not answer {asked} in time; is it a Kafka broker?")
             }
@@ -332,10 +324,14 @@ fn dial(peer: &str, access: &Access, by: Instant) -> Result<(Stream, Course), Er
     }
     let mut course = Course::new(by.min(Instant::now() + CONNECT_MAX));
     let mut stream = access.net.dial(&host, port, IpFamily::Any, &mut course).map_err(away)?;
+    stream.heed(access.stop.clone());
     let mut course = Course::new(by);
     if let Some(settings) = &access.cluster.tls {
         let asked = tls::Asked { settings, host: &host, own_host: true, alpn: None };
         tls::secure(&mut stream, access.net.tls(), asked, &"it", &mut course).map_err(|failure| {
+            if access.stop.is_set() {
+                return Error::Stopped;
+            }
             // It did not come as far as a certificate.
             let mute = course.session.as_ref().is_none_or(|session| session.certificates.is_empty());
             let hint = if mute && failure.blame == Blame::Target {

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: every message comes at least once to some member; of each partition, in order. When the partitions are shared
 //! out anew, what was handed out and committed does not come again: the others wait until this one has finished its batch and
-//! commits it, for the `rebalance` of its settings at most. What was fetched and not handed out is thrown away then, and
+//! commits it, for the `rebalance` of its settings at most. A poll in between brings nothing, once: who gathers from several
+//! polls knows by it that it is time to commit. The next one gives up the partitions. What was fetched and not handed out is thrown away then, and
 //! comes again from where it was committed, to whoever owns the partition.
 //!
 //! Sharing out is by ranges and eager: at each change of the group all members stop for a moment. A group is for one topic.
@@ -71,9 +72,9 @@ impl Consume for Consumer {
             }
             self.group.seat().note_poll();
             if !self.group.is_settled() {
-                if self.in_hand {
-                    // Were they given up now, whoever gets the partitions would do all of it again.
-                    self.client.access().stop.wait(until.saturating_duration_since(Instant::now()));
+                // Were they given up now, whoever gets the partitions would do all of it again. Said once: who never commits
+                // must not hold up the others, nor miss that it was fenced.
+                if std::mem::take(&mut self.in_hand) {
                     return Ok(Vec::new());
                 }
                 self.join(until)?;

@@ -185,9 +185,12 @@ fn text(message: &[u8]) -> Result<&str, String> {
 mod tests {
     use super::*;
 
+    /// Where it is from, the hash, then the nonce and the messages after the first.
+    type Published = (&'static str, fn() -> Hash, [&'static str; 4]);
+
     /// The exchanges that RFC 5802 (section 5) and RFC 7677 (section 3) print. No RFC prints one for SHA-512: that one was
     /// computed with Python's hashlib and hmac from the values of RFC 7677.
-    const PUBLISHED: [(&str, fn() -> Hash, [&str; 4]); 3] = [
+    const PUBLISHED: [Published; 3] = [
         (
             "RFC 5802",
             || Hash {

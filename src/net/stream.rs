@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,12 +14,17 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::ClientConnection;
 
 use super::course::Trouble;
+use crate::jobs::Stop;
+
+/// How often the word to stop is looked for in a long wait, and how long there still is for what takes a moment.
+const STOP_EVERY: Duration = Duration::from_millis(200);
 
 /// A TCP connection, with TLS over it once it was secured.
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
+    stop: Option<Stop>,
 }
 
 impl Stream {
@@ -35,7 +40,7 @@ impl Stream {
             Ok(()) => {}
             // A connect that a signal interrupted goes on by itself (connect(2)).
             Err(Errno::INPROGRESS | Errno::INTR) => {
-                wait(&fd, PollFlags::OUT, deadline)?;
+                wait(&fd, PollFlags::OUT, deadline, None)?;
                 rustix::net::sockopt::socket_error(&fd).map_err(io::Error::from)?.map_err(io::Error::from)?;
             }
             Err(error) => return Err(io::Error::from(error).into()),
@@ -43,7 +48,12 @@ impl Stream {
         let socket = TcpStream::from(fd);
         // Head and body, or handshake and request, are separate small writes: Nagle would hold the second one back.
         socket.set_nodelay(true)?;
-        Ok(Stream { socket, tls: None })
+        Ok(Stream { socket, tls: None, stop: None })
+    }
+
+    /// From here on no wait goes on for longer than [`STOP_EVERY`] after the word to stop; it ends as if the deadline had come.
+    pub fn heed(&mut self, stop: Stop) {
+        self.stop = Some(stop);
     }
 
     /// Shakes hands as `tls` says. The stream is secured from here on.
@@ -52,7 +62,7 @@ impl Stream {
     /// What kept the handshake from its end by `deadline`; the peer has been told by an alert where TLS has one for it.
     pub fn secure(&mut self, tls: ClientConnection, deadline: Instant) -> Result<&ClientConnection, Trouble> {
         let tls = self.tls.insert(Box::new(tls));
-        let mut socket = Armed { socket: &self.socket, deadline };
+        let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
         while tls.is_handshaking() {
             flush(tls, &mut socket)?;
             if !tls.is_handshaking() {
@@ -78,7 +88,7 @@ impl Stream {
     /// # Errors
     /// What kept it from reading by `deadline`.
     pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, Trouble> {
-        let mut socket = Armed { socket: &self.socket, deadline };
+        let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
         let Some(tls) = &mut self.tls else { return Ok(socket.read(buffer)?) };
         loop {
             match tls.reader().read(buffer) {
@@ -99,7 +109,7 @@ impl Stream {
     /// # Errors
     /// What kept it from writing by `deadline`.
     pub fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> Result<(), Trouble> {
-        let mut socket = Armed { socket: &self.socket, deadline };
+        let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
         let Some(tls) = &mut self.tls else { return Ok(socket.write_all(bytes)?) };
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -137,13 +147,14 @@ fn flush(tls: &mut ClientConnection, socket: &mut Armed<'_>) -> Result<(), Troub
 struct Armed<'a> {
     socket: &'a TcpStream,
     deadline: Instant,
+    stop: Option<&'a Stop>,
 }
 
 impl Read for Armed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             // Polled first: right after a write, and between two packets, nothing is there yet.
-            wait(self.socket, PollFlags::IN, self.deadline)?;
+            wait(self.socket, PollFlags::IN, self.deadline, self.stop)?;
             match self.socket.read(buffer) {
                 Err(error) if again(&error) => {}
                 result => return result,
@@ -156,7 +167,7 @@ impl Write for Armed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.socket.write(bytes) {
-                Err(error) if again(&error) => wait(self.socket, PollFlags::OUT, self.deadline)?,
+                Err(error) if again(&error) => wait(self.socket, PollFlags::OUT, self.deadline, self.stop)?,
                 result => return result,
             }
         }
@@ -171,15 +182,18 @@ fn again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Waits until `fd` is ready for `events`; `TimedOut` when the deadline comes first.
-fn wait(fd: &impl AsFd, events: PollFlags, deadline: Instant) -> io::Result<()> {
+/// Waits until `fd` is ready for `events`; `TimedOut` when the deadline or the word to stop comes first.
+fn wait(fd: &impl AsFd, events: PollFlags, deadline: Instant, stop: Option<&Stop>) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
+        let left = if stop.is_some() { left.min(STOP_EVERY) } else { left };
         let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
         match poll(&mut [PollFd::new(fd, events)], Some(&left)) {
+            // What comes at once is still taken: a connection is also used for the goodbye.
+            Ok(0) if stop.is_some_and(Stop::is_set) => return Err(io::ErrorKind::TimedOut.into()),
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => return Ok(()),
             Err(error) => return Err(error.into()),

@@ -332,16 +332,16 @@ impl Three {
         self.node(number).kill();
     }
 
-    /// SIGSTOP of the broker of this number, or the end of it.
-    pub fn freeze(&mut self, number: i32, frozen: bool) {
-        self.node(number).freeze(frozen);
-    }
-
     /// Starts the broker of this number again, and waits until it serves.
     pub fn restart(&mut self, number: i32) {
         self.node(number).start();
         let running = self.nodes.iter().filter(|node| node.pid().is_some()).count();
         self.wait_for(running);
+    }
+
+    /// Waits until every replica of this topic is in sync, so that one more broker may be missing.
+    pub fn whole(&self, topic: &str) {
+        self.peer().whole(topic, 3);
     }
 
     fn wait_for(&self, brokers: usize) {

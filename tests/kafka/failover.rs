@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pingeon::jobs::Stop;
 use pingeon::kafka::{Compression, Record};
 
 use crate::clients::{Kind, Reader, Writer};
@@ -64,6 +65,7 @@ fn assert_all_once_and_in_order(peer: &Peer, topic: &str) {
 
 /// All comes, and what comes twice was in hand, or just committed, when its leader died.
 fn read_while_one_dies(three: &mut Three, topic: &str) {
+    three.whole(topic);
     let mut reader = Reader::new(Kind::Native, three.cluster(), topic, &unique("failover"));
     let read = AtomicU64::new(0);
     let leader = three.leader_of(topic, 1);
@@ -89,7 +91,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let by = Instant::now() + OVER_IT;
     while !done() {
         assert!(Instant::now() < by, "waited for {what}");
-        thread::yield_now();
+        Stop::default().wait(Duration::from_millis(2));
     }
 }
 

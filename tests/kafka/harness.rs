@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cluster::{LISTENERS, Listener, VERSIONS, Version, cluster_of_three, shared, unique};
+use crate::cluster::{LISTENERS, Listener, VERSIONS, Version, shared, unique};
 use crate::peer::Peer;
 use crate::proxy::Fault;
 
@@ -97,19 +97,4 @@ fn through_a_black_hole_nothing_comes_until_it_ends() {
     }
     proxy.set(Fault::None);
     assert_eq!(broker.peer_behind(&proxy).produce(&topic, &[(b"k", b"kept")], &[]).len(), 1);
-}
-
-#[test]
-fn of_three_one_may_be_killed_and_come_back() {
-    for version in VERSIONS {
-        let mut three = cluster_of_three(version);
-        let (topic, peer) = (three.topic("three", 1), three.peer());
-        peer.produce(&topic, &RECORDS, &[]);
-        let leader = three.leader_of(&topic, 0);
-        three.kill(leader);
-        assert_ne!(peer.leader(&topic, 0, Some(leader)), leader);
-        peer.produce(&topic, &RECORDS, &[]);
-        three.restart(leader);
-        assert_eq!(peer.consume(&topic, &[]).len(), 6);
-    }
 }

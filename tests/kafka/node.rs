@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use crate::cluster::Version;
 
@@ -25,10 +25,12 @@ wait
 [ -z "$remove" ] || rm -rf -- "$remove"
 "#;
 
-/// Less than Kafka's gigabyte.
-const JVM: [&str; 4] = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"];
-/// No time lost on the compiler's second tier where a broker lives for minutes; a benchmark has it work as at a user's.
-const TIER: &str = if cfg!(debug_assertions) { "-XX:TieredStopAtLevel=1" } else { "-XX:+TieredCompilation" };
+/// Small and soon up, for brokers that live for minutes; a benchmark has them work as at a user's.
+const JVM: &[&str] = if cfg!(debug_assertions) {
+    &["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+} else {
+    &["-Xms512m", "-Xmx512m", "-XX:+UseG1GC"]
+};
 /// Of slf4j-simple: warnings, on standard error.
 const LOGGING: &str = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
 /// How much of a broker's own words a failing test shows.
@@ -100,12 +102,6 @@ impl Node {
         running.keeper.wait().unwrap();
     }
 
-    /// Stops it in its tracks (SIGSTOP), or lets it go on: its connections stay, and nothing comes.
-    pub fn freeze(&self, frozen: bool) {
-        let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        kill_process(self.running.as_ref().unwrap().broker, signal).unwrap();
-    }
-
     /// The last of what it said.
     pub fn words(&self) -> String {
         let said = fs::read(self.log()).unwrap_or_default();
@@ -116,7 +112,7 @@ impl Node {
     pub fn java(&self, class: &str) -> Command {
         let mut command = Command::new("java");
         let jars = format!("{}/*", self.version.jars().display());
-        command.args(JVM).args([TIER, LOGGING, "-cp", &jars, class]);
+        command.args(JVM).args(["-Djava.awt.headless=true", LOGGING, "-cp", &jars, class]);
         command
     }
 

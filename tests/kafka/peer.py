@@ -52,7 +52,8 @@ def arguments():
     added.add_argument("--partitions", type=int, default=1)
     added.add_argument("--replicas", type=int, default=1)
     added.add_argument("--config", action="append", default=[], metavar="KEY=VALUE")
-    command(delete_topic, "delete-topic", "topic")
+    added = command(whole, "whole", "topic")
+    added.add_argument("--replicas", type=int, default=1)
     added = command(produce, "produce", "topic")
     added.add_argument("--codec", default="none", help="none, gzip, snappy, lz4, zstd")
     added.add_argument("--transaction", metavar="ID", help="all in one transaction of this transactional id")
@@ -61,7 +62,6 @@ def arguments():
     added.add_argument("--uncommitted", action="store_true", help="what open and aborted transactions wrote, too")
     added = command(leader, "leader", "topic", "partition")
     added.add_argument("--other-than", type=int, help="wait until it is not this one")
-    command(replicas, "in-sync", "topic", "partition")
     command(committed, "committed", "group", "topic")
     return parser
 
@@ -108,21 +108,24 @@ def create_topic(options, settings):
     config = dict(pair.split("=", 1) for pair in options.config)
     topic = NewTopic(options.topic, options.partitions, options.replicas, config=config)
     admin.create_topics([topic], operation_timeout=WITHIN_S)[options.topic].result(WITHIN_S)
+    until_whole(admin, options.topic, options.partitions, options.replicas)
 
+
+def whole(options, settings):
+    """waits until each partition has a leader and so many replicas in sync"""
+    until_whole(AdminClient(settings), options.topic, 1, options.replicas)
+
+
+def until_whole(admin, topic, partitions_min, replicas):
     def look():
         try:
-            partitions = partitions_of(admin, options.topic)
+            partitions = partitions_of(admin, topic).values()
         except KafkaException:
             return None
-        led = [p for p in partitions.values() if p.leader >= 0 and len(p.isrs) == options.replicas]
-        return True if len(led) == options.partitions else None
+        well = all(partition.leader >= 0 and len(partition.isrs) == replicas for partition in partitions)
+        return True if well and len(partitions) >= partitions_min else None
 
     until("every partition to have a leader and its replicas", look)
-
-
-def delete_topic(options, settings):
-    """removes a topic"""
-    AdminClient(settings).delete_topics([options.topic])[options.topic].result(WITHIN_S)
 
 
 def partitions_of(admin, topic):
@@ -232,12 +235,6 @@ def leader(options, settings):
         return None if leads < 0 or leads == options.other_than else leads
 
     print(until("a leader", look))
-
-
-def replicas(options, settings):
-    """prints the numbers of the brokers whose replica is in sync"""
-    for broker in sorted(partitions_of(AdminClient(settings), options.topic)[int(options.partition)].isrs):
-        print(broker)
 
 
 def committed(options, settings):

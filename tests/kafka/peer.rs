@@ -47,8 +47,9 @@ impl Peer {
         self.ask(&arguments, "");
     }
 
-    pub fn delete_topic(&self, name: &str) {
-        self.ask(&["delete-topic", name], "");
+    /// Waits until each partition has a leader and so many replicas in sync.
+    pub fn whole(&self, topic: &str, replicas: usize) {
+        self.ask(&["whole", topic, "--replicas", &replicas.to_string()], "");
     }
 
     /// Writes `records` (key and value), each to the partition that Java's partitioner has for its key; partition and offset

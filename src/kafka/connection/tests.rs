@@ -1,8 +1,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, LeaveGroupRequest, SaslAuthenticateResponse, SaslHandshakeResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, LeaveGroupRequest, SaslAuthenticateResponse,
+    SaslHandshakeResponse,
 };
 
 use super::super::fake::{Fake, access, answer, frame, request, versions};
@@ -169,6 +171,43 @@ fn what_was_not_asked_is_not_waited_for() {
     assert!(late.to_string().ends_with("did not answer Heartbeat in time"), "{late}");
     connection.stop.set();
     assert_eq!(connection.receive::<HeartbeatRequest>(by).unwrap_err(), Error::Stopped);
+}
+
+/// Whatever it waits for, who is told to stop does not wait for its deadline.
+#[test]
+fn the_word_to_stop_ends_a_handshake_and_a_write() {
+    let mut told = access(vec![], None);
+    let silent = Fake::speaking({
+        let stop = told.stop.clone();
+        move |mut socket| {
+            let _ = socket.read(&mut [0; 64]);
+            stop.set();
+            while matches!(socket.read(&mut [0; 512]), Ok(1..)) {}
+        }
+    });
+    told.cluster.tls = Some(Arc::new(TlsSettings { verify: false, ..TlsSettings::default() }));
+    let begun = Instant::now();
+    assert_eq!(Connection::open(&silent.address, &told).unwrap_err(), Error::Stopped);
+
+    let told = access(vec![], None);
+    let (_end, over) = std::sync::mpsc::channel::<()>();
+    let over = std::sync::Mutex::new(over);
+    let full = Fake::speaking({
+        let stop = told.stop.clone();
+        move |mut socket| {
+            let Some((.., correlation, _)) = request(&mut socket) else { return };
+            socket.write_all(&frame(correlation, &versions().unwrap())).unwrap();
+            // What is sent now is not read any more.
+            let _ = socket.read(&mut [0; 1]);
+            stop.set();
+            let _ = over.lock().unwrap().recv();
+        }
+    });
+    let mut connection = Connection::open(&full.address, &told).unwrap();
+    let much = JoinGroupRequestProtocol::default().with_metadata(Bytes::from(vec![0; 32 << 20]));
+    let ask = JoinGroupRequest::default().with_protocols(vec![much]);
+    assert_eq!(connection.send(&ask, begun + READY_MAX * 2).unwrap_err(), Error::Stopped);
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
 }
 
 #[test]

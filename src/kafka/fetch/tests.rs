@@ -346,6 +346,21 @@ fn every_leader_is_asked_and_each_partition_comes_in_order() {
 }
 
 #[test]
+fn no_partition_starves_where_an_answer_has_no_room_for_all() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    // Of the four in each request the first two fill the answer.
+    let script = move |_, offset, _| {
+        let room = asked.fetch_add(1, Relaxed) % 4 < 2;
+        (0, if room { batch(offset, 2) } else { vec![] }, 1000)
+    };
+    let brokers = Brokers::start(1, 4, script);
+    let (mut fetcher, _) = begun((0..4).map(|partition| (partition, Some(0))).collect());
+    let (messages, errors) = fetch(&mut fetcher, &mut brokers.client(), 80);
+    let counts: Vec<usize> = (0..4).map(|partition| offsets(&messages, partition).len()).collect();
+    assert!(counts.iter().all(|count| (18..=23).contains(count)) && errors.is_empty(), "{counts:?} {errors:?}");
+}
+
+#[test]
 fn a_batch_that_cannot_be_read_is_fetched_once_again() {
     let script = |_, offset, before| match (offset, before) {
         (0, 0) => (0, [batch(0, 2), broken(2, 3), batch(5, 1)].concat(), 6),

@@ -1,5 +1,8 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::super::Message;
+use super::batches::{CONTROL, LENGTH_MIN};
 use super::*;
 
 const COMPRESSIONS: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4];
@@ -86,7 +89,7 @@ fn batches_of_the_java_client_are_read() {
         (4, include_bytes!("java-4.3.1/zstd.log")),
     ] {
         let batch = only(segment);
-        assert_eq!((batch.codec, batch.base_offset, batch.last_offset, batch.leader_epoch), (codec, 0, 7, 0));
+        assert_eq!((segment[22], batch.base_offset, batch.last_offset, batch.leader_epoch), (codec, 0, 7, 0));
         assert_eq!((batch.control, batch.transactional, &batch.damage, batch.marker()), (false, false, &None, None));
         assert_eq!(messages(&batch, 0).as_ref(), Ok(&expected), "codec {codec}");
         assert_eq!(messages(&batch, 6).unwrap(), expected[6..], "codec {codec}");
@@ -247,6 +250,7 @@ fn where_a_damaged_batch_ends_is_not_taken_from_it_alone() {
         assert_eq!(last(&damaged), alone, "{name}");
         assert_eq!(last(&[&damaged[..], &behind[..]].concat()), with_one_behind, "{name}");
         assert_eq!(last(&[&damaged[..], &behind[..8]].concat()), with_one_behind, "{name}");
+        assert_eq!(last(&[&damaged[..], &i64::MIN.to_be_bytes()].concat()), alone, "{name}");
     }
 }
 
@@ -279,13 +283,14 @@ fn damage_is_told() {
         (edited(good(), 57, &[0, 0, 0, 5]), "record 3 of its 5 cannot be read"),
         (edited(good(), 57, &[0, 0, 0, 2]), "has 12 bytes behind its 2 records"),
         (edited(good(), 26, &[1]), "record 2 of its 3 cannot be read"),
+        (edited(good(), 76, &[0]), "record 1 of its 3 cannot be read"),
         (edited(good(), 77, &[0]), "record 1 of its 3 cannot be read"),
         (edited(good(), 61, &[0xff]), "record 0 of its 3 cannot be read"),
         (edited(good(), 65, &[3]), "record 0 of its 3 cannot be read"),
         (records(1), "gzip: invalid gzip header"),
         (records(2), "snappy: snappy: corrupt input (expected valid offset but got offset 822376805; dst position: 2)"),
         (records(3), "lz4: no LZ4 frame"),
-        (records(4), "zstd: no frame: BadMagicNumber(22)"),
+        (records(4), "zstd: no frame"),
         (records(5), "compressed with codec 5, which is none that is known here"),
         (cut, "lz4: cut off"),
     ] {
