@@ -10,6 +10,8 @@
 //! * A panic in it becomes an [`Error::Garbage`], and the client is made anew. It believes the lengths that a broker claims, so a
 //!   peer that is no broker may make it reserve up to 2 GiB of address space until the call is given up: whoever chooses this
 //!   client asks the broker for its versions first, which [`connection`](super::connection) does within bounds.
+//! * Of messages that stand before a compressed batch in one answer it shows none, and goes on after them: the consumer notices
+//!   the gap and asks for less, until the compressed batch is cut off.
 //! * It does not turn to another broker when one stops answering: after every failure a new client begins at the next of them.
 
 mod client;

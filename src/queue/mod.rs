@@ -22,6 +22,7 @@ use crate::kafka::Error;
 fn fault(error: Error, contacted: bool) -> Fault {
     match error {
         Error::Unusable(what) if !contacted => Fault::Broken(what),
+        Error::Stopped => Fault::Retry("the time to stop is over; what is not there stays where it was".to_owned()),
         error => Fault::Retry(error.to_string()),
     }
 }

@@ -194,8 +194,9 @@ fn a_commit_that_fails_is_tried_again() {
     let consumer = Consumer { commits, ..Consumer::default() };
     let mut source = QueueSource::new(Box::new(consumer), "logs".to_owned(), GATHER, Stop::default());
     let said: Vec<_> = (0..3).map(|_| source.commit(&Batch::default(), &[])).collect();
-    let retry = |error: Error| Err(Fault::Retry(error.to_string()));
-    assert_eq!(said, [retry(unusable()), retry(Error::Stopped), Ok(())]);
+    let retry = |what: &str| Err(Fault::Retry(what.to_owned()));
+    let over = "the time to stop is over; what is not there stays where it was";
+    assert_eq!(said, [retry(&unusable().to_string()), retry(over), Ok(())]);
 }
 
 #[test]

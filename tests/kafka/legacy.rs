@@ -1,12 +1,15 @@
 //! What the `kafka` crate does by itself, or does not: on the one broker that it speaks to.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pingeon::kafka::legacy::LegacyConsumer;
 use pingeon::kafka::{Compression, Consume, Error};
 
 use crate::clients::{Kind, PATIENCE, Reader, Writer, access, records};
-use crate::cluster::{Broker, Listener, Version, shared, unique};
+use crate::cluster::{Broker, Listener, Version, cluster_of_three, shared, unique};
 
 fn old() -> &'static Broker {
     shared(Version::V3_9)
@@ -79,7 +82,7 @@ fn what_it_cannot_read_is_an_error_that_loses_nothing() {
         write(&topic, "none", &["before"], &[]);
         write(&topic, codec, &["cannot be read"], &[]);
         let (access, group) = (access(old().cluster(Listener::Plaintext)), unique("unread"));
-        let mut consumer = LegacyConsumer::new(&access, &topic, &group, std::sync::Arc::default()).unwrap();
+        let mut consumer = LegacyConsumer::new(&access, &topic, &group, Arc::default()).unwrap();
         let end = Instant::now() + PATIENCE;
         let error = loop {
             assert!(Instant::now() < end, "{codec}: no error");
@@ -101,13 +104,52 @@ fn a_group_with_members_does_not_take_its_commits() {
     Writer::new(Kind::Crate, cluster.clone(), &topic, Compression::Gzip).send_all(&records("shared", 10, 1), 10);
     let mut member = Reader::new(Kind::Native, cluster.clone(), &topic, &group);
     assert_eq!(member.read(10).len(), 10);
-    let figures = std::sync::Arc::default();
-    let mut consumer = LegacyConsumer::new(&access(cluster), &topic, &group, std::sync::Arc::clone(&figures)).unwrap();
+    let figures = Arc::default();
+    let mut consumer = LegacyConsumer::new(&access(cluster), &topic, &group, Arc::clone(&figures)).unwrap();
     consumer.poll(Duration::ZERO, 10).unwrap();
     match consumer.commit(&[(0, 3)]) {
         Err(Error::Code(25, what)) => assert!(what.contains("has members that share its partitions"), "{what}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(figures.fenced.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(figures.fenced.load(Relaxed), 1);
     assert_eq!(old().peer().committed(&group, &topic)[&0], 10);
+}
+
+const RECORDS: usize = 20_000;
+const AT_ONCE: usize = 200;
+
+/// It is not idempotent, so some may be there twice; the store drops those.
+#[test]
+fn a_leader_that_dies_loses_nothing() {
+    let mut three = cluster_of_three(Version::V3_9);
+    let topic = three.topic("legacy-failover", 3);
+    let records = records("failover", RECORDS, 50);
+    let (cluster, leader) = (three.cluster(), three.leader_of(&topic, 0));
+    let mut writer = Writer::new(Kind::Crate, cluster.clone(), &topic, Compression::Snappy);
+    let (begin, rest) = records.split_at(RECORDS / 4);
+    writer.send_all(begin, AT_ONCE);
+    three.kill(leader);
+    writer.send_all(rest, AT_ONCE);
+    assert!(writer.figures.retries.load(Relaxed) > 0, "nothing was in the way");
+    three.restart(leader);
+
+    let mut reader = Reader::new(Kind::Crate, cluster, &topic, &unique("legacy-failover"));
+    let mut messages = reader.read(RECORDS / 4);
+    three.kill(three.leader_of(&topic, 1));
+    let end = Instant::now() + PATIENCE;
+    let mut values: BTreeSet<_> = messages.iter().map(|message| message.value.clone()).collect();
+    while values.len() < RECORDS {
+        assert!(Instant::now() < end, "{} of {RECORDS} have come", values.len());
+        let more = reader.poll(1_000, end);
+        reader.commit(&more, end);
+        values.extend(more.iter().map(|message| message.value.clone()));
+        messages.extend(more);
+    }
+    // The first of each in their order: values tell their number.
+    let mut last = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for message in messages.iter().filter(|message| seen.insert(message.value.clone())) {
+        let before = last.insert(message.key.clone(), message.value.clone());
+        assert!(before.is_none_or(|before| before < message.value), "out of order: {message:?}");
+    }
 }
