@@ -46,6 +46,8 @@ const RULES: &[Rule] = &[
     rule(&["thread::spawn", "thread::Builder", "thread::{", "thread::scope"], Product, &["src/jobs.rs"], "`jobs` names, supervises and joins every thread"),
     rule(&["serde_yaml"], Product, &["src/config/"], "only `config` knows YAML"),
     rule(&["rusqlite"], Product, &["src/spool/", "src/store/", "src/database"], "only `spool` and `store` know SQL, and the file that both open"),
+    rule(&["kafka_protocol"], Product, &["src/kafka/"], "only `kafka` knows Kafka's protocol"),
+    rule(&["use kafka::"], Product, &["src/kafka/legacy"], "only `kafka::legacy` knows the `kafka` crate"),
     rule(&["println!", "print!", "stdout()", "stderr()"], Product, &["src/main.rs"], "only `main` prints"),
     rule(&["process::exit", "process::abort"], Product, &[], "`main` returns its exit code, so that everything is dropped in order"),
     rule(&["async fn", ".await"], Everywhere, &[], "threads and channels, no async"),

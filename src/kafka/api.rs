@@ -110,6 +110,12 @@ impl Versions {
         self.0.iter().find(|(known, ..)| *known == key).map(|(_, oldest, newest)| (*oldest, *newest))
     }
 
+    /// The oldest and the newest version of Fetch that the broker speaks: the honest sign of what it can do, since brokers list
+    /// versions of Produce that they refuse (KIP-896).
+    pub fn fetch(&self) -> Option<(i16, i16)> {
+        self.of(m::FetchRequest::KEY)
+    }
+
     /// The newest version of `A` that both sides speak.
     ///
     /// # Errors

@@ -7,10 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::messages::FetchRequest;
-
 use crate::config::{Kafka, KafkaClient};
-use crate::kafka::api::Api;
 use crate::kafka::client::Client;
 use crate::kafka::connection::Access;
 use crate::kafka::figures::Figures;
@@ -137,7 +134,7 @@ fn asks(access: &Access, topic: &str) -> Box<Fetch> {
     Box::new(move || {
         let versions = Client::new(access.clone(), topic.clone()).versions()?;
         let none = || Error::Garbage("the broker does not know Fetch: is it a Kafka broker?".to_owned());
-        versions.of(FetchRequest::KEY).ok_or_else(none)
+        versions.fetch().ok_or_else(none)
     })
 }
 
