@@ -150,7 +150,8 @@ pub trait Produce {
 /// Brings messages from one topic.
 pub trait Consume {
     /// Waits up to `wait` for messages, and brings up to `most` of them; of each partition in order. Several polls may come before
-    /// one commit; while what they brought is in hand, the partitions are not given up to others.
+    /// one commit. When the partitions are wanted elsewhere and something is in hand, one poll brings nothing at once, so that it
+    /// can be committed; the next one gives them up.
     ///
     /// # Errors
     /// See [`Error`].

@@ -21,7 +21,7 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 pub struct Gather {
     /// Logs in one batch, at most.
     pub logs_max: usize,
-    /// How long a smaller batch waits for more after its first log.
+    /// How long a smaller batch waits for more after its first log, unless none comes for half a second.
     pub wait: Duration,
 }
 
@@ -40,8 +40,9 @@ impl QueueSource {
         QueueSource { consumer, topic, gather, stop, contacted: false }
     }
 
-    /// Asks until messages come, at the longest `until`; none when told to stop.
-    fn poll(&mut self, until: Instant, most: usize) -> Result<Vec<Message>, Error> {
+    /// Asks until messages come, at the longest `until`; none when told to stop. With something `in_hand` only once: a client
+    /// that brings nothing may be asking for a commit (see [`Consume::poll`]).
+    fn poll(&mut self, until: Instant, most: usize, in_hand: bool) -> Result<Vec<Message>, Error> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if self.stop.is_set() {
@@ -52,7 +53,7 @@ impl QueueSource {
                 polled => polled?,
             };
             self.contacted = true;
-            if !messages.is_empty() || left.is_zero() {
+            if !messages.is_empty() || left.is_zero() || in_hand {
                 return Ok(messages);
             }
         }
@@ -65,7 +66,7 @@ impl Source for QueueSource {
         let mut gathered = Gathered::default();
         let mut until = Instant::now() + wait;
         while gathered.count < most && gathered.bytes < BATCH_BYTES_MAX {
-            match self.poll(until, most - gathered.count) {
+            match self.poll(until, most - gathered.count, gathered.count > 0) {
                 Ok(messages) if messages.is_empty() => break,
                 Ok(messages) => {
                     if gathered.count == 0 {

@@ -131,8 +131,8 @@ fn messages_are_gathered_and_what_is_no_log_is_kept_with_its_origin() {
     let json = log("shop").to_json();
     let damaged = Message { damage: Some("wrong checksum".to_owned()), ..message(1, 7, b"batch") };
     let polls = vec![
-        Ok(vec![message(0, 5, &json), damaged]),
         Ok(vec![]),
+        Ok(vec![message(0, 5, &json), damaged]),
         Ok(vec![message(0, 9, b"{"), message(2, 0, b"")]),
         Ok(vec![message(0, 10, &json)]),
     ];
@@ -148,7 +148,7 @@ fn messages_are_gathered_and_what_is_no_log_is_kept_with_its_origin() {
     ];
     assert_eq!(set_aside, expected);
     // As many as a batch has, and no more than are missing.
-    assert_eq!(*asked.lock().unwrap(), [4, 2, 2]);
+    assert_eq!(*asked.lock().unwrap(), [4, 4, 2]);
     assert_eq!(source.pull(LONG).unwrap().position, Position(vec![(0, 11)]));
 }
 
@@ -164,6 +164,15 @@ fn a_batch_waits_for_more_only_so_long_and_an_error_waits_for_the_batch() {
     let (mut failing, _) = source(polls, &Stop::default());
     assert_eq!(failing.pull(LONG).unwrap().logs.len(), 1);
     assert_eq!(failing.pull(LONG).unwrap_err(), Fault::Retry(away().to_string()));
+}
+
+#[test]
+fn a_client_that_brings_nothing_more_gets_its_commit() {
+    let json = log("shop").to_json();
+    let polls = vec![Ok(vec![message(0, 0, &json)]), Ok(vec![]), Ok(vec![message(0, 1, &json)])];
+    let (mut source, _) = source(polls, &Stop::default());
+    assert_eq!(source.pull(LONG).unwrap().position, Position(vec![(0, 1)]));
+    assert_eq!(source.pull(LONG).unwrap().position, Position(vec![(0, 2)]));
 }
 
 #[test]
