@@ -224,7 +224,7 @@ fn bounded_literals(size: usize) -> io::Result<()> {
 /// 3.1.1.5: how far back it is, where the first three values stand for the last three offsets.
 fn recall(recent: &mut [usize; 3], value: usize, no_literals: bool) -> usize {
     let [last, second, third] = *recent;
-    let (offset, nth) = match value + usize::from(no_literals && value <= 3) {
+    let (offset, nth) = match value + usize::from(no_literals) {
         1 => (last, 0),
         2 => (second, 1),
         3 => (third, 2),
