@@ -49,21 +49,25 @@ fn who_may_not_is_told_so() {
 
 #[test]
 fn a_wrong_port_and_a_missing_topic_are_told() {
-    let broker = shared(Version::V4_3);
-    let at =
-        |port: Listener, spoken: Listener| Cluster { brokers: broker.cluster(port).brokers, ..broker.cluster(spoken) };
-    for (port, spoken, words) in [
-        (Listener::Tls, Listener::Plaintext, ["TLS", "tls"]),
-        (Listener::Plaintext, Listener::Tls, ["TLS", "plaintext"]),
-        (Listener::SaslPlaintext, Listener::Plaintext, ["SASL", "sasl"]),
-        (Listener::Plaintext, Listener::SaslPlaintext, ["SASL", "sasl"]),
-    ] {
-        let error = look(at(port, spoken), "any").unwrap_err();
-        assert!(says(&error, &words[..1]) || says(&error, &words[1..]), "{spoken:?} at {port:?}: {error}");
-        println!("{spoken:?} at {port:?}: {error}");
+    for broker in VERSIONS.map(shared) {
+        let at = |port: Listener, spoken: Listener| Cluster {
+            brokers: broker.cluster(port).brokers,
+            ..broker.cluster(spoken)
+        };
+        for (port, spoken, hint) in [
+            (Listener::Tls, Listener::Plaintext, "it expects TLS on this port; set `queue.kafka.tls`"),
+            (Listener::Plaintext, Listener::Tls, "if it expects plaintext on this port, leave out `queue.kafka.tls`"),
+            (Listener::SaslPlaintext, Listener::Plaintext, "it may ask for SASL on this port: set `queue.kafka.sasl`"),
+            (Listener::SaslTls, Listener::Tls, "it may ask for SASL on this port: set `queue.kafka.sasl`"),
+            (Listener::Plaintext, Listener::SaslPlaintext, "asks for no SASL on this port"),
+            (Listener::Tls, Listener::SaslTls, "asks for no SASL on this port"),
+        ] {
+            let error = look(at(port, spoken), "any").unwrap_err();
+            assert!(says(&error, &[hint]), "{spoken:?} at {port:?}: {error}");
+        }
+        let error = look(broker.cluster(Listener::Plaintext), "nowhere").unwrap_err();
+        assert!(says(&error, &["`nowhere` does not exist", "--create --topic nowhere"]), "{error}");
     }
-    let error = look(broker.cluster(Listener::Plaintext), "nowhere").unwrap_err();
-    assert!(says(&error, &["`nowhere` does not exist", "--create --topic nowhere"]), "{error}");
 }
 
 #[test]
