@@ -44,13 +44,10 @@ impl Sink for QueueSink {
     }
 }
 
-/// A message without a time of its own: the broker gives it none either.
+/// Messages have no time of their own. Brokers keep a topic by its messages' times, so with the slot's a backlog of weeks, or one
+/// of an agent whose clock stands in 1970, would be deleted before it is read; without, they go by when it was written.
 const NO_TIME: i64 = -1;
 
 fn record(log: &Log) -> Record {
-    Record {
-        key: format!("{}/{}", log.agent, log.label).into_bytes(),
-        value: log.to_json(),
-        timestamp: i64::try_from(log.due_at.as_millis()).unwrap_or(NO_TIME),
-    }
+    Record { key: format!("{}/{}", log.agent, log.label).into_bytes(), value: log.to_json(), timestamp: NO_TIME }
 }

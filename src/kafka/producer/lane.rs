@@ -3,6 +3,9 @@
 //! Batches carry consecutive sequence numbers (KIP-98), so a broker takes them in order and each once. After a failure nothing
 //! more is sent until all that is in flight has been answered; then the lane goes on from the first batch that is not there,
 //! with the same batches and the same numbers.
+//!
+//! A broker that does not know the producer yet takes any number: until it has taken the first batch, that one is alone in
+//! flight. A number under which a batch may be there is not given to another.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,9 +23,11 @@ pub struct Lane {
     batches: VecDeque<Batch>,
     /// The number of the next record to be cut.
     sequence: i32,
+    /// Whether the broker has taken a batch of this producer, and knows its numbers.
+    known: bool,
     /// The broker that has batches in flight.
     node: Option<i32>,
-    trouble: Option<Trouble>,
+    rejection: Option<Rejection>,
 }
 
 /// Records that go together.
@@ -33,7 +38,8 @@ pub struct Batch {
     /// The first one's number.
     pub sequence: i32,
     /// Whether their times are left out, since the broker does not believe them.
-    pub timeless: bool,
+    /// Whether it may be there although nobody has said so.
+    in_doubt: bool,
     state: State,
 }
 
@@ -44,9 +50,9 @@ enum State {
     There,
 }
 
-/// Why the first batch that is not there is not.
+/// What a broker said of the first batch that it did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Rejection {
     /// What the broker said.
     pub code: i16,
     /// In its words, where it has some.
@@ -54,19 +60,19 @@ pub struct Trouble {
     sequence: i32,
 }
 
-/// What is to be done about a trouble.
+/// What is to be done about a rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// Nothing was wrong, or it has been mended.
     GoOn,
     /// The same again, after asking who leads.
-    Again(Trouble),
+    Again(Rejection),
     /// This record will never be taken.
-    Refuse(usize, Trouble),
+    Refuse(usize, Rejection),
     /// The broker does not know this producer, or its numbers, any more.
-    NewIdentity(Trouble),
+    NewIdentity(Rejection),
     /// It will not go away by itself.
-    GiveUp(Trouble),
+    GiveUp(Rejection),
 }
 
 /// The number after `by` more; after the largest comes 0.
@@ -78,7 +84,8 @@ impl Lane {
     /// A lane that begins at `sequence`.
     pub fn new(sequence: i32) -> Self {
         let (records, batches) = (Vec::new(), VecDeque::new());
-        Lane { records, cut: 0, batches, sequence, node: None, trouble: None }
+        // At a later number something has been taken before.
+        Lane { records, cut: 0, batches, sequence, known: sequence != 0, node: None, rejection: None }
     }
 
     /// Takes up a record.
@@ -109,16 +116,23 @@ impl Lane {
     /// The next batch to be sent to `node`, cut if there is none: as many records as fit into `room` bytes, one at least.
     /// `None` when nothing is left, or what is in flight has to be answered first.
     pub fn next(&mut self, node: i32, room: usize, size: impl Fn(usize) -> usize) -> Option<Batch> {
-        if self.trouble.is_some() || (self.is_flying() && self.node != Some(node)) {
+        let waits = self.is_flying() && (self.node != Some(node) || !self.known);
+        if self.rejection.is_some() || waits {
             return None;
         }
         if !self.batches.iter().any(|batch| batch.state == State::Waiting) {
             self.cut(room, size)?;
         }
-        let batch = self.batches.iter_mut().find(|batch| batch.state == State::Waiting)?;
-        batch.state = State::InFlight;
-        self.node = Some(node);
-        Some(batch.clone())
+        self.batches.iter().find(|batch| batch.state == State::Waiting).cloned()
+    }
+
+    /// The batch that begins at `sequence` is on its way to `node`.
+    pub fn sent(&mut self, sequence: i32, node: i32) {
+        let waiting = |batch: &&mut Batch| batch.state == State::Waiting && batch.sequence == sequence;
+        if let Some(batch) = self.batches.iter_mut().find(waiting) {
+            batch.state = State::InFlight;
+            self.node = Some(node);
+        }
     }
 
     fn cut(&mut self, room: usize, size: impl Fn(usize) -> usize) -> Option<()> {
@@ -136,21 +150,32 @@ impl Lane {
         }
         let sequence = self.sequence;
         self.sequence = after(sequence, records.len());
-        self.batches.push_back(Batch { records, sequence, timeless: false, state: State::Waiting });
+        let batch = Batch { records, sequence, in_doubt: false, state: State::Waiting };
+        self.batches.push_back(batch);
         Some(())
+    }
+
+    /// Whether more than one record is in the batch that begins at `sequence`.
+    pub fn holds_several(&self, sequence: i32) -> bool {
+        self.batches.iter().any(|batch| batch.sequence == sequence && batch.records.len() > 1)
     }
 
     /// What the broker says of the batch in flight that begins at `sequence`.
     pub fn answered(&mut self, sequence: i32, code: i16, message: Option<String>) {
         let flying = |batch: &&mut Batch| batch.state == State::InFlight && batch.sequence == sequence;
         let Some(batch) = self.batches.iter_mut().find(flying) else { return };
+        use ResponseError as Code;
+        let code_known = Code::try_from_code(code);
         // What the broker has had already is there.
-        if matches!(ResponseError::try_from_code(code), None | Some(ResponseError::DuplicateSequenceNumber)) {
+        if matches!(code_known, None | Some(Code::DuplicateSequenceNumber)) {
             batch.state = State::There;
+            self.known = true;
         } else {
             batch.state = State::Waiting;
+            // Written by the leader, and perhaps by its replicas.
+            batch.in_doubt = matches!(code_known, Some(Code::RequestTimedOut | Code::NotEnoughReplicasAfterAppend));
             // What comes after a batch that failed is out of order and says nothing more.
-            self.trouble.get_or_insert(Trouble { code, message, sequence });
+            self.rejection.get_or_insert(Rejection { code, message, sequence });
         }
         while self.batches.front().is_some_and(|batch| batch.state == State::There) {
             self.batches.pop_front();
@@ -160,7 +185,10 @@ impl Lane {
     /// The connection that it was sent on is gone: nobody knows what of it is there. It is sent again as it was.
     pub fn lost(&mut self, node: i32) {
         if self.node == Some(node) {
-            self.batches.iter_mut().filter(|b| b.state == State::InFlight).for_each(|b| b.state = State::Waiting);
+            for batch in self.batches.iter_mut().filter(|batch| batch.state == State::InFlight) {
+                batch.state = State::Waiting;
+                batch.in_doubt = true;
+            }
         }
     }
 
@@ -169,57 +197,49 @@ impl Lane {
         if self.is_flying() {
             return Remedy::GoOn;
         }
-        let Some(trouble) = self.trouble.take() else { return Remedy::GoOn };
+        let Some(rejection) = self.rejection.take() else { return Remedy::GoOn };
         use ResponseError as Code;
-        match ResponseError::try_from_code(trouble.code) {
-            Some(Code::MessageTooLarge | Code::RecordListTooLarge | Code::InvalidRecord) => self.split(trouble),
-            Some(Code::InvalidTimestamp) => self.forget_times(trouble),
-            Some(Code::OutOfOrderSequenceNumber | Code::UnknownProducerId | Code::InvalidProducerEpoch) => {
-                Remedy::NewIdentity(trouble)
+        match ResponseError::try_from_code(rejection.code) {
+            Some(Code::MessageTooLarge | Code::RecordListTooLarge | Code::InvalidRecord | Code::InvalidTimestamp) => {
+                self.split(rejection)
             }
-            Some(code) if code.is_retriable() => Remedy::Again(trouble),
-            _ => Remedy::GiveUp(trouble),
+            Some(Code::OutOfOrderSequenceNumber | Code::UnknownProducerId | Code::InvalidProducerEpoch) => {
+                Remedy::NewIdentity(rejection)
+            }
+            Some(code) if code.is_retriable() => Remedy::Again(rejection),
+            _ => Remedy::GiveUp(rejection),
         }
     }
 
-    /// Halves the batch in trouble; a record that is alone in it is never taken.
-    fn split(&mut self, trouble: Trouble) -> Remedy {
-        let Some(at) = self.batches.iter().position(|batch| batch.sequence == trouble.sequence) else {
+    /// Halves a batch that the broker does not take as it is; a record that is alone in it is never taken.
+    fn split(&mut self, rejection: Rejection) -> Remedy {
+        let Some(at) = self.batches.iter().position(|batch| batch.sequence == rejection.sequence) else {
             return Remedy::GoOn;
         };
-        // Its numbers are free again only while nothing that came after it is there.
-        if self.batches.iter().skip(at).any(|batch| batch.state == State::There) {
-            return Remedy::NewIdentity(trouble);
+        // The numbers behind it are free again only while nothing is there under them, for sure.
+        if self.batches.iter().skip(at).any(|batch| batch.in_doubt || batch.state == State::There) {
+            return Remedy::NewIdentity(rejection);
         }
-        let Batch { records, sequence, timeless, state } = self.batches[at].clone();
+        let batch = self.batches[at].clone();
+        let Batch { records, sequence, .. } = batch.clone();
         if records.len() == 1 {
             self.batches.remove(at);
             self.renumber(at, sequence);
-            return Remedy::Refuse(self.records[records.start], trouble);
+            return Remedy::Refuse(self.records[records.start], rejection);
         }
         let middle = records.start + records.len() / 2;
         let second = after(sequence, middle - records.start);
         self.batches[at].records.end = middle;
-        self.batches.insert(at + 1, Batch { records: middle..records.end, sequence: second, timeless, state });
+        self.batches.insert(at + 1, Batch { records: middle..records.end, sequence: second, ..batch });
         Remedy::GoOn
-    }
-
-    /// A broker may refuse times that are too far from its own (KIP-937); a record without one is taken.
-    fn forget_times(&mut self, trouble: Trouble) -> Remedy {
-        match self.batches.iter_mut().find(|batch| batch.sequence == trouble.sequence) {
-            Some(batch) if !batch.timeless => {
-                batch.timeless = true;
-                Remedy::GoOn
-            }
-            Some(_) => Remedy::GiveUp(trouble),
-            None => Remedy::GoOn,
-        }
     }
 
     /// Begins at number 0 again, for a new identity. To be called when nothing is in flight.
     pub fn begin_anew(&mut self) {
-        self.trouble = None;
+        self.rejection = None;
+        self.known = false;
         self.batches.retain(|batch| batch.state != State::There);
+        self.batches.iter_mut().for_each(|batch| batch.in_doubt = false);
         self.renumber(0, 0);
     }
 
@@ -247,7 +267,13 @@ mod tests {
     }
 
     fn next(lane: &mut Lane) -> Option<(i32, usize)> {
-        lane.next(1, 3, |_| 1).map(|batch| (batch.sequence, batch.records.len()))
+        next_to(lane, 1)
+    }
+
+    fn next_to(lane: &mut Lane, node: i32) -> Option<(i32, usize)> {
+        let batch = lane.next(node, 3, |_| 1)?;
+        lane.sent(batch.sequence, node);
+        Some((batch.sequence, batch.records.len()))
     }
 
     #[test]
@@ -277,7 +303,7 @@ mod tests {
         assert_eq!((next(&mut lane), lane.settle()), (None, Remedy::GoOn), "two are in flight");
         lane.answered(13, OUT_OF_ORDER, None);
         lane.answered(16, OUT_OF_ORDER, None);
-        assert!(matches!(lane.settle(), Remedy::Again(Trouble { code: 6, .. })));
+        assert!(matches!(lane.settle(), Remedy::Again(Rejection { code: 6, .. })));
         let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
         assert_eq!(sent, [(10, 3), (13, 3), (16, 3)]);
         // The second was there already: its number is known to the broker.
@@ -301,10 +327,42 @@ mod tests {
         let mut lane = lane(6, 2);
         lane.lost(2);
         assert!(lane.is_flying(), "another connection was lost");
-        assert_eq!(lane.next(2, 3, |_| 1), None, "another leader waits for the answers of the one before");
+        assert_eq!(next_to(&mut lane, 2), None, "another leader waits for the answers of the one before");
         lane.lost(1);
         assert!(!lane.is_flying());
-        assert_eq!(lane.next(2, 3, |_| 1).map(|batch| batch.sequence), Some(10));
+        assert_eq!(next_to(&mut lane, 2), Some((10, 3)));
+    }
+
+    #[test]
+    fn the_first_batch_that_a_broker_gets_is_alone_in_flight() {
+        let mut lane = Lane::new(0);
+        (0..9).for_each(|record| lane.push(record));
+        assert_eq!((next(&mut lane), next(&mut lane)), (Some((0, 3)), None));
+        lane.answered(0, 19, None);
+        assert!(matches!(lane.settle(), Remedy::Again(_)));
+        assert_eq!((next(&mut lane), next(&mut lane)), (Some((0, 3)), None), "it took none");
+        lane.answered(0, 0, None);
+        assert_eq!((next(&mut lane), next(&mut lane)), (Some((3, 3)), Some((6, 3))));
+        [3, 6].iter().for_each(|sequence| lane.answered(*sequence, 0, None));
+        lane.begin_anew();
+        (9..15).for_each(|record| lane.push(record));
+        assert_eq!((next(&mut lane), next(&mut lane)), (Some((0, 3)), None), "under another id it is not known");
+    }
+
+    #[test]
+    fn a_number_under_which_something_may_be_there_is_not_given_to_another() {
+        for lost in [true, false] {
+            let mut lane = lane(6, 2);
+            if lost {
+                lane.lost(1);
+                assert_eq!(next(&mut lane), Some((10, 3)));
+            }
+            lane.answered(10, 10, None);
+            if !lost {
+                lane.answered(13, 7, None);
+            }
+            assert!(matches!(lane.settle(), Remedy::NewIdentity(_)), "lost: {lost}");
+        }
     }
 
     #[test]
@@ -315,7 +373,7 @@ mod tests {
         assert_eq!(lane.settle(), Remedy::GoOn);
         assert_eq!(next(&mut lane), Some((10, 1)));
         lane.answered(10, 10, Some("too large".to_owned()));
-        assert!(matches!(lane.settle(), Remedy::Refuse(0, Trouble { code: 10, .. })));
+        assert!(matches!(lane.settle(), Remedy::Refuse(0, Rejection { code: 10, .. })));
         let sent: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
         assert_eq!((sent, lane.sequence()), (vec![(10, 2), (12, 1)], 13), "the numbers close up");
     }
@@ -328,17 +386,6 @@ mod tests {
         assert!(matches!(lane.settle(), Remedy::NewIdentity(_)));
         lane.begin_anew();
         assert_eq!((next(&mut lane), next(&mut lane)), (Some((0, 3)), None));
-    }
-
-    #[test]
-    fn a_time_that_the_broker_does_not_believe_is_left_out() {
-        let mut lane = lane(3, 1);
-        lane.answered(10, 32, None);
-        assert_eq!(lane.settle(), Remedy::GoOn);
-        let batch = lane.next(1, 3, |_| 1).unwrap();
-        assert!(batch.timeless && batch.sequence == 10);
-        lane.answered(10, 32, None);
-        assert!(matches!(lane.settle(), Remedy::GiveUp(_)));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 mod lane;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -20,11 +20,12 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
 
 use super::client::{ANSWER_MAX, Client};
+use super::connection::Connection;
 use super::figures::Figures;
 use super::partitioner::partition;
 use super::records::{self, Stamp};
 use super::{Compression, Error, Produce, Record, Refusal, codes};
-use lane::{Batch, Lane, Remedy, Trouble};
+use lane::{Batch, Lane, Rejection, Remedy};
 
 /// Requests to one broker that are not answered yet. A broker remembers the last five batches of a producer (KIP-98).
 const IN_FLIGHT_MAX: usize = 5;
@@ -32,8 +33,10 @@ const IN_FLIGHT_MAX: usize = 5;
 /// What one batch may take, uncompressed, in bytes: what a topic takes by default (`max.message.bytes`).
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
-/// A broker that finds batches too large gets smaller ones, down to this.
+/// A broker that finds batches too large gets smaller ones, down to this, for as long as the other says; its topic's limit may
+/// have been raised by then.
 const BATCH_BYTES_MIN: usize = 16 * 1024;
+const SMALLER_FOR: Duration = Duration::from_secs(300);
 
 /// One request takes no further batch beyond this, in bytes.
 const REQUEST_BYTES_MAX: usize = 4_000_000;
@@ -56,6 +59,8 @@ pub struct Producer {
     /// The next number of each partition.
     sequences: BTreeMap<i32, i32>,
     batch_bytes: usize,
+    /// What a broker found not too large, in bytes, and since when.
+    smaller: Option<(usize, Instant)>,
     sending: Option<Sending>,
 }
 
@@ -77,6 +82,9 @@ struct Sending {
     refusals: Vec<Refusal>,
     /// What is not answered yet, by broker.
     flights: BTreeMap<i32, VecDeque<Flight>>,
+    /// Partitions that wait for the others, since something was wrong with them, and what it was last.
+    resting: BTreeSet<i32>,
+    wrong: Option<Error>,
     /// By what the records are known again when they are given again.
     mark: Option<u32>,
 }
@@ -95,8 +103,21 @@ struct Flight {
 impl Producer {
     /// Nothing is asked of the cluster before there is something to send.
     pub fn new(client: Client, compression: Compression, figures: Arc<Figures>) -> Self {
-        let (identity, sequences) = (Identity::Unknown, BTreeMap::new());
-        Producer { client, compression, figures, identity, sequences, batch_bytes: BATCH_BYTES_MAX, sending: None }
+        Producer {
+            client,
+            compression,
+            figures,
+            identity: Identity::Unknown,
+            sequences: BTreeMap::new(),
+            batch_bytes: BATCH_BYTES_MAX,
+            smaller: None,
+            sending: None,
+        }
+    }
+
+    /// The same, with batches of at most so many bytes, uncompressed; one that holds a single record may be larger.
+    pub fn with_batch_bytes(self, batch_bytes: usize) -> Self {
+        Producer { batch_bytes, ..self }
     }
 }
 
@@ -118,23 +139,31 @@ impl Produce for Producer {
     }
 }
 
-/// By what records are known again.
-fn mark(records: &[Record]) -> u32 {
-    records.iter().fold(records.len() as u32, |mark, record| crc32c::crc32c_append(mark, &record.value))
+/// By what records are known again when they are given again.
+pub(super) fn mark(records: &[Record]) -> u32 {
+    let of = |mark, record: &Record| crc32c::crc32c_append(crc32c::crc32c_append(mark, &record.key), &record.value);
+    records.iter().fold(records.len() as u32, of)
 }
 
 impl Producer {
     /// What is left of the records since they were given before, or all of them.
     fn take_up(&mut self, records: &[Record]) -> Result<Sending, Error> {
+        let partitions = self.client.partitions()?;
         if let Some(sending) = self.sending.take() {
-            if sending.mark == Some(mark(records)) {
+            let gone = sending.lanes.keys().any(|partition| *partition >= partitions);
+            if sending.mark == Some(mark(records)) && !gone {
                 return Ok(sending);
             }
-            // Others were given up in the middle: which of their numbers are taken is not known.
+            if gone {
+                let topic = self.client.topic();
+                log::warn!(
+                    "topic `{topic}` has {partitions} partitions now; what was under way is sent again, perhaps twice"
+                );
+            }
+            // Given up in the middle: which of the numbers are taken is not known.
             sending.flights.keys().for_each(|node| self.client.drop_broker(*node));
             self.forget_identity();
         }
-        let partitions = self.client.partitions()?;
         let mut sending = Sending::default();
         for (index, record) in records.iter().enumerate() {
             let partition = partition(&record.key, partitions);
@@ -144,64 +173,82 @@ impl Producer {
         Ok(sending)
     }
 
-    /// Sends and collects until all is there.
+    /// Sends and collects until all is there. What something is wrong with is tried again when all else is done.
     fn carry(&mut self, sending: &mut Sending, records: &[Record]) -> Result<(), Error> {
         let mut retries = 0;
         loop {
             self.client.partitions()?;
-            let again = match self.settle(sending)? {
-                None => self.identify(sending)?,
-                again => again,
-            };
-            if let Some(again) = again {
-                retries += 1;
-                self.figures.retries.fetch_add(1, Relaxed);
-                self.client.doubt();
-                if retries > RETRIES_MAX {
-                    return Err(again);
-                }
-                if self.client.access().stop.wait(RETRY_PAUSE) {
-                    return Err(Error::Stopped);
-                }
-                continue;
-            }
+            self.notice_lost(sending);
+            self.settle(sending)?;
+            self.identify(sending)?;
             self.dispatch(sending, records)?;
-            if sending.flights.is_empty() {
-                if sending.lanes.values().all(Lane::is_done) {
-                    return Ok(());
-                }
+            if !sending.flights.is_empty() {
+                self.collect(sending)?;
                 continue;
             }
-            self.collect(sending)?;
+            if sending.lanes.values().all(Lane::is_done) {
+                return Ok(());
+            }
+            retries += 1;
+            self.figures.retries.fetch_add(1, Relaxed);
+            self.client.doubt();
+            let wrong = sending.wrong.take();
+            sending.resting.clear();
+            if retries > RETRIES_MAX {
+                return Err(wrong.unwrap_or_else(|| self.leaderless(sending)));
+            }
+            if self.client.access().stop.wait(RETRY_PAUSE) {
+                return Err(Error::Stopped);
+            }
         }
     }
 
-    /// Mends what is wrong with the lanes. Some error: the same has to be tried again.
-    fn settle(&mut self, sending: &mut Sending) -> Result<Option<Error>, Error> {
-        let (mut again, mut identity_lost) = (None, None);
-        for (partition, lane) in &mut sending.lanes {
-            let say = |trouble: Trouble| codes::produce(trouble.code, trouble.message, self.client.topic(), *partition);
-            if self.client.leader(*partition).is_none() && !lane.is_done() && !lane.is_flying() {
-                let code = ResponseError::LeaderNotAvailable.code();
-                again = Some(codes::produce(code, None, self.client.topic(), *partition));
+    /// A connection that was closed because its broker moved takes with it what was in flight.
+    fn notice_lost(&mut self, sending: &mut Sending) {
+        let nodes: Vec<i32> = sending.flights.keys().copied().collect();
+        for node in nodes {
+            let open = self.client.connections().get(&node).map_or(0, Connection::waiting);
+            if open < sending.flights.get(&node).map_or(0, VecDeque::len) {
+                self.lose(sending, node);
             }
+        }
+    }
+
+    /// Mends what is wrong with the lanes, as far as that can be done now.
+    fn settle(&mut self, sending: &mut Sending) -> Result<(), Error> {
+        let (mut give_up, mut identity_lost) = (None, None);
+        for (partition, lane) in &mut sending.lanes {
+            let topic = self.client.topic();
+            let say = |rejection: Rejection| codes::produce(rejection.code, rejection.message, topic, *partition);
             match lane.settle() {
                 Remedy::GoOn => {}
-                Remedy::Again(trouble) => again = Some(say(trouble)),
-                Remedy::GiveUp(trouble) => return Err(say(trouble)),
-                Remedy::NewIdentity(trouble) => identity_lost = Some(say(trouble)),
-                Remedy::Refuse(index, trouble) => {
+                Remedy::Again(rejection) => {
+                    sending.resting.insert(*partition);
+                    sending.wrong = Some(say(rejection));
+                }
+                Remedy::GiveUp(rejection) => give_up = Some(say(rejection)),
+                Remedy::NewIdentity(rejection) => {
+                    sending.resting.insert(*partition);
+                    identity_lost = Some(say(rejection));
+                }
+                Remedy::Refuse(index, rejection) => {
                     self.figures.refusals.fetch_add(1, Relaxed);
-                    sending.refusals.push(Refusal { index, reason: say(trouble).to_string() });
+                    sending.refusals.push(Refusal { index, reason: say(rejection).to_string() });
                 }
             }
         }
         if let Some(why) = identity_lost {
             log::warn!("{why}; going on under a new producer id: what was not acknowledged may be in the topic twice");
             self.forget_identity();
-            return Ok(Some(why));
+            sending.wrong = Some(why);
         }
-        Ok(again)
+        give_up.map_or(Ok(()), Err)
+    }
+
+    /// What is wrong when nothing was said to be.
+    fn leaderless(&self, sending: &Sending) -> Error {
+        let waiting = sending.lanes.iter().find(|(_, lane)| !lane.is_done()).map_or(-1, |(partition, _)| *partition);
+        codes::produce(ResponseError::LeaderNotAvailable.code(), None, self.client.topic(), waiting)
     }
 
     fn forget_identity(&mut self) {
@@ -209,11 +256,10 @@ impl Producer {
         self.sequences.clear();
     }
 
-    /// Sees to it that brokers know this producer. A new identity begins when nothing is in flight any more. Some error: it has
-    /// to be tried again.
-    fn identify(&mut self, sending: &mut Sending) -> Result<Option<Error>, Error> {
+    /// Sees to it that brokers know this producer. A new identity begins when nothing is in flight any more.
+    fn identify(&mut self, sending: &mut Sending) -> Result<(), Error> {
         if self.identity != Identity::Unknown {
-            return Ok(None);
+            return Ok(());
         }
         while !sending.flights.is_empty() {
             self.collect(sending)?;
@@ -230,17 +276,21 @@ impl Producer {
                 );
                 Identity::Denied
             }
-            Some(code) => {
-                let error = codes::producer_id(answer.error_code);
-                return if code.is_retriable() { Ok(Some(error)) } else { Err(error) };
+            Some(code) if code.is_retriable() => {
+                sending.wrong = Some(codes::producer_id(answer.error_code));
+                return Ok(());
             }
+            Some(_) => return Err(codes::producer_id(answer.error_code)),
         };
         sending.lanes.values_mut().for_each(Lane::begin_anew);
-        Ok(None)
+        Ok(())
     }
 
     /// Sends all that may be sent now.
     fn dispatch(&mut self, sending: &mut Sending, records: &[Record]) -> Result<(), Error> {
+        if self.identity == Identity::Unknown {
+            return Ok(());
+        }
         // Without numbers the order is kept by waiting for each answer.
         let most = if self.identity == Identity::Denied { 1 } else { IN_FLIGHT_MAX };
         let mut leaders: Vec<i32> =
@@ -254,7 +304,7 @@ impl Producer {
                 sending.flights.entry(node).or_default().push_back(flight);
                 let by = Instant::now() + ANSWER_MAX;
                 let sent = self.client.broker(node).and_then(|connection| connection.send(&request, by));
-                sent.map_err(|error| self.lose(sending, node, error))?;
+                sent.inspect_err(|_| self.lose(sending, node))?;
             }
         }
         Ok(())
@@ -267,19 +317,23 @@ impl Producer {
         node: i32,
         records: &[Record],
     ) -> Result<Option<(ProduceRequest, Flight)>, Error> {
-        let mut flight = Flight { sent: Instant::now(), bytes: 0, room: self.batch_bytes, batches: Vec::new() };
+        let room = self.room();
+        let mut flight = Flight { sent: Instant::now(), bytes: 0, room, batches: Vec::new() };
         let mut partitions = Vec::new();
         for (index, lane) in &mut sending.lanes {
-            if self.client.leader(*index) != Some(node) || flight.bytes >= REQUEST_BYTES_MAX {
+            let elsewhere = self.client.leader(*index) != Some(node) || sending.resting.contains(index);
+            if elsewhere || flight.bytes >= REQUEST_BYTES_MAX {
                 continue;
             }
-            let Some(batch) = lane.next(node, self.batch_bytes, |record| records::size(&records[record])) else {
-                continue;
-            };
+            let Some(batch) = lane.next(node, room, |record| records::size(&records[record])) else { continue };
             let bytes = self.encode(lane, &batch, records)?.freeze();
             flight.bytes += bytes.len();
             flight.batches.push((*index, batch.sequence));
             partitions.push(PartitionProduceData::default().with_index(*index).with_records(Some(bytes)));
+        }
+        // Only now, since none of them is on its way when one cannot be put into bytes.
+        for (index, sequence) in &flight.batches {
+            sending.lanes.entry(*index).and_modify(|lane| lane.sent(*sequence, node));
         }
         if partitions.is_empty() {
             return Ok(None);
@@ -292,6 +346,12 @@ impl Producer {
         Ok(Some((request, flight)))
     }
 
+    /// What one batch may take now, in bytes.
+    fn room(&self) -> usize {
+        let smaller = self.smaller.filter(|(_, since)| since.elapsed() < SMALLER_FOR);
+        smaller.map_or(self.batch_bytes, |(bytes, _)| bytes.min(self.batch_bytes))
+    }
+
     fn encode(&self, lane: &Lane, batch: &Batch, records: &[Record]) -> Result<BytesMut, Error> {
         let stamp = match self.identity {
             Identity::Known(producer_id, epoch) => Stamp { producer_id, epoch, sequence: batch.sequence },
@@ -299,12 +359,7 @@ impl Producer {
         };
         let mut bytes = BytesMut::new();
         let these = lane.of(batch).iter().map(|record| &records[*record]);
-        if batch.timeless {
-            let without: Vec<Record> = these.map(|record| Record { timestamp: -1, ..record.clone() }).collect();
-            records::encode(without.iter(), stamp, self.compression, &mut bytes)?;
-        } else {
-            records::encode(these, stamp, self.compression, &mut bytes)?;
-        }
+        records::encode(these, stamp, self.compression, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -316,7 +371,7 @@ impl Producer {
             Some(connection) => connection.receive::<ProduceRequest>(Instant::now() + ANSWER_MAX),
             None => Err(Error::Away(format!("broker {node} is gone from the cluster"))),
         };
-        let answer = answer.map_err(|error| self.lose(sending, node, error))?;
+        let answer = answer.inspect_err(|_| self.lose(sending, node))?;
         let flights = sending.flights.get_mut(&node);
         let Some(flight) = flights.and_then(VecDeque::pop_front) else { return Ok(()) };
         sending.flights.retain(|_, flights| !flights.is_empty());
@@ -335,12 +390,13 @@ impl Producer {
             let told = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
             let Some(told) = told.into_iter().find(|told| told.index == *partition) else {
                 let what = format!("broker {node} answered Produce without partition {partition}");
-                return Err(self.lose(sending, node, Error::Garbage(what)));
+                self.lose(sending, node);
+                return Err(Error::Garbage(what));
             };
             let Some(lane) = sending.lanes.get_mut(partition) else { continue };
-            if told.error_code == ResponseError::MessageTooLarge.code() {
-                // Of that flight, since several in the air are too large all alike.
-                self.batch_bytes = self.batch_bytes.min(flight.room / 2).max(BATCH_BYTES_MIN);
+            if told.error_code == ResponseError::MessageTooLarge.code() && lane.holds_several(*sequence) {
+                // Of what was allowed when it was sent, since several in the air are too large all alike.
+                self.smaller = Some((self.room().min(flight.room / 2).max(BATCH_BYTES_MIN), Instant::now()));
             }
             lane.answered(*sequence, told.error_code, told.error_message.as_ref().map(ToString::to_string));
         }
@@ -348,12 +404,11 @@ impl Producer {
     }
 
     /// A connection is of no more use: what was in flight on it is in doubt, and goes again.
-    fn lose(&mut self, sending: &mut Sending, node: i32, error: Error) -> Error {
+    fn lose(&mut self, sending: &mut Sending, node: i32) {
         self.client.drop_broker(node);
         sending.flights.remove(&node);
         sending.lanes.values_mut().for_each(|lane| lane.lost(node));
         self.figures.retries.fetch_add(1, Relaxed);
-        error
     }
 
     fn count(&self, flight: &Flight) {
@@ -364,3 +419,6 @@ impl Producer {
         self.figures.bytes.fetch_add(flight.bytes as u64, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
