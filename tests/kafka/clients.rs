@@ -47,9 +47,17 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(kind: Kind, cluster: Cluster, topic: &str, codec: Compression) -> Self {
+        Self::in_batches(kind, cluster, topic, codec, 1_000_000)
+    }
+
+    /// The native producer's batches have so many bytes at most; small ones are many in flight.
+    pub fn in_batches(kind: Kind, cluster: Cluster, topic: &str, codec: Compression, bytes: usize) -> Self {
         let figures = Arc::new(Figures::default());
         let producer: Box<dyn Produce + Send> = match kind {
-            Kind::Native => Box::new(Producer::new(client(cluster, topic), codec, figures.clone())),
+            Kind::Native => {
+                let producer = Producer::new(client(cluster, topic), codec, figures.clone());
+                Box::new(producer.with_batch_bytes(bytes))
+            }
             Kind::Crate => Box::new(LegacyProducer::new(&access(cluster), topic, codec, figures.clone()).unwrap()),
         };
         Writer { producer, figures }

@@ -31,6 +31,8 @@ const PARTITIONS: usize = 3;
 const BEFORE: usize = 100;
 const ALL: usize = 1500;
 const AT_ONCE: usize = 100;
+/// So that several batches of each partition are in flight.
+const BATCH_BYTES: usize = 1_000;
 
 /// Does `work` while the fault is there, and shows that it was.
 fn with(fault: Fault, proxy: &Proxy, work: impl FnOnce()) {
@@ -67,7 +69,7 @@ const NONE: (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
 fn write_through(broker: &Broker, kind: Kind, fault: Fault) -> Vec<usize> {
     let topic = broker.topic("written", PARTITIONS);
     let proxy = broker.proxy();
-    let mut writer = Writer::new(kind, broker.cluster_behind(&proxy), &topic, Compression::None);
+    let mut writer = Writer::in_batches(kind, broker.cluster_behind(&proxy), &topic, Compression::None, BATCH_BYTES);
     let records: Vec<Record> = records("log", ALL, 30);
     writer.send_all(&records[..BEFORE], AT_ONCE);
     with(fault, &proxy, || writer.send_all(&records[BEFORE..], AT_ONCE));

@@ -134,16 +134,20 @@ fn what_was_in_flight_to_a_broker_that_moved_goes_again() {
     let moved = Fake::start(move |key, version, body| speak(key, version, body, &known, &kept, |_, _| 0));
     *cluster.lock().unwrap() = (vec![first.address.clone(), mute.address.clone()], vec![1, 2]);
 
-    let all = [records(0, 10, 100), records(1, 40, 100)].concat();
+    let all = [records(0, 2, 100), records(1, 40, 100)].concat();
     let mut producer = producer(&first, 500);
     producer.identity = Identity::Known(7, 0);
     // As if both brokers had taken something before.
     producer.sequences = [(0, 5), (1, 5)].into();
     assert!(matches!(producer.send(&all), Err(Error::Away(_))));
     cluster.lock().unwrap().0[1] = moved.address.clone();
+    // As if the first answer had come before it fell silent, so that there is room for another request.
+    let sending = producer.sending.as_mut().unwrap();
+    let answered = sending.flights.get_mut(&2).unwrap().pop_front().unwrap().batches;
+    sending.lanes.get_mut(&1).unwrap().answered(answered[0].1, 0, None);
     assert_eq!(producer.send(&all), Ok(vec![]));
-    let taken = taken.lock().unwrap();
-    assert_eq!((taken[0].1, taken.iter().map(|batch| batch.2).sum::<i32>()), (5, 40), "{taken:?}");
+    let (taken, first) = (taken.lock().unwrap(), 3);
+    assert_eq!((taken[0].1, taken.iter().map(|batch| batch.2).sum::<i32>()), (5 + first, 40 - first), "{taken:?}");
 }
 
 #[test]
