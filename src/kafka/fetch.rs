@@ -246,12 +246,13 @@ impl Fetcher {
         let micros = u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.figures.in_flight_us.fetch_add(micros, Relaxed);
         self.figures.requests.fetch_add(1, Relaxed);
-        let mut served = BTreeSet::new();
+        let (mut served, mut explained) = (BTreeSet::new(), false);
         for partition in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             let index = partition.partition_index;
             let Some(offset) = asked.offsets.get(&index) else { continue };
             // The partition may have been given up, or its position moved, since it was asked for.
             let wanted = self.places.get(&index).is_some_and(|place| place.next == Some(*offset));
+            explained |= !wanted || partition.error_code != 0;
             match partition.error_code {
                 _ if !wanted => {}
                 0 => {
@@ -262,12 +263,26 @@ impl Fetcher {
                 code => self.refused(client, index, code),
             }
         }
+        if served.is_empty() && !explained {
+            self.brake(asked);
+        }
         // To the back of the queue, one behind the other as they were.
         let (back, front) = self.order.iter().partition::<Vec<i32>, _>(|partition| served.contains(partition));
         self.order = front.into_iter().chain(back).collect();
     }
 
-    /// Whether there were messages in it, or anything else that is whole.
+    /// An answer that brings nothing comes when the broker has waited. One that did not (it sends what is known, or is told
+    /// by a quota to send nothing) is not asked again before it would have been time.
+    fn brake(&mut self, asked: &Asked) {
+        for partition in asked.offsets.keys() {
+            let place = self.places.get_mut(partition).filter(|place| !place.is_troubled());
+            if let Some(place) = place {
+                place.rest(asked.at + ANSWER_EMPTY);
+            }
+        }
+    }
+
+    /// Whether there were messages in it, or anything else that is new.
     fn take_partition(&mut self, client: &mut Client, asked: &Asked, answer: PartitionData) -> bool {
         let (index, first) = (answer.partition_index, asked.first);
         let Some(&offset) = asked.offsets.get(&index) else { return false };
@@ -283,7 +298,9 @@ impl Fetcher {
         }
         let taken = match taken {
             // The first one that was asked for comes whole, however large it is.
-            Ok(taken) if taken.batches == 0 && something && index == first => Err("no whole batch comes".to_owned()),
+            Ok(taken) if taken.batches == 0 && something && index == first => {
+                Err("no whole batch comes that is new".to_owned())
+            }
             Ok(taken) => Ok(taken),
             Err(error) => Err(error.to_string()),
         };
