@@ -53,6 +53,8 @@ const CONSUMER: BrokerId = BrokerId(-1);
 #[derive(Debug)]
 pub struct Fetcher {
     figures: Arc<Figures>,
+    /// How many partitions the topic had when it was last asked for them; `None`: not since the current ones are owned.
+    partitions: Option<i32>,
     places: BTreeMap<i32, Place>,
     /// In which order partitions are asked for: a broker fills its answer from the front.
     order: VecDeque<i32>,
@@ -78,7 +80,8 @@ struct Asked {
 impl Fetcher {
     pub fn new(figures: Arc<Figures>) -> Self {
         let (places, asked) = (BTreeMap::new(), BTreeMap::new());
-        Fetcher { figures, places, order: VecDeque::new(), ready: VecDeque::new(), open: None, asked, trouble: None }
+        let (order, ready) = (VecDeque::new(), VecDeque::new());
+        Fetcher { figures, partitions: None, places, order, ready, open: None, asked, trouble: None }
     }
 
     /// Owns these partitions and no others from now on.
@@ -94,10 +97,16 @@ impl Fetcher {
         for partition in self.places.keys() {
             self.figures.forget_lag(*partition);
         }
+        self.partitions = None;
         self.places.clear();
         self.order.clear();
         self.ready.clear();
         self.open = None;
+    }
+
+    /// How many partitions the topic has, as far as that was learned since the current ones are owned.
+    pub fn partitions(&self) -> Option<i32> {
+        self.partitions
     }
 
     /// What to commit when everything before `offset` is done with; `None` where the partition is not owned. It may be more:
@@ -152,7 +161,7 @@ impl Fetcher {
 
     /// Sends a request to every leader that has none.
     fn ask_all(&mut self, client: &mut Client) -> Result<(), Error> {
-        client.partitions()?;
+        self.partitions = Some(client.partitions()?);
         let open = client.connections();
         self.asked.retain(|node, _| open.get(node).is_some_and(|connection| connection.waiting() > 0));
         let now = Instant::now();
