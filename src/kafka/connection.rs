@@ -19,11 +19,10 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::api::{Api, Versions};
 use super::{Cluster, Error, Sasl, codes, sasl};
-use crate::check::Phase;
 use crate::jobs::Stop;
 use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown, tls};
 
-/// The largest answer that is read, in bytes. A fetch asks for a quarter of it, and gets more only when one batch is larger.
+/// The largest answer that is read, in bytes. A fetch asks for a sixteenth of it, and gets more only when one batch is larger.
 pub const FRAME_MAX: usize = 64 << 20;
 
 /// The largest answer before the connection is ready, in bytes: who it is, is not known yet. A broker's versions take a few
@@ -94,7 +93,8 @@ impl Connection {
         Self::open_by(peer, access, Instant::now() + READY_MAX)
     }
 
-    fn open_by(peer: &str, access: &Access, by: Instant) -> Result<Self, Error> {
+    /// As [`open`](Self::open), by a deadline of the caller's.
+    pub(super) fn open_by(peer: &str, access: &Access, by: Instant) -> Result<Self, Error> {
         if access.stop.is_set() {
             return Err(Error::Stopped);
         }
@@ -288,7 +288,7 @@ impl Connection {
             Trouble::Io(error) => format!("broker {peer}: {error} after {asked}"),
             // With TLS 1.3 a broker says only now what it thinks of our certificate.
             trouble @ Trouble::Tls(_) => {
-                let failure = trouble.failure(&mut self.course, Phase::Tls, &"it");
+                let failure = trouble.after_handshake(&mut self.course, &"it");
                 format!("broker {peer}: {}", failure.reason)
             }
         })

@@ -71,6 +71,10 @@ impl Consume for Consumer {
                 return Err(Error::Stopped);
             }
             self.group.seat().note_poll();
+            // Fetching learns of it. Not only when nothing comes: who has a backlog has to read new partitions, too.
+            if let Some(partitions) = self.fetcher.partitions() {
+                self.group.note_partitions(partitions);
+            }
             if !self.group.is_settled() {
                 // Were they given up now, whoever gets the partitions would do all of it again. Said once: who never commits
                 // must not hold up the others, nor miss that it was fenced.
@@ -84,7 +88,6 @@ impl Consume for Consumer {
                     self.in_hand = true;
                     return Ok(messages);
                 }
-                self.group.note_partitions(self.client.partitions()?);
             }
             if Instant::now() >= until {
                 return Ok(Vec::new());
@@ -114,3 +117,6 @@ impl Drop for Consumer {
         self.group.leave(self.client.access());
     }
 }
+
+#[cfg(test)]
+mod tests;

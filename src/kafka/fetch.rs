@@ -53,6 +53,8 @@ const CONSUMER: BrokerId = BrokerId(-1);
 #[derive(Debug)]
 pub struct Fetcher {
     figures: Arc<Figures>,
+    /// How many partitions the topic had when it was last asked for them; `None`: not since the current ones are owned.
+    partitions: Option<i32>,
     places: BTreeMap<i32, Place>,
     /// In which order partitions are asked for: a broker fills its answer from the front.
     order: VecDeque<i32>,
@@ -78,7 +80,8 @@ struct Asked {
 impl Fetcher {
     pub fn new(figures: Arc<Figures>) -> Self {
         let (places, asked) = (BTreeMap::new(), BTreeMap::new());
-        Fetcher { figures, places, order: VecDeque::new(), ready: VecDeque::new(), open: None, asked, trouble: None }
+        let (order, ready) = (VecDeque::new(), VecDeque::new());
+        Fetcher { figures, partitions: None, places, order, ready, open: None, asked, trouble: None }
     }
 
     /// Owns these partitions and no others from now on.
@@ -94,10 +97,16 @@ impl Fetcher {
         for partition in self.places.keys() {
             self.figures.forget_lag(*partition);
         }
+        self.partitions = None;
         self.places.clear();
         self.order.clear();
         self.ready.clear();
         self.open = None;
+    }
+
+    /// How many partitions the topic has, as far as that was learned since the current ones are owned.
+    pub fn partitions(&self) -> Option<i32> {
+        self.partitions
     }
 
     /// What to commit when everything before `offset` is done with; `None` where the partition is not owned. It may be more:
@@ -152,7 +161,7 @@ impl Fetcher {
 
     /// Sends a request to every leader that has none.
     fn ask_all(&mut self, client: &mut Client) -> Result<(), Error> {
-        client.partitions()?;
+        self.partitions = Some(client.partitions()?);
         let open = client.connections();
         self.asked.retain(|node, _| open.get(node).is_some_and(|connection| connection.waiting() > 0));
         let now = Instant::now();
@@ -246,12 +255,13 @@ impl Fetcher {
         let micros = u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.figures.in_flight_us.fetch_add(micros, Relaxed);
         self.figures.requests.fetch_add(1, Relaxed);
-        let mut served = BTreeSet::new();
+        let (mut served, mut explained) = (BTreeSet::new(), false);
         for partition in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             let index = partition.partition_index;
             let Some(offset) = asked.offsets.get(&index) else { continue };
             // The partition may have been given up, or its position moved, since it was asked for.
             let wanted = self.places.get(&index).is_some_and(|place| place.next == Some(*offset));
+            explained |= !wanted || partition.error_code != 0;
             match partition.error_code {
                 _ if !wanted => {}
                 0 => {
@@ -262,12 +272,26 @@ impl Fetcher {
                 code => self.refused(client, index, code),
             }
         }
+        if served.is_empty() && !explained {
+            self.brake(asked);
+        }
         // To the back of the queue, one behind the other as they were.
         let (back, front) = self.order.iter().partition::<Vec<i32>, _>(|partition| served.contains(partition));
         self.order = front.into_iter().chain(back).collect();
     }
 
-    /// Whether there were messages in it, or anything else that is whole.
+    /// An answer that brings nothing comes when the broker has waited. One that did not (it sends what is known, or is told
+    /// by a quota to send nothing) is not asked again before it would have been time.
+    fn brake(&mut self, asked: &Asked) {
+        for partition in asked.offsets.keys() {
+            let place = self.places.get_mut(partition).filter(|place| !place.is_troubled());
+            if let Some(place) = place {
+                place.rest(asked.at + ANSWER_EMPTY);
+            }
+        }
+    }
+
+    /// Whether there were messages in it, or anything else that is new.
     fn take_partition(&mut self, client: &mut Client, asked: &Asked, answer: PartitionData) -> bool {
         let (index, first) = (answer.partition_index, asked.first);
         let Some(&offset) = asked.offsets.get(&index) else { return false };
@@ -283,7 +307,9 @@ impl Fetcher {
         }
         let taken = match taken {
             // The first one that was asked for comes whole, however large it is.
-            Ok(taken) if taken.batches == 0 && something && index == first => Err("no whole batch comes".to_owned()),
+            Ok(taken) if taken.batches == 0 && something && index == first => {
+                Err("no whole batch comes that is new".to_owned())
+            }
             Ok(taken) => Ok(taken),
             Err(error) => Err(error.to_string()),
         };

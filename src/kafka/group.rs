@@ -6,6 +6,9 @@
 //!
 //! A commit is good for one generation only, so that a member that was taken for dead undoes nothing of its successor's.
 //!
+//! Of two members with one instance id the later one has the seat. The other one asks for it once a session, and gets it when
+//! the later one's session has ended.
+//!
 //! Specified by <https://kafka.apache.org/protocol.html>, KIP-62 (heartbeats), KIP-345 (static members) and KIP-394 (member
 //! ids before joining).
 
@@ -122,7 +125,8 @@ impl Group {
         matches!(self.phase, Phase::In) && self.seat.is_settled()
     }
 
-    /// The topic has so many partitions now. If there were less when they were shared out, they have to be again.
+    /// The topic has so many partitions now. If there were others when they were shared out, they have to be again: it may
+    /// have grown, or been made anew.
     pub fn note_partitions(&mut self, partitions: i32) {
         if matches!(self.phase, Phase::In) && partitions != self.partitions && self.seat.is_settled() {
             log::info!("consumer group `{}`: the topic has {partitions} partitions now", self.settings.group);
@@ -163,7 +167,9 @@ impl Group {
 
     fn advance(&mut self, client: &mut Client, until: Instant) -> Result<Option<Vec<Placed>>, Error> {
         loop {
-            if self.seat.is_fenced() {
+            // The other one keeps the seat for a session after its end. It is asked for by the old name of this member, so
+            // that as long as the other one lives nothing is taken from it.
+            if self.seat.fenced_for().is_some_and(|since| since < self.settings.session) {
                 return Err(self.fenced());
             }
             match std::mem::replace(&mut self.phase, Phase::Out) {
@@ -210,7 +216,7 @@ impl Group {
             // On a connection on which it still waits to join it would be heard after that.
             Some(connection) => {
                 let access = Access { stop: Stop::default(), ..access.clone() };
-                Connection::open(connection.peer(), &access)
+                Connection::open_by(connection.peer(), &access, by)
                     .and_then(|mut connection| leave(&mut connection, &self.settings, &member, by))
             }
             None => Ok(()),
@@ -295,3 +301,6 @@ fn leave(connection: &mut Connection, settings: &Settings, member: &StrBytes, by
 fn moved(code: i16) -> bool {
     code == ResponseError::NotCoordinator.code() || code == ResponseError::CoordinatorNotAvailable.code()
 }
+
+#[cfg(test)]
+mod tests;

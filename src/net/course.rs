@@ -166,6 +166,12 @@ impl From<rustls::Error> for Trouble {
 }
 
 impl Trouble {
+    /// The failure that TLS with `peer` ends in after its handshake: with TLS 1.3 the other side says only then what it thinks
+    /// of our certificate.
+    pub fn after_handshake(self, course: &mut Course, peer: &dyn fmt::Display) -> Failure {
+        self.failure(course, Phase::Tls, peer)
+    }
+
     /// The failure that this trouble with `peer` is for a check in `phase`.
     pub fn failure(self, course: &mut Course, phase: Phase, peer: &dyn fmt::Display) -> Failure {
         let (doing, budget) = (doing(phase), course.budget());

@@ -319,26 +319,51 @@ fn a_static_member_keeps_its_partitions_over_a_restart() {
 }
 
 #[test]
-fn of_two_with_one_instance_id_the_older_is_told() {
-    let broker = shared(Version::V4_3);
-    let (topic, group) = (broker.topic("twins", PARTITIONS), unique("twins"));
-    let cluster = broker.cluster(Listener::Plaintext);
-    write(&cluster, &topic, 60);
-    let new = || Member::new(&cluster, &topic, static_member(&group, "twin"));
-    let (mut older, mut seen) = (new(), Seen::default());
-    turns(&mut [&mut older], &mut seen, settled);
-    let mut younger = new();
-    turns(&mut [&mut younger], &mut seen, settled);
-    let by = Instant::now() + WITHIN;
-    let told = loop {
-        assert!(Instant::now() < by);
-        if let Err(error) = older.poll(5) {
-            break error;
+fn of_two_with_one_instance_id_the_older_is_told_and_takes_over_when_the_younger_has_ended() {
+    for version in VERSIONS {
+        let broker = shared(version);
+        let (topic, group) = (broker.topic("twins", PARTITIONS), unique("twins"));
+        let cluster = broker.cluster(Listener::Plaintext);
+        write(&cluster, &topic, 60);
+        let session = Duration::from_secs(2);
+        let new = || Member::new(&cluster, &topic, Settings { session, ..static_member(&group, "twin") });
+        let (mut older, mut seen) = (new(), Seen::default());
+        turns(&mut [&mut older], &mut seen, settled);
+        let mut younger = new();
+        turns(&mut [&mut younger], &mut seen, settled);
+        let by = Instant::now() + WITHIN;
+        let told = loop {
+            assert!(Instant::now() < by);
+            if let Err(error) = older.poll(5) {
+                break error;
+            }
+        };
+        let wanted =
+            Error::Unusable("another consumer has taken over `instance_id: twin`; give each its own".to_owned());
+        assert_eq!(told, wanted);
+        // It asks again after each session, and takes nothing from the one that lives.
+        turns(&mut [&mut younger], &mut seen, |members, seen| shared_out(members) && seen.0.len() == 60);
+        let (rebalances, until) = (younger.count(|figures| &figures.rebalances), Instant::now() + session * 5 / 2);
+        while Instant::now() < until {
+            assert_eq!((older.poll(5), younger.poll(5)), (Err(wanted.clone()), Ok(vec![])), "{version:?}");
         }
-    };
-    let wanted = "another consumer has taken over `instance_id: twin`; give each its own";
-    assert_eq!(told, Error::Unusable(wanted.to_owned()));
-    turns(&mut [&mut younger], &mut seen, |members, seen| shared_out(members) && seen.0.len() == 60);
+        let figures = [&younger.figures.rebalances, &younger.figures.fenced].map(|figure| figure.load(Relaxed));
+        assert_eq!(figures, [rebalances, 0], "{version:?}");
+        drop(younger);
+        write(&cluster, &topic, 60);
+        let by = Instant::now() + WITHIN;
+        while older.owns().len() < PARTITIONS || seen.0.len() < 120 {
+            assert!(Instant::now() < by, "{:?}, {} seen", older.owns(), seen.0.len());
+            match older.poll(5) {
+                Ok(messages) => {
+                    seen.note(&messages);
+                    older.commit(&messages);
+                }
+                Err(error) => assert_eq!(error, wanted, "{version:?}"),
+            }
+        }
+        assert_eq!(seen.twice(), 0, "{version:?}");
+    }
 }
 
 #[test]

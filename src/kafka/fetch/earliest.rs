@@ -36,16 +36,16 @@ impl Fetcher {
     }
 
     /// The earliest offset that there is.
-    fn begin_at(&mut self, topic: &str, partition: i32, earliest: i64) {
+    pub(super) fn begin_at(&mut self, topic: &str, partition: i32, earliest: i64) {
         let Some(place) = self.places.get_mut(&partition).filter(|place| place.next.is_none()) else { return };
-        let lost = place.lost;
-        place.go_to(earliest.max(0));
+        let (lost, earliest) = (place.lost, earliest.max(0));
+        place.go_to(earliest);
         if let Some(lost) = lost {
             self.figures.resets.fetch_add(1, Relaxed);
             log::warn!(
                 "partition {partition} of topic `{topic}`: offset {lost} is not there any more; reading goes on at \
                  {earliest}, so that {} offsets are skipped: see the topic's `retention.ms`",
-                (earliest - lost).max(0)
+                earliest.saturating_sub(lost).max(0)
             );
         }
     }

@@ -40,7 +40,7 @@ pub struct Place {
 /// What came of an answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Whole batches.
+    /// Whole batches that bring something new.
     pub batches: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -71,10 +71,17 @@ impl Place {
 
     /// Takes what a broker has sent for the offset that was asked for, which is [`next`](Self::next).
     ///
+    /// A broker reads its marks before the batches, so that these may go on behind them while somebody writes. They are
+    /// believed as long as each follows the one before; a gap is left only by what was compacted, which is never that new.
+    ///
     /// # Errors
     /// When it is not what a partition can hold; what came before that is taken.
     pub fn take(&mut self, next: i64, answer: PartitionData) -> Result<Taken, Error> {
         let (stable, high) = (answer.last_stable_offset, answer.high_watermark);
+        // The stable one may be unknown, and is −1 then.
+        if high < 0 || stable < -1 {
+            return Err(Error::Garbage(format!("it ends at {high}, and is stable up to {stable}")));
+        }
         self.end = Some(if stable >= 0 { stable } else { high });
         let mut aborted = Aborted::new(answer.aborted_transactions.unwrap_or_default());
         let (mut next, mut taken) = (next, Taken::default());
@@ -85,22 +92,26 @@ impl Place {
                 Some(Err(error)) => break Err(error),
                 Some(Ok(batch)) => batch,
             };
+            let damaged = batch.damage.is_some();
+            // Nothing that a damaged one says of its end is believed beyond what there was when it was asked for.
+            let last =
+                if damaged { batch.last_offset.min(high.saturating_sub(1)).max(next) } else { batch.last_offset };
+            let behind = last.saturating_add(1);
+            if behind <= next {
+                continue;
+            }
+            if !damaged && batch.base_offset > next.max(high) {
+                // No checksum covers the base offset.
+                break Err(Error::Garbage(format!("a batch at offset {}, where it ends at {high}", batch.base_offset)));
+            }
+            next = behind;
             taken.batches += 1;
             taken.bytes += batch.bytes().len() as u64;
-            if batch.damage.is_some() {
+            if damaged {
                 // Nothing behind it is looked at: it may have been the end of a transaction.
-                next = batch.last_offset.min(high.saturating_sub(1)).max(next).saturating_add(1);
                 self.batches.push_back(batch);
                 break Ok(());
             }
-            if batch.last_offset < next {
-                continue;
-            }
-            if batch.last_offset >= high {
-                // No checksum covers the base offset.
-                break Err(Error::Garbage(format!("a batch up to offset {} of {high}", batch.last_offset)));
-            }
-            next = batch.last_offset + 1;
             if !aborted.skips(&batch) {
                 self.batches.push_back(batch);
             }
@@ -114,7 +125,7 @@ impl Place {
 
     /// How many messages are waiting in it.
     pub fn lag(&self) -> Option<i64> {
-        self.end.map(|end| (end - self.position).max(0))
+        self.end.map(|end| end.saturating_sub(self.position).max(0))
     }
 
     /// Something went wrong: rests for a while.
@@ -122,6 +133,11 @@ impl Place {
         let pause = PAUSE.saturating_mul(1 << self.failures.min(20)).min(PAUSE_MAX);
         self.failures += 1;
         self.rests_until = Some(now + pause);
+    }
+
+    /// Nothing is wrong with it, but it is not asked for before then.
+    pub fn rest(&mut self, until: Instant) {
+        self.rests_until = Some(until);
     }
 
     /// Something went well.

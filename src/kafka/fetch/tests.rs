@@ -7,7 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ProducerId;
 use kafka_protocol::messages::fetch_response::AbortedTransaction;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
+use super::place::Taken;
 use super::*;
 use crate::kafka::connection::Access;
 use crate::kafka::records::{OVERHEAD, Stamp, encode};
@@ -115,7 +118,11 @@ fn only_whole_batches_from_here_to_the_end_are_taken() {
         ("lies before", [batch(3, 2), batch(5, 1)].concat(), 5, vec![5], 6, true),
         ("cut off", [batch(5, 2), batch(7, 2)[..40].to_vec()].concat(), 5, vec![5], 7, true),
         ("a gap", [batch(5, 1), batch(9, 1)].concat(), 5, vec![5, 9], 10, true),
-        ("behind the end", [batch(5, 1), batch(99, 2)].concat(), 5, vec![5], 6, false),
+        ("behind the end", [batch(5, 1), batch(101, 2)].concat(), 5, vec![5], 6, false),
+        ("over the end", [batch(5, 1), batch(99, 2)].concat(), 5, vec![5, 99], 101, true),
+        ("at the end", [batch(5, 1), batch(100, 2)].concat(), 5, vec![5, 100], 102, true),
+        ("written meanwhile", [batch(98, 2), batch(100, 3), batch(103, 1)].concat(), 98, vec![98, 100, 103], 104, true),
+        ("a gap behind the end", [batch(98, 3), batch(102, 1)].concat(), 98, vec![98], 101, false),
         ("no batch", [batch(5, 1), vec![255; 100]].concat(), 5, vec![5], 6, false),
         ("nothing behind a broken one", [broken(5, 2), batch(7, 1)].concat(), 5, vec![5], 7, true),
         ("broken and far off", [broken(5000, 2), batch(7000, 1)].concat(), 5, vec![5000], 100, true),
@@ -125,6 +132,77 @@ fn only_whole_batches_from_here_to_the_end_are_taken() {
         let taken = place.take(from, answer(bytes, 100));
         assert_eq!((bases(&place), place.next, taken.is_ok()), (kept, Some(next), good), "{name}");
     }
+}
+
+#[test]
+fn what_lies_before_counts_for_nothing() {
+    let mut place = Place::new(Some(5));
+    let taken = place.take(5, answer([batch(1, 2), batch(3, 4), batch(3, 1)].concat(), 100)).unwrap();
+    assert_eq!(taken, Taken { batches: 1, bytes: batch(3, 4).len() as u64 });
+}
+
+#[test]
+fn marks_that_are_none_are_refused() {
+    for (high, stable, good) in [
+        (100, 100, true),
+        (100, -1, true),
+        (-1, -1, false),
+        (i64::MIN, -1, false),
+        (100, -2, false),
+        (0, i64::MIN, false),
+    ] {
+        let mut place = Place::new(Some(5));
+        let answer = answer(batch(5, 1), high).with_last_stable_offset(stable);
+        assert_eq!(place.take(5, answer).is_ok(), good, "{high} {stable}");
+        assert_eq!((place.next, place.lag()), (Some(5 + i64::from(good)), good.then_some(95)), "{high} {stable}");
+    }
+}
+
+proptest! {
+    /// Whatever a broker sends: no panic, never back, and nothing kept that counts for nothing.
+    #[test]
+    fn a_place_stands_whatever_comes(
+        from in offset(),
+        marks in (offset(), offset()),
+        pieces in vec((offset(), 1..4i64, 0..6u8, 7..9i64), 0..5),
+        aborted in vec((7..9i64, offset()), 0..3),
+        cut in 0..9usize,
+    ) {
+        let from = from.max(0);
+        let mut bytes: Vec<u8> = pieces.iter().flat_map(|(base, count, kind, producer)| {
+            let values = values(0, *count);
+            match kind {
+                0 => {
+                    let mut bytes = batch_of(*base, -1, 0, &values);
+                    *bytes.last_mut().unwrap() ^= 1;
+                    bytes
+                }
+                1 => batch_of(*base, *producer, TRANSACTIONAL | CONTROL, &[record(&[0, 0, 0, 0], "")]),
+                2 => batch_of(*base, *producer, TRANSACTIONAL, &values),
+                _ => batch_of(*base, -1, 0, &values),
+            }
+        }).collect();
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        let whole = bytes.len() as u64;
+        let aborted = aborted.into_iter().map(|(producer, first)| {
+            AbortedTransaction::default().with_producer_id(ProducerId(producer)).with_first_offset(first)
+        });
+        let answer = answer(bytes, marks.0).with_last_stable_offset(marks.1);
+        let mut place = Place::new(Some(from));
+        let taken = place.take(from, answer.with_aborted_transactions(Some(aborted.collect())));
+        let next = place.next.unwrap();
+        prop_assert!(next >= from && place.position >= from && place.position <= next);
+        prop_assert!(place.lag().is_none_or(|lag| lag >= 0));
+        prop_assert!(next > from || place.batches.is_empty());
+        if let Ok(taken) = taken {
+            prop_assert!(taken.bytes <= whole && (taken.batches > 0) == (next > from));
+        }
+    }
+}
+
+/// Those at which arithmetic goes wrong, and some that lie near each other.
+fn offset() -> impl Strategy<Value = i64> {
+    prop_oneof![0..12i64, 95..105i64, (i64::MAX - 3)..=i64::MAX, i64::MIN..(i64::MIN + 3), -3..0i64, any::<i64>()]
 }
 
 #[test]
@@ -422,6 +500,17 @@ fn what_is_not_there_any_more_is_counted_and_reading_goes_on_at_the_earliest() {
 }
 
 #[test]
+fn an_earliest_offset_that_is_none_is_the_first() {
+    // What is not logged is not even counted out.
+    log::set_max_level(log::LevelFilter::Warn);
+    let (mut fetcher, figures) = begun(vec![(0, Some(7))]);
+    let place = fetcher.places.get_mut(&0).unwrap();
+    place.lost = place.next.take();
+    fetcher.begin_at(TOPIC, 0, i64::MIN);
+    assert_eq!((fetcher.places[&0].next, figures.resets.load(Relaxed)), (Some(0), 1));
+}
+
+#[test]
 fn a_leader_that_fails_costs_no_other_partition_anything() {
     let not_leader = ResponseError::NotLeaderOrFollower.code();
     for fault in [not_leader, HANG_UP] {
@@ -465,6 +554,33 @@ fn what_is_no_batch_is_an_error_and_no_loop() {
     let (messages, errors) = fetch(&mut fetcher, &mut brokers.client(), 9);
     assert_eq!((messages.len(), errors.len()), (9, 3), "{errors:?}");
     assert!(errors.iter().all(|error| matches!(error, Error::Garbage(_))), "{errors:?}");
+}
+
+#[test]
+fn what_is_written_while_a_broker_answers_is_no_error() {
+    // It tells the mark that it knew before it read.
+    let script = |_, offset, _| (0, [batch(offset, 2), batch(offset + 2, 2)].concat(), offset + 1);
+    let brokers = Brokers::start(1, 1, script);
+    let (mut fetcher, figures) = begun(vec![(0, Some(0))]);
+    let (messages, errors) = fetch(&mut fetcher, &mut brokers.client(), 40);
+    assert_eq!((offsets(&messages, 0), errors), ((0..messages.len() as i64).collect(), vec![]));
+    assert_eq!((figures.retries.load(Relaxed), figures.lag()[&0]), (0, 0));
+    assert_eq!(*brokers.connections.lock().unwrap(), 2, "one to begin with, and one to the leader");
+}
+
+#[test]
+fn a_broker_that_answers_at_once_with_nothing_new_is_not_asked_on_and_on() {
+    for (name, said) in [("nothing", vec![]), ("what was there before", batch(0, 2))] {
+        let brokers = Brokers::start(1, 2, move |_, _, _| (0, said.clone(), 100));
+        let (mut fetcher, _) = begun(vec![(0, Some(5)), (1, Some(5))]);
+        let (mut client, until) = (brokers.client(), Instant::now() + Duration::from_millis(400));
+        while Instant::now() < until {
+            // An error is as good as nothing here.
+            assert_eq!(fetcher.fetch(&mut client, until, 9).unwrap_or_default(), [], "{name}");
+        }
+        let asked = brokers.asked.lock().unwrap().len();
+        assert!((2..12).contains(&asked), "{name}: asked {asked} times");
+    }
 }
 
 #[test]

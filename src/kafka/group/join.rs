@@ -66,10 +66,19 @@ impl Group {
                 return self.ask_to_join(client);
             }
             Some(ResponseError::UnknownMemberId) => {
+                let back = self.seat.fenced_for().is_some();
                 self.seat.give_up();
+                if back {
+                    let name = self.settings.instance_id.as_deref().unwrap_or_default();
+                    log::warn!("the consumer that had taken over `instance_id: {name}` is gone; this one joins again");
+                    return self.ask_to_join(client);
+                }
                 return Err(codes::group(answer.error_code, &self.settings.group));
             }
-            Some(ResponseError::FencedInstanceId) => return Err(self.fenced()),
+            Some(ResponseError::FencedInstanceId) => {
+                self.seat.fence();
+                return Err(self.fenced());
+            }
             Some(other) => return Err(self.refused(other)),
         }
         self.seat.take(answer.member_id.clone(), answer.generation_id);
@@ -123,7 +132,7 @@ impl Group {
             Heard::Fine => {}
             // Back to joining, at once.
             Heard::Rejoin => return Ok(()),
-            Heard::Lost if self.seat.is_fenced() => return Err(self.fenced()),
+            Heard::Lost if self.seat.fenced_for().is_some() => return Err(self.fenced()),
             Heard::Lost | Heard::Other => return Err(codes::group(answer.error_code, &self.settings.group)),
         }
         // The heart has heard before that it is none of these any more.

@@ -18,8 +18,8 @@ struct State {
     generation: Option<i32>,
     /// The partitions are to be shared out anew.
     rejoin: bool,
-    /// Another member came with the same instance id.
-    fenced: bool,
+    /// When it was last heard that another member has the same instance id, and the seat.
+    fenced: Option<Instant>,
     /// When the consumer was last asked for messages.
     polled: Instant,
     /// The consumer is no more.
@@ -45,7 +45,7 @@ impl Default for Seat {
             member: StrBytes::default(),
             generation: None,
             rejoin: false,
-            fenced: false,
+            fenced: None,
             polled: Instant::now(),
             gone: false,
         })))
@@ -72,7 +72,7 @@ impl Seat {
     /// The member belongs to a generation from now on.
     pub fn take(&self, member: StrBytes, generation: i32) {
         let mut state = self.lock();
-        (state.member, state.generation, state.rejoin) = (member, Some(generation), false);
+        (state.member, state.generation, state.rejoin, state.fenced) = (member, Some(generation), false, None);
     }
 
     /// The member belongs to no generation; who it is, it keeps.
@@ -84,7 +84,7 @@ impl Seat {
     /// The member is none any more.
     pub fn give_up(&self) {
         let mut state = self.lock();
-        (state.member, state.generation, state.rejoin) = (StrBytes::default(), None, false);
+        (state.member, state.generation, state.rejoin, state.fenced) = (StrBytes::default(), None, false, None);
     }
 
     /// Whether the member belongs to a generation, and nobody wants a new one.
@@ -98,9 +98,15 @@ impl Seat {
         self.lock().rejoin = true;
     }
 
-    /// Whether another consumer has the same instance id.
-    pub fn is_fenced(&self) -> bool {
-        self.lock().fenced
+    /// Another consumer has the same instance id, and with it the seat. Who the member was, it keeps: by that the coordinator
+    /// can tell it from the other one.
+    pub fn fence(&self) {
+        self.lock().fenced = Some(Instant::now());
+    }
+
+    /// How long ago it was last heard that another consumer has the seat, if one has.
+    pub fn fenced_for(&self) -> Option<Duration> {
+        self.lock().fenced.map(|at| at.elapsed())
     }
 
     /// The coordinator answered a member of `generation` with `code`.
@@ -118,7 +124,7 @@ impl Seat {
             }
             Some(ResponseError::UnknownMemberId) => state.member = StrBytes::default(),
             Some(ResponseError::IllegalGeneration) => {}
-            Some(ResponseError::FencedInstanceId) => state.fenced = true,
+            Some(ResponseError::FencedInstanceId) => state.fenced = Some(Instant::now()),
             Some(_) => return Heard::Other,
         }
         state.generation = None;
