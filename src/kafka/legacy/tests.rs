@@ -5,12 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::{FindCoordinatorResponse, OffsetCommitResponse};
+use kafka_protocol::protocol::StrBytes;
+
 use super::*;
 use crate::jobs::Stop;
 use crate::kafka::connection::Access;
+use crate::kafka::fake::{Fake, answer};
 use crate::kafka::figures::Figures;
 use crate::kafka::partitioner::partition;
-use crate::kafka::{Cluster, Compression, Produce, Record};
+use crate::kafka::{Cluster, Compression, Consume as _, Produce, Record};
 use crate::net::Net;
 
 /// What a broker of the test does with a request.
@@ -25,6 +30,8 @@ enum Says {
 
 const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
+const OFFSET_COMMIT: i16 = 8;
+const FIND_COORDINATOR: i16 = 10;
 const TOPIC: &str = "logs";
 
 /// A broker that does what it is told. Its threads live as long as the test's process.
@@ -342,4 +349,83 @@ fn nobody_there_is_said_of_each() {
 fn what_the_crate_has_not_is_refused() {
     let said = LegacyProducer::new(&access(&[]), TOPIC, Compression::Lz4, Arc::default()).err();
     assert_eq!(said, Some(Error::Unusable("the `kafka` crate has no lz4; use `client: native`".to_owned())));
+}
+
+#[test]
+fn brokers_that_swallow_packets_cost_their_time_together() {
+    // Its queue is full, so the system drops whoever knocks.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(waiting) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(waiting);
+    }
+    let (brokers, begun) = ([0; 3].map(|_| address.to_string()), Instant::now());
+    let said = client::unreached(&kafka::Error::NoHostReachable, &brokers, Duration::from_millis(300)).to_string();
+    assert_eq!(said.matches("timed out").count(), 3, "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+const NOT_COORDINATOR: i16 = 16;
+
+/// A broker that both clients can ask, and what it answers to one commit after the other; `None`: it closes the connection.
+fn coordinator(commits: Vec<Option<i16>>) -> Fake {
+    let (mut commits, own) = (commits.into_iter(), Arc::new(Mutex::new(None::<SocketAddr>)));
+    let known = own.clone();
+    let fake = Fake::start(move |api, version, _| match (api, version) {
+        (METADATA, 0) => match metadata(&[known.lock().unwrap().unwrap()], &[(0, 0)]) {
+            Says::Answer(answer) => Some(answer),
+            _ => None,
+        },
+        (FIND_COORDINATOR, _) => {
+            let port = known.lock().unwrap().unwrap().port();
+            let found = FindCoordinatorResponse::default();
+            answer(&found.with_host(StrBytes::from_static_str("127.0.0.1")).with_port(port.into()), version)
+        }
+        (OFFSET_COMMIT, _) => {
+            let partition = OffsetCommitResponsePartition::default()
+                .with_error_code(commits.next().unwrap_or(Some(NOT_COORDINATOR))?);
+            let topic = OffsetCommitResponseTopic::default().with_name(StrBytes::from_static_str(TOPIC).into());
+            // Version 1 of the crate is the same.
+            answer(
+                &OffsetCommitResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]),
+                version.max(2),
+            )
+        }
+        _ => None,
+    });
+    *own.lock().unwrap() = Some(fake.address.parse().unwrap());
+    fake
+}
+
+fn consumer(fake: &Fake) -> LegacyConsumer {
+    LegacyConsumer::new(&access(&[fake.address.parse().unwrap()]), TOPIC, "group", Arc::default()).unwrap()
+}
+
+fn commits(fake: &Fake) -> usize {
+    fake.asked().iter().filter(|api| **api == OFFSET_COMMIT).count()
+}
+
+#[test]
+fn a_commit_ends_while_the_coordinator_is_away_and_is_not_made_later() {
+    let fake = coordinator(vec![Some(NOT_COORDINATOR), Some(0)]);
+    let mut consumer = consumer(&fake);
+    match consumer.commit(&[(0, 5)]) {
+        Err(Error::Code(NOT_COORDINATOR, what)) => assert!(what.contains("group `group`"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(commits(&fake), 1);
+    assert_eq!((consumer.commit(&[(0, 6)]), commits(&fake)), (Ok(()), 2));
+}
+
+#[test]
+fn a_connection_that_was_closed_in_the_meantime_is_made_anew_for_a_commit() {
+    let fake = coordinator(vec![Some(0), None, Some(0), None, None]);
+    let mut consumer = consumer(&fake);
+    assert_eq!((consumer.commit(&[(0, 5)]), commits(&fake)), (Ok(()), 1));
+    assert_eq!((consumer.commit(&[(0, 6)]), commits(&fake)), (Ok(()), 3));
+    assert!(matches!(consumer.commit(&[(0, 7)]), Err(Error::Away(_))));
+    assert_eq!(commits(&fake), 5);
 }
