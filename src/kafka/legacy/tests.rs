@@ -270,6 +270,37 @@ fn a_partition_without_leader_holds_up_itself_alone() {
 }
 
 #[test]
+fn a_topic_made_anew_with_fewer_partitions_gets_all_of_them_again() {
+    let got = Seen::default();
+    let (noted, own, asked) = (got.clone(), Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
+    let known = own.clone();
+    let address = broker(move |api, body| match api {
+        METADATA => {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            metadata(&known.lock().unwrap(), &[(0, 0), (1, 0)][..if *asked < 3 { 2 } else { 1 }])
+        }
+        _ => {
+            let batches = produced(body);
+            let answer: Vec<_> =
+                batches.iter().map(|(index, _)| (*index, if *index == 0 { 0 } else { NOT_LEADER })).collect();
+            noted.lock().unwrap().extend(batches);
+            confirmed(&answer)
+        }
+    });
+    own.lock().unwrap().push(address);
+    let mut producer = producer(&[address]).0;
+    let records = [record(0, "a"), record(1, "b")];
+    let mut tries = 1;
+    while producer.send(&records).is_err() {
+        assert!(tries < 9, "it goes on asking for a partition that is gone");
+        tries += 1;
+    }
+    let got = seen(&got);
+    assert_eq!(got.iter().find(|(_, values)| values == "a b").map(|(index, _)| *index), Some(0), "{got:?}");
+}
+
+#[test]
 fn a_topic_that_is_not_there_comes_with_the_command_that_makes_it() {
     let address = broker(|_, _| metadata(&[], &[]));
     let said = producer(&[address]).0.send(&[record(0, "a")]);
