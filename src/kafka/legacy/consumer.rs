@@ -208,18 +208,18 @@ impl LegacyConsumer {
         }
         let size: usize = messages.iter().map(|message| message.value.len()).sum();
         let next = match messages.last() {
-            Some(last) => Place { next: last.offset + 1, bytes: place.bytes.min(PARTITION_BYTES) },
+            Some(last) => Place { next: last.offset.saturating_add(1), bytes: place.bytes.min(PARTITION_BYTES) },
             None if end <= place.next => place,
             // What lies there is larger than what was asked for.
             None if place.bytes < PARTITION_BYTES_LARGEST => Place { bytes: place.bytes * 2, ..place },
             // Or it is none that a consumer is shown, such as the mark at the end of a transaction.
-            None => Place { next: place.next + 1, bytes: PARTITION_BYTES },
+            None => Place { next: place.next.saturating_add(1), bytes: PARTITION_BYTES },
         };
         // Of several compressed batches the crate shows the first alone: asking for more of them is in vain.
         let in_vain = !messages.is_empty() && size < place.bytes.unsigned_abs() as usize / 8;
         let bytes = if in_vain { (next.bytes / 2).max(PARTITION_BYTES_LEAST) } else { next.bytes };
         self.places.insert(partition, Place { bytes, ..next });
-        self.figures.note_lag(partition, (end - next.next).max(0));
+        self.figures.note_lag(partition, end.saturating_sub(next.next).max(0));
         self.figures.batches.fetch_add(u64::from(!messages.is_empty()), Relaxed);
         self.figures.bytes.fetch_add(size as u64, Relaxed);
         self.ready.extend(messages);

@@ -29,8 +29,10 @@ enum Says {
 }
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 const METADATA: i16 = 3;
 const OFFSET_COMMIT: i16 = 8;
+const OFFSET_FETCH: i16 = 9;
 const FIND_COORDINATOR: i16 = 10;
 const TOPIC: &str = "logs";
 
@@ -380,6 +382,44 @@ fn nobody_there_is_said_of_each() {
 fn what_the_crate_has_not_is_refused() {
     let said = LegacyProducer::new(&access(&[]), TOPIC, Compression::Lz4, Arc::default()).err();
     assert_eq!(said, Some(Error::Unusable("the `kafka` crate has no lz4; use `client: native`".to_owned())));
+}
+
+/// A message set of version 0 with one message.
+fn message_set(offset: i64, value: &str) -> Vec<u8> {
+    let content = [&[0, 0, 0xff, 0xff, 0xff, 0xff][..], &(value.len() as u32).to_be_bytes(), value.as_bytes()].concat();
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&content);
+    let size = content.len() as u32 + 4;
+    [&offset.to_be_bytes()[..], &size.to_be_bytes(), &checksum.sum().to_be_bytes(), &content].concat()
+}
+
+#[test]
+fn offsets_at_the_end_of_what_there_is_are_no_panic() {
+    let own = Arc::new(Mutex::new(Vec::new()));
+    let known = own.clone();
+    let of_topic = |partition: Vec<u8>| list(&[[text(TOPIC), list(&[partition])].concat()]);
+    let address: SocketAddr = broker(move |api, _| match api {
+        METADATA => metadata(&known.lock().unwrap(), &[(0, 0)]),
+        FIND_COORDINATOR => {
+            let port = i32::from(known.lock().unwrap()[0].port());
+            Says::Answer([vec![0, 0], numbers(&[0]), text("127.0.0.1"), numbers(&[port])].concat())
+        }
+        OFFSET_FETCH => {
+            let next = (i64::MAX - 1).to_be_bytes();
+            Says::Answer(of_topic([&[0; 4][..], &next, &text(""), &[0, 0]].concat()))
+        }
+        FETCH => {
+            let (end, set) = (i64::MIN.to_be_bytes(), message_set(i64::MAX, "last"));
+            Says::Answer(of_topic([&[0; 6][..], &end, &numbers(&[set.len() as i32]), &set].concat()))
+        }
+        _ => Says::Closes,
+    });
+    own.lock().unwrap().push(address);
+    let figures = Arc::new(Figures::default());
+    let mut consumer = LegacyConsumer::new(&access(&[address]), TOPIC, "group", figures.clone()).unwrap();
+    let said = consumer.poll(Duration::ZERO, 10).unwrap();
+    assert_eq!(said.iter().map(|message| message.offset).collect::<Vec<_>>(), [i64::MAX]);
+    assert_eq!(figures.lag()[&0], 0);
 }
 
 #[test]
