@@ -10,7 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Chosen, Consumer, Producer, consumer, producer};
+pub use choice::{ChosenProducer, CrateConsumer, producer};
 pub use sink::QueueSink;
 pub use source::{Gather, QueueSource};
 
