@@ -46,7 +46,7 @@ const EMBEDDED: Gather = Gather { logs_max: 2_000, wait: Duration::from_millis(5
 ///
 /// # Errors
 /// When the store cannot be opened or a thread cannot be started.
-pub fn start<S>(jobs: &Jobs, source: S, store: &Store, drained: &Stop) -> Result<Flow, String>
+pub(crate) fn start<S>(jobs: &Jobs, source: S, store: &Store, drained: &Stop) -> Result<Flow, String>
 where
     S: Source + Send + 'static,
 {
@@ -60,7 +60,7 @@ where
 ///
 /// # Errors
 /// When the store cannot be opened or a thread cannot be started.
-pub fn start_from_queue(
+pub(crate) fn start_from_queue(
     jobs: &Jobs,
     kafka: &Kafka,
     store: &Store,

@@ -40,12 +40,12 @@ impl Figures {
     }
 
     /// Takes note of how many are waiting in a partition.
-    pub fn note_lag(&self, partition: i32, messages: i64) {
+    pub(crate) fn note_lag(&self, partition: i32, messages: i64) {
         self.lock().insert(partition, messages);
     }
 
     /// The partition is consumed elsewhere from now on.
-    pub fn forget_lag(&self, partition: i32) {
+    pub(crate) fn forget_lag(&self, partition: i32) {
         self.lock().remove(&partition);
     }
 

@@ -32,7 +32,7 @@ type Choose = Box<dyn FnMut() -> Result<Choice, Error> + Send>;
 type Make = Box<dyn FnMut(Which) -> Result<Box<dyn Produce + Send>, Error> + Send>;
 
 /// A producer that is chosen when it is first needed, and perhaps anew after the connection was lost.
-pub struct ChosenProducer {
+pub(crate) struct ChosenProducer {
     choose: Choose,
     make: Make,
     current: Option<(Which, Box<dyn Produce + Send>)>,
@@ -80,7 +80,7 @@ fn another_may_answer<T>(said: &Result<T, Error>) -> bool {
 }
 
 /// What takes logs to the topic of `kafka`. Asks nobody before there is something to send.
-pub fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> ChosenProducer {
+pub(crate) fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> ChosenProducer {
     let (asked, lacking) = (kafka.client, lacking(kafka));
     let fetch = asks(access, &kafka.topic);
     let (access, topic, compression, figures) =
@@ -99,7 +99,7 @@ pub fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Chose
 
 /// The `kafka` crate as the one consumer of its group. Before its first poll, and again after a connection was lost, a broker is
 /// asked whether it speaks what the crate does.
-pub struct CrateConsumer {
+pub(crate) struct CrateConsumer {
     consumer: Box<dyn Consume + Send>,
     fetch: Box<Fetch>,
     doubted: bool,
@@ -110,7 +110,7 @@ impl CrateConsumer {
     ///
     /// # Errors
     /// [`Error::Unusable`] for what the crate has not: TLS, SASL.
-    pub fn new(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Result<Self, Error> {
+    pub(crate) fn new(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Result<Self, Error> {
         let consumer = LegacyConsumer::new(access, &kafka.topic, &kafka.group, figures.clone())?;
         Ok(Self::over(Box::new(consumer), asks(access, &kafka.topic)))
     }

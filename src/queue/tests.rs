@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::choice::{Which, choose};
+use super::choice::{ChosenProducer, Which, choose};
 use super::*;
 use crate::config::KafkaClient;
 use crate::flow::{Batch, Delivered, Position, Refused, Sink, Source, Unreadable};

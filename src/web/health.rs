@@ -33,7 +33,7 @@ pub type SpoolFigures = Box<dyn Fn() -> spool::Figures + Send>;
 
 impl Health {
     /// Whether all is well, and the JSON that says so or why not.
-    pub fn look(&self, now: Now) -> (bool, Value) {
+    pub(crate) fn look(&self, now: Now) -> (bool, Value) {
         let spool = self.spool.as_ref().map(|figures| figures());
         let problems = self.problems(now, spool.as_ref());
         let last = spool.as_ref().and_then(|spool| {
