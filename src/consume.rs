@@ -3,8 +3,8 @@
 //! ```text
 //! spool ──▶ pump ──▶ store ◀── retention          without a queue
 //!
-//! topic ──▶ pump × connections ──▶ store ◀── retention
-//!   ▲ heart × connections
+//! topic ──▶ pump × connections ──▶ store ◀── retention      behind one; by the `kafka` crate one pump, no heart
+//!   ▲ heart × connections, last word × connections
 //! ```
 //!
 //! No channels: a pump pulls a batch, delivers it and commits it, and holds one batch at a time. Each member of the consumer
@@ -18,12 +18,13 @@ use crate::config::{Kafka, KafkaClient, Store};
 use crate::flow::{Fault, Source};
 use crate::flows::{self, Flow, last_word};
 use crate::jobs::{Jobs, Pulse, Stop, step_back};
+use crate::kafka::Consume;
 use crate::kafka::client::Client;
 use crate::kafka::connection::Access;
 use crate::kafka::consumer::{Consumer, Settings};
 use crate::kafka::figures::Figures;
 use crate::net::Net;
-use crate::queue::{self, Gather, QueueSource};
+use crate::queue::{CrateConsumer, Gather, QueueSource};
 use crate::store::sqlite::Sqlite;
 
 const STACK: usize = 512 * 1024;
@@ -45,7 +46,7 @@ const EMBEDDED: Gather = Gather { logs_max: 2_000, wait: Duration::from_millis(5
 ///
 /// # Errors
 /// When the store cannot be opened or a thread cannot be started.
-pub fn start<S>(jobs: &Jobs, source: S, store: &Store, drained: &Stop) -> Result<Flow, String>
+pub(crate) fn start<S>(jobs: &Jobs, source: S, store: &Store, drained: &Stop) -> Result<Flow, String>
 where
     S: Source + Send + 'static,
 {
@@ -59,67 +60,93 @@ where
 ///
 /// # Errors
 /// When the store cannot be opened or a thread cannot be started.
-pub fn start_from_queue(
+pub(crate) fn start_from_queue(
     jobs: &Jobs,
     kafka: &Kafka,
     store: &Store,
     net: &Arc<Net>,
     stop: &Stop,
 ) -> Result<Vec<Flow>, String> {
-    let (gather, mut members) = match store {
-        Store::Sqlite(_) => (EMBEDDED, 1),
-        Store::Postgres(store) => {
-            (Gather { logs_max: store.batch_max, wait: store.batch_wait }, store.connections.max(1))
-        }
-    };
-    match kafka.client {
-        KafkaClient::KafkaCrate if members > 1 => {
-            log::warn!("the `kafka` crate does not share partitions among consumers: one of `connections` is used");
-            members = 1;
-        }
-        KafkaClient::KafkaCrate => {}
-        KafkaClient::Auto => {
-            log::info!("Kafka: consuming by the native client, since only that shares partitions among consumers")
-        }
-        KafkaClient::Native => log::info!("Kafka: consuming by the native client, since the config says so"),
-    }
+    let (gather, connections) = gathering(store);
+    let reading = Reading::decide(kafka.client, connections);
     let mut all = Vec::new();
-    for member in 1..=members {
+    for number in 1..=reading.pumps() {
         // Known by its number where there are several.
-        let number = |name: &str| if members > 1 { format!("{name}-{member}") } else { name.to_owned() };
-        let flow = Flow::with_kafka(if members > 1 {
-            format!("Kafka to store {member}")
-        } else {
-            "Kafka to store".to_owned()
-        });
-        let over = last_word(jobs, &number("last-word"), stop)?;
+        let suffix = |sign: char| if reading.pumps() > 1 { format!("{sign}{number}") } else { String::new() };
+        let numbered = |name: &str| format!("{name}{}", suffix('-'));
+        let flow = Flow::with_kafka(format!("Kafka to store{}", suffix(' ')));
+        let over = last_word(jobs, &numbered("last-word"), stop)?;
         let access = Access { cluster: kafka.cluster.clone(), net: net.clone(), stop: over.clone() };
         let figures = flow.kafka.clone().unwrap_or_default();
-        let topic = kafka.topic.clone();
-        let source = match kafka.client {
-            KafkaClient::KafkaCrate => {
-                let consumer = queue::consumer(kafka, &access, &figures);
-                QueueSource::new(Box::new(consumer), topic, gather, stop.clone())
-            }
-            KafkaClient::Auto | KafkaClient::Native => {
-                let own_name = kafka.instance_id.as_deref().map(&number);
-                let consumer = member_of(kafka, own_name, access, figures);
-                let heart = consumer.heart();
-                let until = over.clone();
-                jobs.start(&number("heart"), STACK, move |pulse| heart.run(&until, pulse))?;
-                QueueSource::new(Box::new(consumer), topic, gather, stop.clone())
+        let consumer: Box<dyn Consume + Send> = match reading {
+            Reading::Crate => Box::new(CrateConsumer::new(kafka, &access, &figures).map_err(|e| e.to_string())?),
+            Reading::Members(_) => {
+                let member = member_of(kafka, kafka.instance_id.as_deref().map(&numbered), access, figures);
+                start_heart(jobs, &numbered("heart"), &member, &over)?;
+                Box::new(member)
             }
         };
-        flows::start(jobs, &number("from-kafka"), &flow, (source, open(store)?), (stop, &over))?;
+        let source = QueueSource::new(consumer, kafka.topic.clone(), gather, stop.clone());
+        flows::start(jobs, &numbered("from-kafka"), &flow, (source, open(store)?), (stop, &over))?;
         all.push(flow);
     }
     start_retention(jobs, store, stop)?;
     Ok(all)
 }
 
+/// How the store's batches are gathered, and how many connections it takes.
+fn gathering(store: &Store) -> (Gather, usize) {
+    match store {
+        Store::Sqlite(_) => (EMBEDDED, 1),
+        Store::Postgres(store) => {
+            (Gather { logs_max: store.batch_max, wait: store.batch_wait }, store.connections.max(1))
+        }
+    }
+}
+
+/// Who reads the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// The `kafka` crate, alone: it does not share partitions.
+    Crate,
+    /// So many members of the consumer group, by the native client.
+    Members(usize),
+}
+
+impl Reading {
+    fn decide(client: KafkaClient, connections: usize) -> Self {
+        let (reading, name, why) = match client {
+            KafkaClient::KafkaCrate => (Reading::Crate, "`kafka` crate", "the config says so"),
+            KafkaClient::Native => (Reading::Members(connections), "native client", "the config says so"),
+            KafkaClient::Auto => {
+                let why = "only that shares partitions among consumers";
+                (Reading::Members(connections), "native client", why)
+            }
+        };
+        log::info!("Kafka: consuming by the {name}, since {why}");
+        if reading.pumps() < connections {
+            log::warn!("the `kafka` crate does not share partitions among consumers: one of `connections` is used");
+        }
+        reading
+    }
+
+    /// How many pumps that takes.
+    fn pumps(self) -> usize {
+        match self {
+            Reading::Crate => 1,
+            Reading::Members(members) => members,
+        }
+    }
+}
+
 fn member_of(kafka: &Kafka, instance_id: Option<String>, access: Access, figures: Arc<Figures>) -> Consumer {
     let settings = Settings { instance_id, ..Settings::new(kafka.group.clone()) };
     Consumer::new(Client::new(access, kafka.topic.clone()), settings, figures)
+}
+
+fn start_heart(jobs: &Jobs, thread: &str, member: &Consumer, over: &Stop) -> Result<(), String> {
+    let (heart, until) = (member.heart(), over.clone());
+    jobs.start(thread, STACK, move |pulse| heart.run(&until, pulse))
 }
 
 fn start_retention(jobs: &Jobs, store: &Store, stop: &Stop) -> Result<(), String> {
@@ -185,6 +212,21 @@ mod tests {
     use super::*;
     use crate::config;
     use rusqlite::Connection;
+
+    #[test]
+    fn the_crate_reads_alone_and_the_native_client_over_each_connection() {
+        use KafkaClient::{Auto, KafkaCrate, Native};
+        for (client, connections, reading, pumps) in [
+            (KafkaCrate, 1, Reading::Crate, 1),
+            (KafkaCrate, 4, Reading::Crate, 1),
+            (Native, 1, Reading::Members(1), 1),
+            (Native, 4, Reading::Members(4), 4),
+            (Auto, 4, Reading::Members(4), 4),
+        ] {
+            let decided = Reading::decide(client, connections);
+            assert_eq!((decided, decided.pumps()), (reading, pumps), "{client:?} {connections}");
+        }
+    }
 
     #[test]
     fn retention_goes_on_until_all_that_is_old_is_gone_or_it_is_told_to_stop() {

@@ -20,12 +20,12 @@ pub struct Flow {
 
 impl Flow {
     /// Between two ends that are here.
-    pub fn embedded(name: &str) -> Self {
+    pub(crate) fn embedded(name: &str) -> Self {
         Flow { name: name.to_owned(), figures: Arc::default(), kafka: None }
     }
 
     /// To a topic or from it.
-    pub fn with_kafka(name: String) -> Self {
+    pub(crate) fn with_kafka(name: String) -> Self {
         Flow { name, figures: Arc::default(), kafka: Some(Arc::default()) }
     }
 }
@@ -42,7 +42,7 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), most: Dura
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start<S, K>(
+pub(crate) fn start<S, K>(
     jobs: &Jobs,
     thread: &str,
     flow: &Flow,
@@ -69,7 +69,7 @@ where
 ///
 /// # Errors
 /// When the thread that waits cannot be started.
-pub fn last_word(jobs: &Jobs, thread: &str, stop: &Stop) -> Result<Stop, String> {
+pub(crate) fn last_word(jobs: &Jobs, thread: &str, stop: &Stop) -> Result<Stop, String> {
     let last = Stop::default();
     let (stop, given) = (stop.clone(), last.clone());
     jobs.start(thread, LIMIT_STACK, move |_| {
@@ -83,7 +83,7 @@ pub fn last_word(jobs: &Jobs, thread: &str, stop: &Stop) -> Result<Stop, String>
 }
 
 /// Gives the word when it is dropped, so also when the thread that holds it panics.
-pub struct SetAtEnd(pub Stop);
+pub(crate) struct SetAtEnd(pub(crate) Stop);
 
 impl Drop for SetAtEnd {
     fn drop(&mut self) {

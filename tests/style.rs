@@ -54,6 +54,10 @@ const RULES: &[Rule] = &[
     rule(&["SystemTime::now", "OffsetDateTime::now"], Product, &[], "time comes from a `Clock`, so that a test can turn it"),
 ];
 
+/// `src/kafka/` stands alone: of the rest of the crate it uses these modules.
+const KAFKA_USES: &[&str] = &["jobs", "kafka", "net", "secret"];
+const STANDS_ALONE: &str = "`kafka` stands alone";
+
 /// Without tests, comments included.
 const FILE_LINES_MAX: usize = 420;
 /// From `fn` to its closing brace.
@@ -84,6 +88,11 @@ fn each_rule_is_seen_to_be_broken() {
             };
             assert!(look_at(path, &text).iter().any(|broken| broken.ends_with(rule.why)), "`{banned}`");
         }
+    }
+    for (line, broken) in [("use crate::net::Net;\n", None), ("fn f() { crate::logs::f() }\n", Some("logs"))] {
+        let broken = broken.map(|module| format!("src/kafka/x.rs:1: `{module}`: {STANDS_ALONE}"));
+        assert_eq!(look_at("src/kafka/x.rs", line), Vec::from_iter(broken));
+        assert_eq!(look_at("src/x.rs", line), Vec::<String>::new());
     }
     let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(FUNCTION_LINES_MAX));
     assert_eq!(look_at("src/x.rs", &long), ["src/x.rs:1: `long` has 72 lines, of at most 70"]);
@@ -126,6 +135,9 @@ fn look_at(path: &str, text: &str) -> Vec<String> {
         for word in UNFINISHED.iter().filter(|word| raw.contains(**word)) {
             say(word, "what is merged is done");
         }
+        if path.starts_with("src/kafka/") && !under_test[nth] {
+            uses(line).filter(|module| !KAFKA_USES.contains(module)).for_each(|module| say(module, STANDS_ALONE));
+        }
         for rule in RULES.iter().filter(|rule| rule.scope == Everywhere || rule.scope == scope) {
             let allowed = rule.allowed.iter().any(|allowed| path.starts_with(allowed));
             for banned in rule.banned.iter().filter(|banned| !allowed && line.contains(**banned)) {
@@ -141,6 +153,12 @@ fn look_at(path: &str, text: &str) -> Vec<String> {
         broken.push(format!("{path}:{begin}: `{name}` has {lines} lines, of at most {FUNCTION_LINES_MAX}"));
     }
     broken
+}
+
+/// The modules of this crate that a line names by `crate::`; empty for a group of them.
+fn uses(line: &str) -> impl Iterator<Item = &str> {
+    let module = |rest: &'_ str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    line.split("crate::").skip(1).map(move |rest| &rest[..module(rest)])
 }
 
 /// Every Rust file below `folder`, with its path from the top and its text.

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the clients of one topic have done, since the start. The clients of several consumers may share one.
+/// What the clients of one topic have done, since the start. The clients of several consumers may share one. Both clients count
+/// alike, but where it is said.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Batches written or read.
+    /// Batches that were answered for: written, whether the cluster took them or not (of the `kafka` crate those that it took), or
+    /// whole ones that a broker sent (of the crate: answers with messages of a partition).
     pub batches: AtomicU64,
-    /// Their bytes, as they are on the wire.
+    /// Their bytes, as they are on the wire (of the `kafka` crate: uncompressed; when reading, of the values alone).
     pub bytes: AtomicU64,
-    /// Requests that were sent again.
+    /// Times that something went wrong and was, or will be, tried again: also a wait for a leader, and partitions that rest after
+    /// an error.
     pub retries: AtomicU64,
-    /// Records that the cluster will never take.
+    /// Records that the cluster will never take, such as those that are too large.
     pub refusals: AtomicU64,
     /// Times that the partitions were shared out anew among the consumers.
     pub rebalances: AtomicU64,
@@ -21,9 +24,11 @@ pub struct Figures {
     pub fenced: AtomicU64,
     /// Times that an offset was not there any more and reading went on at the earliest.
     pub resets: AtomicU64,
-    /// Time from a request of records to its answer, in microseconds, all of them together; how many are the `requests`.
+    /// Time from a request to write or fetch records to its answer, in microseconds, all of them together; how many are the
+    /// `requests`. That of a fetch includes how long the broker held it back for want of messages. Fetches of the `kafka` crate are
+    /// not counted.
     pub in_flight_us: AtomicU64,
-    /// Requests of records that were answered.
+    /// Requests to write or fetch records that were answered.
     pub requests: AtomicU64,
     lag: Mutex<BTreeMap<i32, i64>>,
 }
@@ -35,12 +40,12 @@ impl Figures {
     }
 
     /// Takes note of how many are waiting in a partition.
-    pub fn note_lag(&self, partition: i32, messages: i64) {
+    pub(crate) fn note_lag(&self, partition: i32, messages: i64) {
         self.lock().insert(partition, messages);
     }
 
     /// The partition is consumed elsewhere from now on.
-    pub fn forget_lag(&self, partition: i32) {
+    pub(crate) fn forget_lag(&self, partition: i32) {
         self.lock().remove(&partition);
     }
 

@@ -12,9 +12,11 @@
 //!   client asks the broker for its versions first, which [`connection`](super::connection) does within bounds.
 //! * Of messages that stand before a compressed batch in one answer it shows none, and goes on after them: the consumer notices
 //!   the gap and asks for less, until the compressed batch is cut off.
+//! * While a group's coordinator moves it asks for ever, and commits whenever it can: commits are made on a connection of our own.
 //! * It does not turn to another broker when one stops answering: after every failure a new client begins at the next of them.
 
 mod client;
+mod commit;
 mod consumer;
 mod producer;
 #[cfg(test)]
@@ -62,6 +64,24 @@ fn translate(error: &kafka::Error, brokers: &str) -> Error {
         E::NoTopicsAssigned | E::InvalidDuration | E::UnsetOffsetStorage | E::UnsetGroupId => {
             Error::Unusable(format!("{brokers}: {error}"))
         }
+    }
+}
+
+const ILLEGAL_GENERATION: i16 = KafkaCode::IllegalGeneration as i16;
+const UNKNOWN_MEMBER_ID: i16 = KafkaCode::UnknownMemberId as i16;
+
+/// What is wrong with the group.
+fn of_group(error: Error, group: &str) -> Error {
+    match error {
+        Error::Code(code @ (ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID), _) => Error::Code(
+            code,
+            format!(
+                "consumer group `{group}` has members that share its partitions, and the `kafka` crate cannot be one of them; \
+                 use `client: native`, or another `group`"
+            ),
+        ),
+        Error::Code(code, _) => codes::group(code, group),
+        error => error,
     }
 }
 

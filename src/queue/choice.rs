@@ -1,8 +1,9 @@
 //! Which client is used: the `kafka` crate or the native one.
 //!
 //! `auto` asks a broker which versions it speaks. It produces by the `kafka` crate where the broker still speaks version 0 and the
-//! config needs nothing that the crate lacks, and by the native client otherwise; it consumes by the native client, since only
-//! that shares partitions among consumers. It asks again after a connection was lost: the broker may have been upgraded.
+//! config needs nothing that the crate lacks, and by the native client otherwise. It asks again after a connection was lost: the
+//! broker may have been upgraded. Consuming leaves no choice to a broker (see [`crate::consume`]); one that the crate cannot read
+//! from is told by [`CrateConsumer`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::kafka::{Compression, Consume, Error, Message, Produce, Record, Refusa
 
 /// Which client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub(super) enum Which {
     /// The `kafka` crate.
     KafkaCrate,
     /// Our own.
@@ -28,29 +29,22 @@ pub enum Which {
 type Choice = (Which, String);
 
 type Choose = Box<dyn FnMut() -> Result<Choice, Error> + Send>;
-type Make<C> = Box<dyn FnMut(Which) -> Result<Box<C>, Error> + Send>;
+type Make = Box<dyn FnMut(Which) -> Result<Box<dyn Produce + Send>, Error> + Send>;
 
-/// A client that is chosen when it is first needed, and perhaps anew after the connection was lost.
-pub struct Chosen<C: ?Sized> {
-    /// What it does, for messages.
-    doing: &'static str,
+/// A producer that is chosen when it is first needed, and perhaps anew after the connection was lost.
+pub(crate) struct ChosenProducer {
     choose: Choose,
-    make: Make<C>,
-    current: Option<(Which, Box<C>)>,
+    make: Make,
+    current: Option<(Which, Box<dyn Produce + Send>)>,
     doubted: bool,
 }
 
-/// What produces.
-pub type Producer = Chosen<dyn Produce + Send>;
-/// What consumes.
-pub type Consumer = Chosen<dyn Consume + Send>;
-
-impl<C: ?Sized> Chosen<C> {
-    pub(super) fn new(doing: &'static str, choose: Choose, make: Make<C>) -> Self {
-        Chosen { doing, choose, make, current: None, doubted: false }
+impl ChosenProducer {
+    pub(super) fn new(choose: Choose, make: Make) -> Self {
+        ChosenProducer { choose, make, current: None, doubted: false }
     }
 
-    fn client(&mut self) -> Result<&mut C, Error> {
+    fn client(&mut self) -> Result<&mut (dyn Produce + Send), Error> {
         let chosen = if self.doubted || self.current.is_none() { Some((self.choose)()?) } else { None };
         self.doubted = false;
         let current = match (self.current.take(), chosen) {
@@ -63,42 +57,30 @@ impl<C: ?Sized> Chosen<C> {
                     Which::KafkaCrate => "`kafka` crate",
                     Which::Native => "native client",
                 };
-                log::info!("Kafka: {} by the {name}, since {why}", self.doing);
+                log::info!("Kafka: producing by the {name}, since {why}");
                 (which, made)
             }
             (None, None) => return Err(Error::Away("no Kafka client was chosen".to_owned())),
         };
         Ok(&mut *self.current.insert(current).1)
     }
+}
 
-    /// After a connection was lost, who answers next may speak other versions.
-    fn heed<T>(&mut self, said: Result<T, Error>) -> Result<T, Error> {
-        self.doubted = matches!(said, Err(Error::Away(_) | Error::Garbage(_) | Error::Unusable(_)));
+impl Produce for ChosenProducer {
+    fn send(&mut self, records: &[Record]) -> Result<Vec<Refusal>, Error> {
+        let said = self.client().and_then(|client| client.send(records));
+        self.doubted = another_may_answer(&said);
         said
     }
 }
 
-impl Produce for Producer {
-    fn send(&mut self, records: &[Record]) -> Result<Vec<Refusal>, Error> {
-        let said = self.client().and_then(|client| client.send(records));
-        self.heed(said)
-    }
-}
-
-impl Consume for Consumer {
-    fn poll(&mut self, wait: Duration, most: usize) -> Result<Vec<Message>, Error> {
-        let said = self.client().and_then(|client| client.poll(wait, most));
-        self.heed(said)
-    }
-
-    fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
-        let said = self.client().and_then(|client| client.commit(offsets));
-        self.heed(said)
-    }
+/// After a connection was lost, who answers next may speak other versions.
+fn another_may_answer<T>(said: &Result<T, Error>) -> bool {
+    matches!(said, Err(Error::Away(_) | Error::Garbage(_) | Error::Unusable(_)))
 }
 
 /// What takes logs to the topic of `kafka`. Asks nobody before there is something to send.
-pub fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Producer {
+pub(crate) fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> ChosenProducer {
     let (asked, lacking) = (kafka.client, lacking(kafka));
     let fetch = asks(access, &kafka.topic);
     let (access, topic, compression, figures) =
@@ -112,22 +94,61 @@ pub fn producer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Produ
             }
         })
     };
-    Chosen::new("producing", Box::new(move || choose(asked, lacking, &fetch)), Box::new(make))
+    ChosenProducer::new(Box::new(move || choose(asked, lacking, &fetch)), Box::new(make))
 }
 
-/// The `kafka` crate as the one consumer of its group, if the brokers still speak its versions.
-pub fn consumer(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Consumer {
-    let fetch = asks(access, &kafka.topic);
-    let (access, topic, group, figures) = (access.clone(), kafka.topic.clone(), kafka.group.clone(), figures.clone());
-    let make = move |_| -> Result<Box<dyn Consume + Send>, Error> {
-        Ok(Box::new(LegacyConsumer::new(&access, &topic, &group, figures.clone())?))
-    };
-    Chosen::new("consuming", Box::new(move || choose(KafkaClient::KafkaCrate, None, &fetch)), Box::new(make))
+/// The `kafka` crate as the one consumer of its group. Before its first poll, and again after a connection was lost, a broker is
+/// asked whether it speaks what the crate does.
+pub(crate) struct CrateConsumer {
+    consumer: Box<dyn Consume + Send>,
+    fetch: Box<Fetch>,
+    doubted: bool,
+}
+
+impl CrateConsumer {
+    /// Of the topic of `kafka`. Asks nobody before the first poll.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] for what the crate has not: TLS, SASL.
+    pub(crate) fn new(kafka: &Kafka, access: &Access, figures: &Arc<Figures>) -> Result<Self, Error> {
+        let consumer = LegacyConsumer::new(access, &kafka.topic, &kafka.group, figures.clone())?;
+        Ok(Self::over(Box::new(consumer), asks(access, &kafka.topic)))
+    }
+
+    pub(super) fn over(consumer: Box<dyn Consume + Send>, fetch: Box<Fetch>) -> Self {
+        CrateConsumer { consumer, fetch, doubted: true }
+    }
+}
+
+impl Consume for CrateConsumer {
+    fn poll(&mut self, wait: Duration, most: usize) -> Result<Vec<Message>, Error> {
+        if self.doubted {
+            crate_reads((self.fetch)()?)?;
+        }
+        let said = self.consumer.poll(wait, most);
+        self.doubted = another_may_answer(&said);
+        said
+    }
+
+    fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        let said = self.consumer.commit(offsets);
+        self.doubted |= another_may_answer(&said);
+        said
+    }
+}
+
+/// Whether the `kafka` crate speaks one of these versions of Fetch, the oldest and the newest.
+fn crate_reads((oldest, newest): (i16, i16)) -> Result<(), Error> {
+    if oldest == 0 {
+        return Ok(());
+    }
+    let what = format!("broker speaks Fetch {oldest}–{newest}; the `kafka` crate speaks 0; use `client: native`");
+    Err(Error::Unusable(what))
 }
 
 /// Which versions of Fetch a broker speaks: the honest sign of whether it still speaks version 0. Produce 0–2 are listed by brokers
 /// that refuse them (KIP-896).
-type Fetch = dyn Fn() -> Result<(i16, i16), Error> + Send;
+pub(super) type Fetch = dyn Fn() -> Result<(i16, i16), Error> + Send;
 
 fn asks(access: &Access, topic: &str) -> Box<Fetch> {
     let (access, topic) = (access.clone(), topic.to_owned());
@@ -157,13 +178,13 @@ pub(super) fn choose(asked: KafkaClient, lacking: Option<&str>, fetch: &Fetch) -
         (KafkaClient::Auto, None) | (KafkaClient::KafkaCrate, _) => {}
     }
     let (oldest, newest) = fetch()?;
-    let speaks = format!("broker speaks Fetch {oldest}–{newest}");
-    match (asked, oldest) {
-        (KafkaClient::KafkaCrate, 0) => Ok((Which::KafkaCrate, "the config says so".to_owned())),
-        (KafkaClient::KafkaCrate, _) => {
-            Err(Error::Unusable(format!("{speaks}; the `kafka` crate speaks 0; use `client: native`")))
-        }
-        (_, 0) => Ok((Which::KafkaCrate, format!("the {speaks}, and the crate speaks 0"))),
-        (..) => Ok((Which::Native, format!("the {speaks}, and the `kafka` crate speaks 0"))),
+    if asked == KafkaClient::KafkaCrate {
+        crate_reads((oldest, newest))?;
+        return Ok((Which::KafkaCrate, "the config says so".to_owned()));
     }
+    let speaks = format!("the broker speaks Fetch {oldest}–{newest}");
+    Ok(match oldest {
+        0 => (Which::KafkaCrate, format!("{speaks}, and the crate speaks 0")),
+        _ => (Which::Native, format!("{speaks}, and the `kafka` crate speaks 0")),
+    })
 }

@@ -10,9 +10,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{Chosen, Consumer, Producer, consumer, producer};
-pub use sink::QueueSink;
-pub use source::{Gather, QueueSource};
+pub(crate) use choice::{CrateConsumer, producer};
+pub(crate) use sink::QueueSink;
+pub(crate) use source::{Gather, QueueSource};
 
 use crate::flow::Fault;
 use crate::kafka::Error;

@@ -7,14 +7,14 @@ use crate::logs::Log;
 use super::fault;
 
 /// Takes logs to a topic.
-pub struct QueueSink {
+pub(crate) struct QueueSink {
     producer: Box<dyn Produce + Send>,
     contacted: bool,
 }
 
 impl QueueSink {
     /// Over a client of the topic.
-    pub fn new(producer: Box<dyn Produce + Send>) -> Self {
+    pub(crate) fn new(producer: Box<dyn Produce + Send>) -> Self {
         QueueSink { producer, contacted: false }
     }
 }

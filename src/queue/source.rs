@@ -18,15 +18,15 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// How a batch is gathered.
 #[derive(Clone, Copy, Debug)]
-pub struct Gather {
+pub(crate) struct Gather {
     /// Logs in one batch, at most.
-    pub logs_max: usize,
+    pub(crate) logs_max: usize,
     /// How long a smaller batch waits for more after its first log, unless none comes for half a second.
-    pub wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// Brings logs from a topic.
-pub struct QueueSource {
+pub(crate) struct QueueSource {
     consumer: Box<dyn Consume + Send>,
     topic: String,
     gather: Gather,
@@ -36,7 +36,7 @@ pub struct QueueSource {
 
 impl QueueSource {
     /// Over a client of `topic`. After `stop` no more is asked for; what was brought can still be committed.
-    pub fn new(consumer: Box<dyn Consume + Send>, topic: String, gather: Gather, stop: Stop) -> Self {
+    pub(crate) fn new(consumer: Box<dyn Consume + Send>, topic: String, gather: Gather, stop: Stop) -> Self {
         QueueSource { consumer, topic, gather, stop, contacted: false }
     }
 

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::choice::{Chosen, Which, choose};
+use super::choice::{ChosenProducer, Which, choose};
 use super::*;
 use crate::config::KafkaClient;
 use crate::flow::{Batch, Delivered, Position, Refused, Sink, Source, Unreadable};
@@ -242,8 +242,7 @@ fn after_a_lost_connection_the_client_is_chosen_anew_and_kept_when_it_is_the_sam
         Arc::new(Mutex::new(vec![Err(away()), Ok(KafkaCrate), Ok(KafkaCrate), Ok(Native)].into()));
     let (left, made) = (choices.clone(), Arc::new(Mutex::new(Vec::new())));
     let noted = made.clone();
-    let mut producer: Chosen<dyn Produce + Send> = Chosen::new(
-        "producing",
+    let mut producer = ChosenProducer::new(
         Box::new(move || {
             let which = choices.lock().unwrap().pop_front().unwrap()?;
             Ok((which, String::new()))
@@ -268,4 +267,36 @@ fn after_a_lost_connection_the_client_is_chosen_anew_and_kept_when_it_is_the_sam
         assert_eq!(producer.send(&[]), said);
         assert_eq!((left.lock().unwrap().len(), &*made.lock().unwrap()), (chosen_left, &clients));
     }
+}
+
+#[test]
+fn the_crate_is_polled_once_a_broker_speaks_its_versions_and_asked_again_after_a_lost_connection() {
+    let answers =
+        Arc::new(Mutex::new(VecDeque::from([Err(away()), Ok((4, 18)), Ok((0, 17)), Ok((0, 17)), Ok((4, 18))])));
+    let left = answers.clone();
+    let consumer = Consumer {
+        polls: vec![Ok(vec![]), Err(Error::Code(5, String::new())), Err(away()), Ok(vec![])].into(),
+        commits: vec![Err(Error::Code(16, String::new())), Err(away())].into(),
+        ..Consumer::default()
+    };
+    let fetch = move || answers.lock().unwrap().pop_front().unwrap();
+    let mut consumer = CrateConsumer::over(Box::new(consumer), Box::new(fetch));
+    let unusable = || {
+        let what = "broker speaks Fetch 4–18; the `kafka` crate speaks 0; use `client: native`";
+        Err(Error::Unusable(what.to_owned()))
+    };
+    for (said, answers_left) in [
+        (Err(away()), 4),
+        (unusable(), 3),
+        (Ok(vec![]), 2),
+        (Err(Error::Code(5, String::new())), 2),
+        (Err(away()), 2),
+        (Ok(vec![]), 1),
+    ] {
+        assert_eq!((consumer.poll(Duration::ZERO, 1), left.lock().unwrap().len()), (said, answers_left));
+    }
+    assert_eq!(consumer.commit(&[(0, 1)]), Err(Error::Code(16, String::new())));
+    assert_eq!(consumer.poll(Duration::ZERO, 1), Ok(vec![]));
+    assert_eq!(consumer.commit(&[(0, 1)]), Err(away()));
+    assert_eq!(consumer.poll(Duration::ZERO, 1), unusable());
 }

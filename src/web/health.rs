@@ -33,7 +33,7 @@ pub type SpoolFigures = Box<dyn Fn() -> spool::Figures + Send>;
 
 impl Health {
     /// Whether all is well, and the JSON that says so or why not.
-    pub fn look(&self, now: Now) -> (bool, Value) {
+    pub(crate) fn look(&self, now: Now) -> (bool, Value) {
         let spool = self.spool.as_ref().map(|figures| figures());
         let problems = self.problems(now, spool.as_ref());
         let last = spool.as_ref().and_then(|spool| {
@@ -98,7 +98,7 @@ fn kafka_client(figures: &kafka::figures::Figures) -> Value {
     let in_flight_ms = (requests > 0).then(|| figures.in_flight_us.load(Relaxed) as f64 / requests as f64 / 1_000.0);
     json!({
         "lag": lag.iter().map(|(partition, messages)| (partition.to_string(), json!(messages))).collect::<serde_json::Map<_, _>>(),
-        "lag_total": lag.values().sum::<i64>(),
+        "lag_total": lag.values().fold(0_i64, |all, messages| all.saturating_add(*messages)),
         "batches": figures.batches.load(Relaxed),
         "bytes": figures.bytes.load(Relaxed),
         "requests": requests,
@@ -148,6 +148,14 @@ mod tests {
         assert_eq!(jobs.join(Duration::from_secs(30)).0, Vec::<String>::new());
         let (well, body) = health.look(now);
         assert!(well && body["status"] == "ok" && body["threads"] == 0, "{body}");
+    }
+
+    #[test]
+    fn a_lag_that_a_broker_made_up_is_shown_as_it_is() {
+        let figures = kafka::figures::Figures::default();
+        figures.note_lag(0, i64::MAX);
+        figures.note_lag(1, 1);
+        assert_eq!(kafka_client(&figures)["lag_total"], json!(i64::MAX));
     }
 
     #[test]

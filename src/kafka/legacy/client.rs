@@ -1,6 +1,7 @@
 //! The crate's client on a thread of its own, so that a call that hangs can be given up.
 
-use std::net::TcpStream;
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,8 +15,10 @@ use crate::jobs::{Stop, panic_message, start_detached};
 use crate::kafka::connection::Access;
 use crate::kafka::{Compression, Error, codes};
 
-/// Threads that may hang in calls that were given up. With one more call each [`CALL_MAX`] and 130 s until the system gives up
-/// connecting, five do; at the bound calls fail at once until one has ended.
+/// Threads that may hang in calls that were given up. Each ends by itself: the crate asks a bounded number of times, waits at most
+/// 120 s for each answer, and the system gives up connecting after some 130 s, at one broker after the other. With several
+/// brokers that swallow packets more hang than this, since a call is given up every [`CALL_MAX`]: then calls fail at once until
+/// one has ended. What is still under way in them changes nothing but that records may be there twice.
 const THREADS_MAX: usize = 8;
 
 const STACK: usize = 512 * 1024;
@@ -24,8 +27,11 @@ const STACK: usize = 512 * 1024;
 /// without a word.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// How often the crate asks for a group's coordinator and offsets, 100 ms apart, while they are moving.
-pub(super) const ATTEMPTS_MAX: u32 = 50;
+/// How often the crate asks for a group's coordinator, and for its offsets at each, 100 ms apart, while they are moving.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// What is lost, at most, in finding out why brokers cannot be reached, all together; not counting the lookup of their names.
+const REASONS_MAX: Duration = Duration::from_secs(5);
 
 type Call = Box<dyn FnOnce(&mut KafkaClient) + Send>;
 
@@ -88,7 +94,7 @@ impl Client {
     pub(super) fn leaders(&mut self) -> Result<Vec<Option<String>>, Error> {
         let (topic, brokers) = (self.topic.clone(), self.brokers.clone());
         let leaders = self.begin(move |client| {
-            client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers))?;
+            client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers, REASONS_MAX))?;
             let partitions = client.topics();
             let partitions = partitions.partitions(&topic);
             let leader =
@@ -114,7 +120,7 @@ impl Client {
         let (topic, brokers) = (self.topic.clone(), self.brokers.clone());
         self.begin(move |client| {
             if !client.topics().contains(&topic) {
-                client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers))?;
+                client.load_metadata(&[&topic]).map_err(|error| unreached(&error, &brokers, REASONS_MAX))?;
             }
             call(client)
         })
@@ -214,13 +220,28 @@ pub(super) fn named(brokers: &[String]) -> String {
 }
 
 /// What keeps brokers from being reached: the crate itself does not say.
-fn unreached(error: &kafka::Error, brokers: &[String]) -> Error {
+pub(super) fn unreached(error: &kafka::Error, brokers: &[String], within: Duration) -> Error {
     if !matches!(error, kafka::Error::NoHostReachable) {
         return translate(error, &named(brokers));
     }
-    let why = |broker: &String| TcpStream::connect(&**broker).err().map(|error| format!("broker {broker}: {error}"));
+    let by = Instant::now() + within;
+    let why = |broker: &String| connect(broker, by).err().map(|error| format!("broker {broker}: {error}"));
     let reasons: Vec<String> = brokers.iter().filter_map(why).collect();
     if reasons.is_empty() { translate(error, &named(brokers)) } else { Error::Away(reasons.join("; ")) }
+}
+
+/// Connects by a deadline to one of the broker's addresses.
+fn connect(broker: &str, by: Instant) -> io::Result<()> {
+    let mut said = Err(io::Error::other("its name has no address"));
+    for address in broker.to_socket_addrs()? {
+        // Nothing left is no time that can be waited.
+        let left = by.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        said = TcpStream::connect_timeout(&address, left).map(drop);
+        if said.is_ok() {
+            break;
+        }
+    }
+    said
 }
 
 /// One of the threads that are alive.

@@ -11,14 +11,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kafka::client::{CommitOffset, FetchOffset, FetchPartition, KafkaClient};
+use kafka::client::{FetchOffset, FetchPartition, KafkaClient};
 use kafka::error::KafkaCode;
 
-use super::client::{ATTEMPTS_MAX, Client, named};
-use super::{code_name, translate};
+use super::client::{Client, named};
+use super::commit::Committer;
+use super::{ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, code_name, of_group, translate};
 use crate::kafka::connection::Access;
 use crate::kafka::figures::Figures;
-use crate::kafka::{Compression, Consume, Error, Message, codes};
+use crate::kafka::{Compression, Consume, Error, Message};
 
 /// What is asked of one partition at once, in bytes; more when a batch does not fit, up to the largest.
 const PARTITION_BYTES: i32 = 1 << 20;
@@ -42,6 +43,7 @@ const BATCH_BYTES_SMALLEST: i32 = 61;
 /// Brings messages from one topic.
 pub struct LegacyConsumer {
     client: Client,
+    committer: Committer,
     group: String,
     figures: Arc<Figures>,
     leaders: Vec<Option<String>>,
@@ -78,8 +80,9 @@ impl LegacyConsumer {
     /// [`Error::Unusable`] for what the crate has not: TLS, SASL.
     pub fn new(access: &Access, topic: &str, group: &str, figures: Arc<Figures>) -> Result<Self, Error> {
         let client = Client::new(access, topic, Compression::None)?;
+        let committer = Committer::new(access, topic, group);
         let (group, leaders, places, ready) = (group.to_owned(), Vec::new(), BTreeMap::new(), VecDeque::new());
-        Ok(LegacyConsumer { client, group, figures, leaders, learned: None, places, ready })
+        Ok(LegacyConsumer { client, committer, group, figures, leaders, learned: None, places, ready })
     }
 
     /// Who leads which partition, and where reading of new ones begins.
@@ -112,7 +115,8 @@ impl LegacyConsumer {
         let (topic, group) = (self.client.topic().to_owned(), self.group.clone());
         self.client.ask(move |client| {
             let offsets = client.fetch_group_topic_offset(&group, &topic);
-            let offsets = offsets.map_err(|error| of_group(&error, &group))?;
+            let group_of = |error| of_group(translate(&error, &format!("consumer group `{group}`")), &group);
+            let offsets = offsets.map_err(group_of)?;
             Ok(offsets.into_iter().filter(|of| of.offset >= 0).map(|of| (of.partition, of.offset)).collect())
         })
     }
@@ -204,18 +208,18 @@ impl LegacyConsumer {
         }
         let size: usize = messages.iter().map(|message| message.value.len()).sum();
         let next = match messages.last() {
-            Some(last) => Place { next: last.offset + 1, bytes: place.bytes.min(PARTITION_BYTES) },
+            Some(last) => Place { next: last.offset.saturating_add(1), bytes: place.bytes.min(PARTITION_BYTES) },
             None if end <= place.next => place,
             // What lies there is larger than what was asked for.
             None if place.bytes < PARTITION_BYTES_LARGEST => Place { bytes: place.bytes * 2, ..place },
             // Or it is none that a consumer is shown, such as the mark at the end of a transaction.
-            None => Place { next: place.next + 1, bytes: PARTITION_BYTES },
+            None => Place { next: place.next.saturating_add(1), bytes: PARTITION_BYTES },
         };
         // Of several compressed batches the crate shows the first alone: asking for more of them is in vain.
         let in_vain = !messages.is_empty() && size < place.bytes.unsigned_abs() as usize / 8;
         let bytes = if in_vain { (next.bytes / 2).max(PARTITION_BYTES_LEAST) } else { next.bytes };
         self.places.insert(partition, Place { bytes, ..next });
-        self.figures.note_lag(partition, (end - next.next).max(0));
+        self.figures.note_lag(partition, end.saturating_sub(next.next).max(0));
         self.figures.batches.fetch_add(u64::from(!messages.is_empty()), Relaxed);
         self.figures.bytes.fetch_add(size as u64, Relaxed);
         self.ready.extend(messages);
@@ -275,37 +279,11 @@ impl Consume for LegacyConsumer {
     }
 
     fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
-        let (topic, group, offsets) = (self.client.topic().to_owned(), self.group.clone(), offsets.to_vec());
-        let committed = self.client.ask(move |client| {
-            // After its attempts the crate goes on for ever without a pause in between.
-            client.set_retry_max_attempts(u32::MAX);
-            let offsets = offsets.iter().map(|(partition, offset)| CommitOffset::new(&topic, *partition, *offset));
-            let committed = client.commit_offsets(&group, offsets).map_err(|error| of_group(&error, &group));
-            client.set_retry_max_attempts(ATTEMPTS_MAX);
-            committed
-        });
+        let committed = self.committer.commit(offsets);
         if let Err(Error::Code(ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID, _)) = committed {
             self.figures.fenced.fetch_add(1, Relaxed);
         }
         committed
-    }
-}
-
-const ILLEGAL_GENERATION: i16 = KafkaCode::IllegalGeneration as i16;
-const UNKNOWN_MEMBER_ID: i16 = KafkaCode::UnknownMemberId as i16;
-
-/// What is wrong with the group.
-fn of_group(error: &kafka::Error, group: &str) -> Error {
-    match translate(error, &format!("consumer group `{group}`")) {
-        Error::Code(code @ (ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID), _) => Error::Code(
-            code,
-            format!(
-                "consumer group `{group}` has members that share its partitions, and the `kafka` crate cannot be one of them; \
-                 use `client: native`, or another `group`"
-            ),
-        ),
-        Error::Code(code, _) => codes::group(code, group),
-        error => error,
     }
 }
 

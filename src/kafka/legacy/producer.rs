@@ -84,13 +84,21 @@ impl LegacyProducer {
         Ok(LegacyProducer { client, figures, leaders, learned: None, batch_bytes, sending: None })
     }
 
-    /// What is left of the records since they were given before, or all of them.
+    /// What is left of the records since they were given before, or all of them; also when a partition is gone that some were for.
     fn take_up(&mut self, records: &[Record]) -> Result<Sending, Error> {
-        if let Some(sending) = self.sending.take().filter(|sending| sending.mark == Some(mark(records))) {
-            return Ok(sending);
-        }
         self.learn()?;
         let partitions = i32::try_from(self.leaders.len()).unwrap_or(i32::MAX);
+        if let Some(sending) = self.sending.take().filter(|sending| sending.mark == Some(mark(records))) {
+            let Some(gone) = sending.lanes.keys().copied().find(|partition| *partition >= partitions) else {
+                return Ok(sending);
+            };
+            // The topic was made anew, so what was confirmed may be gone with the old one.
+            log::warn!(
+                "topic `{}` has {partitions} partitions and no partition {gone} any more; all records in hand are sent again, so \
+                 some may be there twice",
+                self.client.topic()
+            );
+        }
         let mut sending = Sending::default();
         for (index, record) in records.iter().enumerate() {
             let lane = sending.lanes.entry(partition(&record.key, partitions));

@@ -5,12 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::{FindCoordinatorResponse, OffsetCommitResponse};
+use kafka_protocol::protocol::StrBytes;
+
 use super::*;
 use crate::jobs::Stop;
 use crate::kafka::connection::Access;
+use crate::kafka::fake::{Fake, answer};
 use crate::kafka::figures::Figures;
 use crate::kafka::partitioner::partition;
-use crate::kafka::{Cluster, Compression, Produce, Record};
+use crate::kafka::{Cluster, Compression, Consume as _, Produce, Record};
 use crate::net::Net;
 
 /// What a broker of the test does with a request.
@@ -24,7 +29,11 @@ enum Says {
 }
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 const METADATA: i16 = 3;
+const OFFSET_COMMIT: i16 = 8;
+const OFFSET_FETCH: i16 = 9;
+const FIND_COORDINATOR: i16 = 10;
 const TOPIC: &str = "logs";
 
 /// A broker that does what it is told. Its threads live as long as the test's process.
@@ -263,6 +272,37 @@ fn a_partition_without_leader_holds_up_itself_alone() {
 }
 
 #[test]
+fn a_topic_made_anew_with_fewer_partitions_gets_all_of_them_again() {
+    let got = Seen::default();
+    let (noted, own, asked) = (got.clone(), Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
+    let known = own.clone();
+    let address = broker(move |api, body| match api {
+        METADATA => {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            metadata(&known.lock().unwrap(), &[(0, 0), (1, 0)][..if *asked < 3 { 2 } else { 1 }])
+        }
+        _ => {
+            let batches = produced(body);
+            let answer: Vec<_> =
+                batches.iter().map(|(index, _)| (*index, if *index == 0 { 0 } else { NOT_LEADER })).collect();
+            noted.lock().unwrap().extend(batches);
+            confirmed(&answer)
+        }
+    });
+    own.lock().unwrap().push(address);
+    let mut producer = producer(&[address]).0;
+    let records = [record(0, "a"), record(1, "b")];
+    let mut tries = 1;
+    while producer.send(&records).is_err() {
+        assert!(tries < 9, "it goes on asking for a partition that is gone");
+        tries += 1;
+    }
+    let got = seen(&got);
+    assert_eq!(got.iter().find(|(_, values)| values == "a b").map(|(index, _)| *index), Some(0), "{got:?}");
+}
+
+#[test]
 fn a_topic_that_is_not_there_comes_with_the_command_that_makes_it() {
     let address = broker(|_, _| metadata(&[], &[]));
     let said = producer(&[address]).0.send(&[record(0, "a")]);
@@ -342,4 +382,121 @@ fn nobody_there_is_said_of_each() {
 fn what_the_crate_has_not_is_refused() {
     let said = LegacyProducer::new(&access(&[]), TOPIC, Compression::Lz4, Arc::default()).err();
     assert_eq!(said, Some(Error::Unusable("the `kafka` crate has no lz4; use `client: native`".to_owned())));
+}
+
+/// A message set of version 0 with one message.
+fn message_set(offset: i64, value: &str) -> Vec<u8> {
+    let content = [&[0, 0, 0xff, 0xff, 0xff, 0xff][..], &(value.len() as u32).to_be_bytes(), value.as_bytes()].concat();
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&content);
+    let size = content.len() as u32 + 4;
+    [&offset.to_be_bytes()[..], &size.to_be_bytes(), &checksum.sum().to_be_bytes(), &content].concat()
+}
+
+#[test]
+fn offsets_at_the_end_of_what_there_is_are_no_panic() {
+    let own = Arc::new(Mutex::new(Vec::new()));
+    let known = own.clone();
+    let of_topic = |partition: Vec<u8>| list(&[[text(TOPIC), list(&[partition])].concat()]);
+    let address: SocketAddr = broker(move |api, _| match api {
+        METADATA => metadata(&known.lock().unwrap(), &[(0, 0)]),
+        FIND_COORDINATOR => {
+            let port = i32::from(known.lock().unwrap()[0].port());
+            Says::Answer([vec![0, 0], numbers(&[0]), text("127.0.0.1"), numbers(&[port])].concat())
+        }
+        OFFSET_FETCH => {
+            let next = (i64::MAX - 1).to_be_bytes();
+            Says::Answer(of_topic([&[0; 4][..], &next, &text(""), &[0, 0]].concat()))
+        }
+        FETCH => {
+            let (end, set) = (i64::MIN.to_be_bytes(), message_set(i64::MAX, "last"));
+            Says::Answer(of_topic([&[0; 6][..], &end, &numbers(&[set.len() as i32]), &set].concat()))
+        }
+        _ => Says::Closes,
+    });
+    own.lock().unwrap().push(address);
+    let figures = Arc::new(Figures::default());
+    let mut consumer = LegacyConsumer::new(&access(&[address]), TOPIC, "group", figures.clone()).unwrap();
+    let said = consumer.poll(Duration::ZERO, 10).unwrap();
+    assert_eq!(said.iter().map(|message| message.offset).collect::<Vec<_>>(), [i64::MAX]);
+    assert_eq!(figures.lag()[&0], 0);
+}
+
+#[test]
+fn brokers_that_swallow_packets_cost_their_time_together() {
+    // Its queue is full, so the system drops whoever knocks.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(waiting) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(waiting);
+    }
+    let (brokers, begun) = ([0; 3].map(|_| address.to_string()), Instant::now());
+    let said = client::unreached(&kafka::Error::NoHostReachable, &brokers, Duration::from_millis(300)).to_string();
+    assert_eq!(said.matches("timed out").count(), 3, "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+const NOT_COORDINATOR: i16 = 16;
+
+/// A broker that both clients can ask, and what it answers to one commit after the other; `None`: it closes the connection.
+fn coordinator(commits: Vec<Option<i16>>) -> Fake {
+    let (mut commits, own) = (commits.into_iter(), Arc::new(Mutex::new(None::<SocketAddr>)));
+    let known = own.clone();
+    let fake = Fake::start(move |api, version, _| match (api, version) {
+        (METADATA, 0) => match metadata(&[known.lock().unwrap().unwrap()], &[(0, 0)]) {
+            Says::Answer(answer) => Some(answer),
+            _ => None,
+        },
+        (FIND_COORDINATOR, _) => {
+            let port = known.lock().unwrap().unwrap().port();
+            let found = FindCoordinatorResponse::default();
+            answer(&found.with_host(StrBytes::from_static_str("127.0.0.1")).with_port(port.into()), version)
+        }
+        (OFFSET_COMMIT, _) => {
+            let partition = OffsetCommitResponsePartition::default()
+                .with_error_code(commits.next().unwrap_or(Some(NOT_COORDINATOR))?);
+            let topic = OffsetCommitResponseTopic::default().with_name(StrBytes::from_static_str(TOPIC).into());
+            // Version 1 of the crate is the same.
+            answer(
+                &OffsetCommitResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]),
+                version.max(2),
+            )
+        }
+        _ => None,
+    });
+    *own.lock().unwrap() = Some(fake.address.parse().unwrap());
+    fake
+}
+
+fn consumer(fake: &Fake) -> LegacyConsumer {
+    LegacyConsumer::new(&access(&[fake.address.parse().unwrap()]), TOPIC, "group", Arc::default()).unwrap()
+}
+
+fn commits(fake: &Fake) -> usize {
+    fake.asked().iter().filter(|api| **api == OFFSET_COMMIT).count()
+}
+
+#[test]
+fn a_commit_ends_while_the_coordinator_is_away_and_is_not_made_later() {
+    let fake = coordinator(vec![Some(NOT_COORDINATOR), Some(0)]);
+    let mut consumer = consumer(&fake);
+    match consumer.commit(&[(0, 5)]) {
+        Err(Error::Code(NOT_COORDINATOR, what)) => assert!(what.contains("group `group`"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(commits(&fake), 1);
+    assert_eq!((consumer.commit(&[(0, 6)]), commits(&fake)), (Ok(()), 2));
+}
+
+#[test]
+fn a_connection_that_was_closed_in_the_meantime_is_made_anew_for_a_commit() {
+    let fake = coordinator(vec![Some(0), None, Some(0), None, None]);
+    let mut consumer = consumer(&fake);
+    assert_eq!((consumer.commit(&[(0, 5)]), commits(&fake)), (Ok(()), 1));
+    assert_eq!((consumer.commit(&[(0, 6)]), commits(&fake)), (Ok(()), 3));
+    assert!(matches!(consumer.commit(&[(0, 7)]), Err(Error::Away(_))));
+    assert_eq!(commits(&fake), 5);
 }
