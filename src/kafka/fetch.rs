@@ -47,6 +47,7 @@ const PARTITION_BYTES: i32 = 1 << 20;
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
 const READ_COMMITTED: i8 = 1;
+const UNKNOWN_TOPIC: i16 = ResponseError::UnknownTopicOrPartition.code();
 const CONSUMER: BrokerId = BrokerId(-1);
 
 /// The partitions that are owned, and what is fetched from them.
@@ -55,6 +56,8 @@ pub struct Fetcher {
     figures: Arc<Figures>,
     /// How many partitions the topic had when it was last asked for them; `None`: not since the current ones are owned.
     partitions: Option<i32>,
+    /// Whether a broker has said since then that the topic is not there.
+    gone: bool,
     places: BTreeMap<i32, Place>,
     /// In which order partitions are asked for: a broker fills its answer from the front.
     order: VecDeque<i32>,
@@ -81,7 +84,7 @@ impl Fetcher {
     pub fn new(figures: Arc<Figures>) -> Self {
         let (places, asked) = (BTreeMap::new(), BTreeMap::new());
         let (order, ready) = (VecDeque::new(), VecDeque::new());
-        Fetcher { figures, partitions: None, places, order, ready, open: None, asked, trouble: None }
+        Fetcher { figures, partitions: None, gone: false, places, order, ready, open: None, asked, trouble: None }
     }
 
     /// Owns these partitions and no others from now on.
@@ -97,16 +100,17 @@ impl Fetcher {
         for partition in self.places.keys() {
             self.figures.forget_lag(*partition);
         }
-        self.partitions = None;
+        (self.partitions, self.gone) = (None, false);
         self.places.clear();
         self.order.clear();
         self.ready.clear();
         self.open = None;
     }
 
-    /// How many partitions the topic has, as far as that was learned since the current ones are owned.
+    /// How many partitions the topic has, as far as that was learned since the current ones are owned. None once a broker has
+    /// said that it is not there: it may be another one by now, whose offsets begin again.
     pub fn partitions(&self) -> Option<i32> {
-        self.partitions
+        if self.gone { Some(0) } else { self.partitions }
     }
 
     /// What to commit when everything before `offset` is done with; `None` where the partition is not owned. It may be more:
@@ -161,7 +165,9 @@ impl Fetcher {
 
     /// Sends a request to every leader that has none.
     fn ask_all(&mut self, client: &mut Client) -> Result<(), Error> {
-        self.partitions = Some(client.partitions()?);
+        let partitions = client.partitions();
+        self.gone |= matches!(partitions, Err(Error::Code(UNKNOWN_TOPIC, _)));
+        self.partitions = Some(partitions?);
         let open = client.connections();
         self.asked.retain(|node, _| open.get(node).is_some_and(|connection| connection.waiting() > 0));
         let now = Instant::now();
@@ -339,6 +345,7 @@ impl Fetcher {
             place.fail(Instant::now());
             return;
         }
+        self.gone |= code == UNKNOWN_TOPIC;
         // Most of them say that another leads, and all of them may.
         client.doubt();
         let broker = client.access().cluster.brokers.first().map_or("", String::as_str);

@@ -129,7 +129,13 @@ impl Group {
     /// have grown, or been made anew.
     pub fn note_partitions(&mut self, partitions: i32) {
         if matches!(self.phase, Phase::In) && partitions != self.partitions && self.seat.is_settled() {
-            log::info!("consumer group `{}`: the topic has {partitions} partitions now", self.settings.group);
+            let group = &self.settings.group;
+            match partitions {
+                0 => log::warn!(
+                    "consumer group `{group}`: the topic is gone; reading begins again where the group stands"
+                ),
+                _ => log::info!("consumer group `{group}`: the topic has {partitions} partitions now"),
+            }
             self.seat.want_rejoin();
         }
     }

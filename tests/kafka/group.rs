@@ -236,6 +236,35 @@ fn what_a_killed_member_had_goes_to_the_others() {
     }
 }
 
+/// The offsets of the old one mean nothing in the new one.
+#[test]
+fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
+    for version in VERSIONS {
+        let broker = shared(version);
+        let (topic, group) = (broker.topic("anew", PARTITIONS), unique("anew"));
+        let cluster = broker.cluster(Listener::Plaintext);
+        write(&cluster, &topic, 60);
+        let (mut member, mut old) = (Member::new(&cluster, &topic, settings(&group)), Seen::default());
+        turns(&mut [&mut member], &mut old, |_, seen| seen.0.len() == 60);
+        broker.peer().delete_topic(&topic);
+        // It has noticed when it says so.
+        let by = Instant::now() + WITHIN;
+        while !matches!(member.poll(7), Err(Error::Code(3, _))) {
+            assert!(Instant::now() < by);
+        }
+        broker.create_topic(&topic, PARTITIONS, &[]);
+        // More than before, so that the old offsets lie within it.
+        write(&cluster, &topic, 300);
+        let mut new = Seen::default();
+        while new.0.len() < 300 {
+            assert!(Instant::now() < by, "{version:?}: {} of 300", new.0.len());
+            let messages = member.poll(7).unwrap_or_default();
+            new.note(&messages);
+            member.commit(&messages);
+        }
+    }
+}
+
 #[test]
 fn a_stalled_member_is_fenced_and_its_late_commit_undoes_nothing() {
     for version in VERSIONS {

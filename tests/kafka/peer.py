@@ -52,6 +52,7 @@ def arguments():
     added.add_argument("--partitions", type=int, default=1)
     added.add_argument("--replicas", type=int, default=1)
     added.add_argument("--config", action="append", default=[], metavar="KEY=VALUE")
+    command(delete_topic, "delete-topic", "topic")
     added = command(whole, "whole", "topic")
     added.add_argument("--replicas", type=int, default=1)
     added = command(produce, "produce", "topic")
@@ -109,6 +110,13 @@ def create_topic(options, settings):
     topic = NewTopic(options.topic, options.partitions, options.replicas, config=config)
     admin.create_topics([topic], operation_timeout=WITHIN_S)[options.topic].result(WITHIN_S)
     until_whole(admin, options.topic, options.partitions, options.replicas)
+
+
+def delete_topic(options, settings):
+    """deletes a topic, and waits until it is gone"""
+    admin = AdminClient(settings)
+    admin.delete_topics([options.topic], operation_timeout=WITHIN_S)[options.topic].result(WITHIN_S)
+    until("the topic to be gone", lambda: options.topic not in admin.list_topics(timeout=WITHIN_S).topics or None)
 
 
 def whole(options, settings):

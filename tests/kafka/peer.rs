@@ -52,6 +52,11 @@ impl Peer {
         self.ask(&["whole", topic, "--replicas", &replicas.to_string()], "");
     }
 
+    /// Deletes a topic, and waits until it is gone.
+    pub fn delete_topic(&self, name: &str) {
+        self.ask(&["delete-topic", name], "");
+    }
+
     /// Writes `records` (key and value), each to the partition that Java's partitioner has for its key; partition and offset
     /// of each. `options` are those of the command.
     pub fn produce(&self, topic: &str, records: &[(&[u8], &[u8])], options: &[&str]) -> Vec<(i32, i64)> {
