@@ -15,10 +15,11 @@ use crate::jobs::{Stop, panic_message, start_detached};
 use crate::kafka::connection::Access;
 use crate::kafka::{Compression, Error, codes};
 
-/// Threads that may hang in calls that were given up. Each ends by itself: the crate asks a bounded number of times, waits at most
-/// 120 s for each answer, and the system gives up connecting after some 130 s, at one broker after the other. With several
-/// brokers that swallow packets more hang than this, since a call is given up every [`CALL_MAX`]: then calls fail at once until
-/// one has ended. What is still under way in them changes nothing but that records may be there twice.
+/// Threads that may hang in calls that were given up. Each ends by itself: the crate asks a bounded number of times and waits up to
+/// 120 s for more of an answer, and the system gives up connecting after some 130 s, at one broker after the other. With several
+/// brokers that swallow packets more would hang than this, since a call is given up every [`CALL_MAX`]: then calls fail at once
+/// until one has ended. Only a peer that lets its answer trickle holds a thread for longer. What is still under way in them
+/// changes nothing but that records may be there twice.
 const THREADS_MAX: usize = 8;
 
 const STACK: usize = 512 * 1024;

@@ -11,8 +11,9 @@ use kafka_protocol::messages::OffsetCommitRequest;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::protocol::StrBytes;
 
+use super::{CALL_MAX, of_group};
 use crate::kafka::Error;
-use crate::kafka::client::{ANSWER_MAX, Client};
+use crate::kafka::client::Client;
 use crate::kafka::connection::{Access, Connection};
 
 /// Commits for one group.
@@ -33,8 +34,8 @@ impl Committer {
     /// Commits these offsets.
     ///
     /// # Errors
-    /// When nothing is committed, or not all. After it nothing is under way any more, but what a broker may still do that did
-    /// not answer within [`ANSWER_MAX`].
+    /// When nothing is committed, or not all. Nothing is under way then but what a broker may still do that has not answered
+    /// within [`CALL_MAX`]; finding the coordinator before has bounds of its own, at each broker that is asked.
     pub(super) fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<(), Error> {
         if offsets.is_empty() {
             return Ok(());
@@ -51,9 +52,10 @@ impl Committer {
         let request = OffsetCommitRequest::default()
             .with_group_id(StrBytes::from_string(self.group.clone()).into())
             .with_topics(vec![topic]);
+        let begun = Instant::now();
         let answered = match (self.coordinator.is_some(), self.ask(&request)) {
-            // Brokers close a connection on which nothing was said for long.
-            (true, Err(Error::Away(_))) => self.ask(&request),
+            // Brokers close a connection on which nothing was said for long; that is seen at once.
+            (true, Err(Error::Away(_))) if begun.elapsed() < CALL_MAX => self.ask(&request),
             (_, answered) => answered,
         };
         match answered? {
@@ -61,7 +63,7 @@ impl Committer {
             code => {
                 // Another broker may be the coordinator by now.
                 self.coordinator = None;
-                Err(super::of_group(Error::Code(code, String::new()), &self.group))
+                Err(of_group(Error::Code(code, String::new()), &self.group))
             }
         }
     }
@@ -72,7 +74,7 @@ impl Committer {
             Some(coordinator) => coordinator,
             None => self.cluster.coordinator(&self.group)?,
         };
-        let answer = coordinator.call(request, Instant::now() + ANSWER_MAX)?;
+        let answer = coordinator.call(request, Instant::now() + CALL_MAX)?;
         self.coordinator = Some(coordinator);
         let mut codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|of| of.error_code);
         Ok(codes.find(|code| *code != 0).unwrap_or(0))
