@@ -134,6 +134,7 @@ pub struct Figures {
     /// Tries that failed.
     pub retries: AtomicU64,
     fault: Mutex<Option<Trouble>>,
+    refusal: Mutex<Option<Trouble>>,
 }
 
 /// What is wrong with a flow.
@@ -149,6 +150,18 @@ impl Figures {
     /// What is wrong now; `None` when the last step went well.
     pub fn fault(&self) -> Option<Trouble> {
         self.lock().clone()
+    }
+
+    /// Why logs were refused, and when the last ones were.
+    pub fn refusal(&self) -> Option<Trouble> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note that logs were refused; whether for another reason than those before.
+    pub fn note_refusal(&self, reason: &str) -> bool {
+        let now = Trouble { reason: reason.to_owned(), since: SystemClock.now().awake() };
+        let before = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        before.is_none_or(|before| before.reason != reason)
     }
 
     /// With a fault, for tests of what shows it.
@@ -223,13 +236,15 @@ impl Pump<'_> {
         loop {
             match step() {
                 Ok(done) => {
-                    if failures > 0 {
+                    // Told to stop, it may have done nothing.
+                    if failures > 0 && !self.stop.is_set() {
                         log::info!("{}: goes on after {failures} failed tries", self.name);
                         *self.figures.lock() = None;
                     }
                     return Ok(Some(done));
                 }
                 Err(Fault::Broken(reason)) => return Err(FlowError(format!("{}: {reason}", self.name))),
+                Err(Fault::Retry(_)) if self.stop.is_set() => return Ok(None),
                 Err(Fault::Retry(reason)) => {
                     failures += 1;
                     self.figures.retries.fetch_add(1, Relaxed);
@@ -259,10 +274,11 @@ impl Pump<'_> {
         self.figures.new.fetch_add(delivered.new as u64, Relaxed);
         self.figures.duplicate.fetch_add(delivered.duplicate as u64, Relaxed);
         self.figures.refused.fetch_add((delivered.refused.len() + delivered.rejected) as u64, Relaxed);
-        if let Some(first) = delivered.refused.first() {
+        if let Some(first) = delivered.refused.first()
+            && self.figures.note_refusal(&first.reason)
+        {
             let uid = batch.logs.get(first.index).map(|log| log.uid).unwrap_or_default();
-            let count = delivered.refused.len();
-            log::warn!("{}: logs refused and set aside: {count}; the first, {uid}: {}", self.name, first.reason);
+            log::warn!("{}: logs are refused and set aside; the first, {uid}: {}", self.name, first.reason);
         }
     }
 }

@@ -52,6 +52,11 @@ pub fn group(code: i16, group: &str) -> Error {
         Some(ResponseError::GroupAuthorizationFailed) => {
             format!("not authorised for consumer group `{group}`; this user needs the right to read it")
         }
+        Some(
+            ResponseError::CoordinatorLoadInProgress
+            | ResponseError::CoordinatorNotAvailable
+            | ResponseError::NotCoordinator,
+        ) => format!("consumer group `{group}`: the cluster is not ready to coordinate it: {}", name(code)),
         _ => format!("consumer group `{group}`: {}", name(code)),
     };
     Error::Code(code, what)

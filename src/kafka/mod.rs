@@ -2,7 +2,8 @@
 //!
 //! It stands alone: what a log is, it does not know. It takes [`Record`]s (a key and bytes) to a topic ([`Produce`]) and
 //! brings [`Message`]s from it ([`Consume`]); of the rest of the crate it uses connections ([`crate::net`]), the word to stop,
-//! the pulse of a thread and secrets.
+//! the pulse of a thread and secrets. Its hints name keys of the config (`queue.kafka.tls`, `client: native`), since those are
+//! what people can set; it reads none of them.
 //!
 //! # What is spoken
 //!

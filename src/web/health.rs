@@ -16,6 +16,9 @@ use crate::spool;
 /// A fault that lasts longer than this is a problem: a store that is restarted is back by then.
 const FAULT_MAX: Duration = Duration::from_secs(10);
 
+/// For so long after logs were refused this is a problem.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
 /// What there is to look at.
 pub struct Health {
     /// Who we are.
@@ -65,6 +68,12 @@ impl Health {
         for Flow { name, figures, .. } in &self.flows {
             let lasts = |fault: &Trouble| now.awake().since(fault.since) > FAULT_MAX;
             problems.extend(figures.fault().filter(lasts).map(|fault| format!("{name}: {}", fault.reason)));
+        }
+        for Flow { name, figures, .. } in &self.flows {
+            let fresh = |refusal: &Trouble| now.awake().since(refusal.since) < REFUSED_FOR;
+            problems.extend(
+                figures.refusal().filter(fresh).map(|refusal| format!("{name}: logs are refused: {}", refusal.reason)),
+            );
         }
         let (workers, others): (Vec<_>, Vec<_>) =
             self.roster.stuck(now).into_iter().partition(|(name, _)| name.starts_with("worker-"));
@@ -173,5 +182,18 @@ mod tests {
         assert!(!well && body["problems"] == json!(["a to b: disk full"]), "{body}");
         health.spool = Some(Box::new(spool));
         assert_eq!(health.look(later).1["problems"], json!(["spool: is full", "a to b: disk full"]));
+    }
+
+    #[test]
+    fn logs_that_are_refused_are_a_problem_for_a_while() {
+        let flow = Flow::embedded("a to b");
+        let health =
+            Health { agent: "a".into(), roster: Jobs::default().roster(), spool: None, flows: vec![flow.clone()] };
+        assert!(flow.figures.note_refusal("too large") && !flow.figures.note_refusal("too large"));
+        let mut now = SystemClock.now();
+        let (well, body) = health.look(now);
+        assert!(!well && body["problems"] == json!(["a to b: logs are refused: too large"]), "{body}");
+        now.steady = now.steady.plus(REFUSED_FOR);
+        assert!(health.look(now).0, "none was since");
     }
 }

@@ -52,6 +52,8 @@ impl Group {
             return Err(Error::Unusable(format!("broker {peer} knows no `instance_id`; Kafka does from 2.3 on")));
         }
         self.send(&request)?;
+        // Others may hold it up: those that have a batch in hand, or were killed and are not missed yet.
+        log::info!("consumer group `{}`: joining", self.settings.group);
         self.phase = Phase::Joining { by: Instant::now() + self.settings.rebalance + JOIN_SLACK };
         Ok(())
     }
