@@ -17,6 +17,7 @@ use super::{code_name, translate};
 use crate::kafka::connection::Access;
 use crate::kafka::figures::Figures;
 use crate::kafka::partitioner::partition;
+use crate::kafka::producer::mark;
 use crate::kafka::{Compression, Error, Produce, Record, Refusal, codes};
 
 /// What one batch may take, uncompressed, in bytes: what a topic takes by default (`max.message.bytes`).
@@ -243,11 +244,6 @@ impl Produce for LegacyProducer {
             }
         }
     }
-}
-
-/// By what records are known again.
-fn mark(records: &[Record]) -> u32 {
-    records.iter().fold(records.len() as u32, |mark, record| crc32c::crc32c_append(mark, &record.value))
 }
 
 impl Lane {

@@ -8,8 +8,9 @@
 //! twice, and dropped where it is stored. The same goes for what is in doubt when a broker has forgotten the producer.
 
 mod lane;
+mod sending;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ use super::partitioner::partition;
 use super::records::{self, Stamp};
 use super::{Compression, Error, Produce, Record, Refusal, codes};
 use lane::{Batch, Lane, Rejection, Remedy};
+pub(super) use sending::mark;
+use sending::{Flight, Sending};
 
 /// Requests to one broker that are not answered yet. A broker remembers the last five batches of a producer (KIP-98).
 const IN_FLIGHT_MAX: usize = 5;
@@ -75,31 +78,6 @@ enum Identity {
     Denied,
 }
 
-/// What was given and is not all there yet.
-#[derive(Debug, Default)]
-struct Sending {
-    lanes: BTreeMap<i32, Lane>,
-    refusals: Vec<Refusal>,
-    /// What is not answered yet, by broker.
-    flights: BTreeMap<i32, VecDeque<Flight>>,
-    /// Partitions that wait for the others, since something was wrong with them, and what it was last.
-    resting: BTreeSet<i32>,
-    wrong: Option<Error>,
-    /// By what the records are known again when they are given again.
-    mark: Option<u32>,
-}
-
-/// One request in flight.
-#[derive(Debug)]
-struct Flight {
-    sent: Instant,
-    bytes: usize,
-    /// What one batch was allowed to take, in bytes.
-    room: usize,
-    /// The partitions and the numbers of their batches.
-    batches: Vec<(i32, i32)>,
-}
-
 impl Producer {
     /// Nothing is asked of the cluster before there is something to send.
     pub fn new(client: Client, compression: Compression, figures: Arc<Figures>) -> Self {
@@ -137,12 +115,6 @@ impl Produce for Producer {
             }
         }
     }
-}
-
-/// By what records are known again when they are given again.
-pub(super) fn mark(records: &[Record]) -> u32 {
-    let of = |mark, record: &Record| crc32c::crc32c_append(crc32c::crc32c_append(mark, &record.key), &record.value);
-    records.iter().fold(records.len() as u32, of)
 }
 
 impl Producer {
