@@ -157,11 +157,11 @@ impl Figures {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes note that logs were refused; whether for another reason than those before.
+    /// Takes note that logs were refused; whether for another reason than those before, or after a while without any.
     pub fn note_refusal(&self, reason: &str) -> bool {
         let now = Trouble { reason: reason.to_owned(), since: SystemClock.now().awake() };
-        let before = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        before.is_none_or(|before| before.reason != reason)
+        let before = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).replace(now.clone());
+        before.is_none_or(|before| before.reason != reason || now.since.since(before.since) > REFUSAL_AGAIN)
     }
 
     /// With a fault, for tests of what shows it.
@@ -175,6 +175,9 @@ impl Figures {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A refusal that comes so long after the one before is said again.
+const REFUSAL_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long one pull may wait for logs.
 const PULL_WAIT: Duration = Duration::from_secs(60);
@@ -244,7 +247,11 @@ impl Pump<'_> {
                     return Ok(Some(done));
                 }
                 Err(Fault::Broken(reason)) => return Err(FlowError(format!("{}: {reason}", self.name))),
-                Err(Fault::Retry(_)) if self.stop.is_set() => return Ok(None),
+                Err(Fault::Retry(reason)) if self.stop.is_set() => {
+                    self.figures.retries.fetch_add(1, Relaxed);
+                    log::info!("{}: {reason}; what is left waits for the next start", self.name);
+                    return Ok(None);
+                }
                 Err(Fault::Retry(reason)) => {
                     failures += 1;
                     self.figures.retries.fetch_add(1, Relaxed);

@@ -56,10 +56,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// The partitions have another owner by now.
+    /// What was in hand is not committed: the partitions have another owner by now, or are others.
     fn too_late(&mut self, why: &str) {
         self.figures.fenced.fetch_add(1, Relaxed);
-        log::warn!("{why}: a commit came too late; the partitions have another owner, who does it again");
+        log::warn!("{why}: a commit came too late; whoever owns the partitions does it again");
     }
 }
 
@@ -100,7 +100,12 @@ impl Consume for Consumer {
             self.fetcher.done(*partition, *offset).map(|offset| (*partition, offset))
         });
         let done: Vec<(i32, i64)> = done.collect();
-        let lost = if done.is_empty() { None } else { self.group.commit(&mut self.client, &done)? };
+        let lost = match done.is_empty() {
+            // The offsets of a topic that is gone mean nothing in another of its name.
+            false if self.fetcher.partitions() == Some(0) => Some(self.group.topic_is_gone()),
+            false => self.group.commit(&mut self.client, &done)?,
+            true => None,
+        };
         if let Some(why) = lost {
             self.too_late(&why);
         } else if done.len() < offsets.len() {

@@ -140,6 +140,12 @@ impl Group {
         }
     }
 
+    /// The topic is not there any more. Where to go on is asked for anew; the reason, for people.
+    pub fn topic_is_gone(&mut self) -> String {
+        self.seat.want_rejoin();
+        format!("consumer group `{}`: the topic is gone", self.settings.group)
+    }
+
     /// Goes on towards a settled seat for as long as it may wait. The partitions and where to go on with them, once it has
     /// them.
     ///

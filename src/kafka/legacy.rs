@@ -1,6 +1,6 @@
 //! The `kafka` crate (0.10, <https://docs.rs/kafka>) behind [`Produce`](super::Produce) and [`Consume`](super::Consume).
 //!
-//! It speaks version 0 of every API, so brokers from 0.8 to 3.9 (4.0 removed those versions, KIP-896), in plaintext and without
+//! It speaks version 0 of every API, so brokers from 0.10 (where its commits are made by our own connection) to 3.9 (4.0 removed those versions, KIP-896), in plaintext and without
 //! SASL, with gzip and snappy. Its records carry no time: where a topic keeps the time of creation, the broker writes -1.
 //!
 //! What it lacks is added here where it can be:

@@ -32,14 +32,12 @@ pub(crate) struct QueueSource {
     gather: Gather,
     stop: Stop,
     contacted: bool,
-    /// Whether the last thing that was said was an error: that it is over is told at once, also when nothing comes.
-    ailing: bool,
 }
 
 impl QueueSource {
     /// Over a client of `topic`. After `stop` no more is asked for; what was brought can still be committed.
     pub(crate) fn new(consumer: Box<dyn Consume + Send>, topic: String, gather: Gather, stop: Stop) -> Self {
-        QueueSource { consumer, topic, gather, stop, contacted: false, ailing: false }
+        QueueSource { consumer, topic, gather, stop, contacted: false }
     }
 
     /// Asks until messages come, at the longest `until`; none when told to stop. With something `in_hand` only once: a client
@@ -55,7 +53,7 @@ impl QueueSource {
                 polled => polled?,
             };
             self.contacted = true;
-            if !messages.is_empty() || left.is_zero() || in_hand || std::mem::take(&mut self.ailing) {
+            if !messages.is_empty() || left.is_zero() || in_hand {
                 return Ok(messages);
             }
         }
@@ -78,10 +76,7 @@ impl Source for QueueSource {
                 }
                 // What is in hand comes first; the error will be there again.
                 Err(_) if gathered.count > 0 => break,
-                Err(error) => {
-                    self.ailing = true;
-                    return Err(fault(error, self.contacted));
-                }
+                Err(error) => return Err(fault(error, self.contacted)),
             }
         }
         Ok(gathered.into_batch())

@@ -172,14 +172,6 @@ fn a_client_that_brings_nothing_more_gets_its_commit() {
 }
 
 #[test]
-fn that_an_error_is_over_is_told_before_anything_comes() {
-    let (mut source, asked) = source(vec![Err(away()), Ok(vec![])], &Stop::default());
-    assert!(source.pull(LONG).is_err());
-    assert!(source.pull(LONG).unwrap().is_empty());
-    assert_eq!(asked.lock().unwrap().len(), 2);
-}
-
-#[test]
 fn many_bytes_are_a_batch() {
     let large = vec![b'x'; 3 << 20];
     let polls = (0..9).map(|offset| Ok(vec![message(0, offset, &large)])).collect();

@@ -16,7 +16,7 @@ use crate::spool;
 /// A fault that lasts longer than this is a problem: a store that is restarted is back by then.
 const FAULT_MAX: Duration = Duration::from_secs(10);
 
-/// For so long after logs were refused this is a problem.
+/// For so long after logs were refused there is a warning.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What there is to look at.
@@ -51,6 +51,7 @@ impl Health {
         let body = json!({
             "status": if problems.is_empty() { "ok" } else { "stuck" },
             "problems": problems,
+            "warnings": self.warnings(now),
             "agent": self.agent,
             "version": env!("CARGO_PKG_VERSION"),
             "threads": self.roster.alive(),
@@ -61,6 +62,13 @@ impl Health {
         (problems.is_empty(), body)
     }
 
+    /// What loses logs and no restart would mend.
+    fn warnings(&self, now: Now) -> Vec<String> {
+        let fresh = |refusal: &Trouble| now.awake().since(refusal.since) < REFUSED_FOR;
+        let refused = self.flows.iter().filter_map(|flow| Some((&flow.name, flow.figures.refusal().filter(fresh)?)));
+        refused.map(|(name, refusal)| format!("{name}: logs are refused: {}", refusal.reason)).collect()
+    }
+
     /// What is wrong, the causes before what follows from them.
     fn problems(&self, now: Now, spool: Option<&spool::Figures>) -> Vec<String> {
         let mut problems: Vec<String> =
@@ -68,12 +76,6 @@ impl Health {
         for Flow { name, figures, .. } in &self.flows {
             let lasts = |fault: &Trouble| now.awake().since(fault.since) > FAULT_MAX;
             problems.extend(figures.fault().filter(lasts).map(|fault| format!("{name}: {}", fault.reason)));
-        }
-        for Flow { name, figures, .. } in &self.flows {
-            let fresh = |refusal: &Trouble| now.awake().since(refusal.since) < REFUSED_FOR;
-            problems.extend(
-                figures.refusal().filter(fresh).map(|refusal| format!("{name}: logs are refused: {}", refusal.reason)),
-            );
         }
         let (workers, others): (Vec<_>, Vec<_>) =
             self.roster.stuck(now).into_iter().partition(|(name, _)| name.starts_with("worker-"));
@@ -185,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_are_refused_are_a_problem_for_a_while() {
+    fn logs_that_are_refused_are_a_warning_for_a_while() {
         let flow = Flow::embedded("a to b");
         let health =
             Health { agent: "a".into(), roster: Jobs::default().roster(), spool: None, flows: vec![flow.clone()] };
         assert!(flow.figures.note_refusal("too large") && !flow.figures.note_refusal("too large"));
         let mut now = SystemClock.now();
         let (well, body) = health.look(now);
-        assert!(!well && body["problems"] == json!(["a to b: logs are refused: too large"]), "{body}");
+        assert!(well && body["warnings"] == json!(["a to b: logs are refused: too large"]), "{body}");
         now.steady = now.steady.plus(REFUSED_FOR);
-        assert!(health.look(now).0, "none was since");
+        assert_eq!(health.look(now).1["warnings"], json!([]), "none was since");
     }
 }

@@ -87,7 +87,7 @@ impl Place {
         let (mut next, mut taken) = (next, Taken::default());
         let mut batches = records::batches(answer.records.unwrap_or_default());
         let end = loop {
-            let batch = match batches.next() {
+            let mut batch = match batches.next() {
                 None => break Ok(()),
                 Some(Err(error)) => break Err(error),
                 Some(Ok(batch)) => batch,
@@ -103,6 +103,9 @@ impl Place {
             if !damaged && batch.base_offset > next.max(high) {
                 // No checksum covers the base offset.
                 break Err(Error::Garbage(format!("a batch at offset {}, where it ends at {high}", batch.base_offset)));
+            }
+            if damaged {
+                (batch.base_offset, batch.last_offset) = (batch.base_offset.clamp(next, last), last);
             }
             next = behind;
             taken.batches += 1;

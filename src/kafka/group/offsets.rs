@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
@@ -63,6 +64,9 @@ impl Group {
         let Some(code) = answered.map(|partition| partition.error_code).find(|code| *code != 0) else {
             return Ok(None);
         };
+        if code == ResponseError::UnknownTopicOrPartition.code() {
+            return Ok(Some(self.topic_is_gone()));
+        }
         let error = codes::group(code, &self.settings.group);
         match self.seat.hear(code, generation) {
             Heard::Rejoin | Heard::Lost => return Ok(Some(error.to_string())),

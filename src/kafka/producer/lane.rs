@@ -37,7 +37,6 @@ pub struct Batch {
     pub records: Range<usize>,
     /// The first one's number.
     pub sequence: i32,
-    /// Whether their times are left out, since the broker does not believe them.
     /// Whether it may be there although nobody has said so.
     in_doubt: bool,
     state: State,
@@ -81,11 +80,10 @@ fn after(sequence: i32, by: usize) -> i32 {
 }
 
 impl Lane {
-    /// A lane that begins at `sequence`.
-    pub fn new(sequence: i32) -> Self {
+    /// A lane that begins at `sequence`; `known`: under numbers that the broker knows.
+    pub fn new(sequence: i32, known: bool) -> Self {
         let (records, batches) = (Vec::new(), VecDeque::new());
-        // At a later number something has been taken before.
-        Lane { records, cut: 0, batches, sequence, known: sequence != 0, node: None, rejection: None }
+        Lane { records, cut: 0, batches, sequence, known, node: None, rejection: None }
     }
 
     /// Takes up a record.
@@ -172,8 +170,13 @@ impl Lane {
             self.known = true;
         } else {
             batch.state = State::Waiting;
-            // Written by the leader, and perhaps by its replicas.
-            batch.in_doubt = matches!(code_known, Some(Code::RequestTimedOut | Code::NotEnoughReplicasAfterAppend));
+            // Written by the leader, and perhaps by its replicas. What was in doubt before stays so.
+            batch.in_doubt |= matches!(
+                code_known,
+                Some(Code::RequestTimedOut | Code::NotEnoughReplicasAfterAppend | Code::NotLeaderOrFollower)
+            );
+            // Another topic of that name would not know the producer.
+            self.known &= code_known != Some(Code::UnknownTopicOrPartition);
             // What comes after a batch that failed is out of order and says nothing more.
             self.rejection.get_or_insert(Rejection { code, message, sequence });
         }
@@ -260,7 +263,7 @@ mod tests {
 
     /// A lane of `count` records, cut into batches of three, with `flying` of them sent to node 1.
     fn lane(count: usize, flying: usize) -> Lane {
-        let mut lane = Lane::new(10);
+        let mut lane = Lane::new(10, true);
         (0..count).for_each(|record| lane.push(record));
         assert_eq!((0..flying).filter_map(|_| next(&mut lane)).count(), flying);
         lane
@@ -283,7 +286,7 @@ mod tests {
         assert_eq!((sent, lane.sequence()), (vec![(10, 3), (13, 3), (16, 1)], 17));
         [10, 13, 16].iter().for_each(|sequence| lane.answered(*sequence, 0, None));
         assert!(lane.is_done() && lane.settle() == Remedy::GoOn);
-        let mut wraps = Lane::new(i32::MAX - 1);
+        let mut wraps = Lane::new(i32::MAX - 1, true);
         (0..4).for_each(|record| wraps.push(record));
         assert_eq!((next(&mut wraps), next(&mut wraps)), (Some((i32::MAX - 1, 3)), Some((1, 1))));
         let large = lane_of_large();
@@ -291,7 +294,7 @@ mod tests {
     }
 
     fn lane_of_large() -> Option<(i32, usize)> {
-        let mut lane = Lane::new(0);
+        let mut lane = Lane::new(0, false);
         (0..2).for_each(|record| lane.push(record));
         lane.next(1, 3, |_| 100).map(|batch| (batch.sequence, batch.records.len()))
     }
@@ -334,8 +337,21 @@ mod tests {
     }
 
     #[test]
+    fn one_record_that_may_be_there_is_not_refused_under_its_number() {
+        let mut lane = lane(1, 1);
+        lane.lost(1);
+        assert_eq!(next(&mut lane), Some((10, 1)));
+        lane.answered(10, 10, None);
+        assert!(matches!(lane.settle(), Remedy::NewIdentity(_)));
+        lane.begin_anew();
+        assert_eq!(next(&mut lane), Some((0, 1)));
+        lane.answered(0, 10, None);
+        assert!(matches!(lane.settle(), Remedy::Refuse(0, _)), "under another id it is sure");
+    }
+
+    #[test]
     fn the_first_batch_that_a_broker_gets_is_alone_in_flight() {
-        let mut lane = Lane::new(0);
+        let mut lane = Lane::new(0, false);
         (0..9).for_each(|record| lane.push(record));
         assert_eq!((next(&mut lane), next(&mut lane)), (Some((0, 3)), None));
         lane.answered(0, 19, None);

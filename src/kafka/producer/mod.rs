@@ -44,6 +44,9 @@ const SMALLER_FOR: Duration = Duration::from_secs(300);
 /// One request takes no further batch beyond this, in bytes.
 const REQUEST_BYTES_MAX: usize = 4_000_000;
 
+/// A broker forgets a producer that is silent for a day (`producer.id.expiration.ms`).
+const KNOWN_FOR: Duration = Duration::from_secs(3_600);
+
 /// How long the leader waits for its replicas.
 const REPLICAS_MAX: Duration = Duration::from_secs(25);
 
@@ -59,8 +62,8 @@ pub struct Producer {
     compression: Compression,
     figures: Arc<Figures>,
     identity: Identity,
-    /// The next number of each partition.
-    sequences: BTreeMap<i32, i32>,
+    /// The next number of each partition, and since when the broker has known it.
+    sequences: BTreeMap<i32, (i32, Instant)>,
     batch_bytes: usize,
     /// What a broker found not too large, in bytes, and since when.
     smaller: Option<(usize, Instant)>,
@@ -104,7 +107,8 @@ impl Produce for Producer {
         let mut sending = self.take_up(records)?;
         match self.carry(&mut sending, records) {
             Ok(()) => {
-                self.sequences.extend(sending.lanes.iter().map(|(partition, lane)| (*partition, lane.sequence())));
+                let (lanes, now) = (sending.lanes.iter(), Instant::now());
+                self.sequences.extend(lanes.map(|(partition, lane)| (*partition, (lane.sequence(), now))));
                 sending.refusals.sort_by_key(|refusal| refusal.index);
                 Ok(sending.refusals)
             }
@@ -139,8 +143,11 @@ impl Producer {
         let mut sending = Sending::default();
         for (index, record) in records.iter().enumerate() {
             let partition = partition(&record.key, partitions);
-            let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
-            sending.lanes.entry(partition).or_insert_with(|| Lane::new(sequence)).push(index);
+            let (sequence, known) = match self.sequences.get(&partition) {
+                Some((sequence, since)) => (*sequence, *sequence != 0 && since.elapsed() < KNOWN_FOR),
+                None => (0, false),
+            };
+            sending.lanes.entry(partition).or_insert_with(|| Lane::new(sequence, known)).push(index);
         }
         Ok(sending)
     }
@@ -166,8 +173,11 @@ impl Producer {
             self.client.doubt();
             let wrong = sending.wrong.take();
             sending.resting.clear();
-            if retries > RETRIES_MAX {
-                return Err(wrong.unwrap_or_else(|| self.leaderless(sending)));
+            match wrong {
+                // Each try takes its time; the caller decides how long to wait for the next.
+                Some(error) if !matches!(error, Error::Code(..)) => return Err(error),
+                wrong if retries > RETRIES_MAX => return Err(wrong.unwrap_or_else(|| self.leaderless(sending))),
+                _ => {}
             }
             if self.client.access().stop.wait(RETRY_PAUSE) {
                 return Err(Error::Stopped);
@@ -265,11 +275,19 @@ impl Producer {
         }
         // Without numbers the order is kept by waiting for each answer.
         let most = if self.identity == Identity::Denied { 1 } else { IN_FLIGHT_MAX };
-        let mut leaders: Vec<i32> =
-            sending.lanes.keys().filter_map(|partition| self.client.leader(*partition)).collect();
+        let waiting =
+            sending.lanes.iter().filter(|(partition, lane)| !lane.is_done() && !sending.resting.contains(partition));
+        let mut leaders: Vec<i32> = waiting.filter_map(|(partition, _)| self.client.leader(*partition)).collect();
         leaders.sort_unstable();
         leaders.dedup();
         for node in leaders {
+            // Before anything is on its way there: what was never sent is not in doubt. The others go on meanwhile.
+            if let Err(error) = self.client.broker(node) {
+                let led = sending.lanes.keys().filter(|partition| self.client.leader(**partition) == Some(node));
+                sending.resting.extend(led);
+                sending.wrong = Some(error);
+                continue;
+            }
             while sending.flights.get(&node).map_or(0, VecDeque::len) < most {
                 let Some((request, flight)) = self.request(sending, node, records)? else { break };
                 // Noted first: what a broken connection took of it is not known.

@@ -138,7 +138,7 @@ fn what_was_in_flight_to_a_broker_that_moved_goes_again() {
     let mut producer = producer(&first, 500);
     producer.identity = Identity::Known(7, 0);
     // As if both brokers had taken something before.
-    producer.sequences = [(0, 5), (1, 5)].into();
+    producer.sequences = [(0, (5, Instant::now())), (1, (5, Instant::now()))].into();
     assert!(matches!(producer.send(&all), Err(Error::Away(_))));
     cluster.lock().unwrap().0[1] = moved.address.clone();
     // As if the first answer had come before it fell silent, so that there is room for another request.
@@ -188,4 +188,19 @@ fn a_topic_made_anew_with_fewer_partitions_gets_all() {
     cluster.lock().unwrap().1 = vec![1];
     assert_eq!(producer.send(&all), Ok(vec![]));
     assert_eq!(*taken.lock().unwrap(), [(0, 0, 10)]);
+}
+
+#[test]
+fn a_broker_that_cannot_be_reached_holds_up_no_other() {
+    let (fake, cluster, taken) = broker(&[1, 2], |_, _| 0);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // The one that is gone comes first.
+    *cluster.lock().unwrap() = (vec![gone, fake.address.clone()], vec![1, 2]);
+    let all = [records(0, 10, 100), records(1, 10, 100)].concat();
+    let mut producer = producer(&fake, BATCH_BYTES_MAX);
+    assert!(matches!(producer.send(&all), Err(Error::Away(_))));
+    assert_eq!(*taken.lock().unwrap(), [(1, 0, 10)]);
+    cluster.lock().unwrap().1 = vec![2, 2];
+    assert_eq!(producer.send(&all), Ok(vec![]));
+    assert_eq!(*taken.lock().unwrap(), [(1, 0, 10), (0, 0, 10)]);
 }
