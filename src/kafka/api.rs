@@ -19,7 +19,7 @@ pub trait Api: Encodable {
     const NAME: &'static str;
     /// The oldest and the newest version that are spoken here.
     const VERSIONS: (i16, i16);
-    /// The answer's fields, in the words of [`shape`].
+    /// The answer's fields, in the words of `shape`.
     const SHAPE: &'static str;
 
     /// Reads an answer.

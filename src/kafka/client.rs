@@ -1,7 +1,7 @@
 //! A cluster as the clients of one topic see it: its brokers, who leads which partition, and a connection to each leader.
 //!
 //! The first of the named brokers that answers tells of all others (Metadata); from then on any of them may answer. What is
-//! known is asked anew after [`METADATA_AGE_MAX`], and at once when a broker says that it leads no more or is gone.
+//! known is asked anew after `METADATA_AGE_MAX`, and at once when a broker says that it leads no more or is gone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

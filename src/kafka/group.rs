@@ -2,7 +2,7 @@
 //!
 //! FindCoordinator → JoinGroup → (the leader shares out) → SyncGroup → OffsetFetch. Sharing out anew is eager: all give up
 //! their partitions, and get their new ones in the next generation. Nothing is waited for longer than the caller says:
-//! [`Group::step`] goes on where it was.
+//! `Group::step` goes on where it was.
 //!
 //! A commit is good for one generation only, so that a member that was taken for dead undoes nothing of its successor's.
 //!

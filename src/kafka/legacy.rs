@@ -6,7 +6,7 @@
 //! What it lacks is added here where it can be:
 //!
 //! * It has no deadline for connecting and a fixed one of 120 s for each read: every call runs on a thread of its own and is
-//!   given up after [`CALL_MAX`]; that thread ends when the crate lets go of it.
+//!   given up after `CALL_MAX`; that thread ends when the crate lets go of it.
 //! * A panic in it becomes an [`Error::Garbage`], and the client is made anew. It believes the lengths that a broker claims, so a
 //!   peer that is no broker may make it reserve up to 2 GiB of address space until the call is given up: whoever chooses this
 //!   client asks the broker for its versions first, which [`connection`](super::connection) does within bounds.

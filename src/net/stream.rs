@@ -51,7 +51,7 @@ impl Stream {
         Ok(Stream { socket, tls: None, stop: None })
     }
 
-    /// From here on no wait goes on for longer than [`STOP_EVERY`] after the word to stop; it ends as if the deadline had come.
+    /// From here on no wait goes on for longer than `STOP_EVERY` after the word to stop; it ends as if the deadline had come.
     pub fn heed(&mut self, stop: Stop) {
         self.stop = Some(stop);
     }

@@ -1,7 +1,7 @@
 //! The queue between agents and store: logs to a Kafka topic and from it.
 //!
 //! A log is one message: its key `agent/label`, so that the logs of a label stay in order, its value the log's wire form.
-//! Which of the two clients is used is chosen in [`choice`]. What cannot be read as a log is set aside by the
+//! Which of the two clients is used is chosen in `choice`. What cannot be read as a log is set aside by the
 //! store with its topic, partition and offset; it never stops the flow.
 
 mod choice;

@@ -1,7 +1,7 @@
 //! The native producer: idempotent, acks=all, several batches in flight.
 //!
 //! Records go to partitions as the Java client's do (murmur2 of the key). Each leader gets one request with a batch of each of
-//! its partitions, and up to [`IN_FLIGHT_MAX`] of them before the first is answered. The broker knows the producer by an id and
+//! its partitions, and up to `IN_FLIGHT_MAX` of them before the first is answered. The broker knows the producer by an id and
 //! each batch by its number (KIP-98), so what is sent again after a lost answer is not written again, and never out of order.
 //!
 //! The id lives as long as the producer: what was sent before a restart of the process and is sent again after it is written
