@@ -37,7 +37,8 @@ use pingeon::kafka::producer::Producer;
 use pingeon::kafka::{Compression, Consume, Produce, Record};
 use pingeon::net::Net;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+const WARM_UP: usize = 3;
 const VALUE_BYTES: usize = 400;
 const KEYS: usize = 1_000;
 /// Records in one batch on 3.9.1. The `kafka` crate is given one batch at a time, since it waits for each; the native client also
@@ -57,25 +58,31 @@ fn main() {
     let count: usize = given.unwrap_or(300_000);
     println!("{count} records of {VALUE_BYTES} bytes, medians of {ROUNDS} rounds\n");
     println!("{:<42} {:>12} {:>14}", "", "records/s", "CPU µs/record");
-    against_the_crate(count);
+    for codec in [Compression::None, Compression::Snappy, Compression::Gzip] {
+        against_the_crate(count, codec);
+    }
     for codec in [Compression::None, Compression::Lz4] {
         against_librdkafka(count, codec);
     }
 }
 
-fn against_the_crate(count: usize) {
+fn against_the_crate(count: usize, codec: Compression) {
     let broker = shared(Version::V3_9);
     let records = records(count);
+    let name = format!("{codec:?}").to_lowercase();
     let topics: Vec<String> = (0..2).map(|_| broker.topic("bench", 1)).collect();
-    let native = || native_producer(broker, &topics[0], Compression::None).with_batch_bytes(BATCH_BYTES);
+    let native = || native_producer(broker, &topics[0], codec).with_batch_bytes(BATCH_BYTES);
+    let legacy = || legacy_producer(broker, &topics[1], codec);
     let mut costs = [const { Vec::new() }; 5];
-    // Once for nothing, so that the broker has compiled what it runs.
-    produce(&mut native(), &records, BATCH);
-    produce(&mut legacy_producer(broker, &topics[1]), &records, BATCH);
+    // For nothing, until the broker has compiled what it runs.
+    for _ in 0..WARM_UP {
+        produce(&mut native(), &records, BACKLOG);
+        produce(&mut legacy(), &records, BATCH);
+    }
     for _ in 0..ROUNDS {
         costs[0].push(measured(|| produce(&mut native(), &records, BACKLOG)));
         costs[1].push(measured(|| produce(&mut native(), &records, BATCH)));
-        costs[2].push(measured(|| produce(&mut legacy_producer(broker, &topics[1]), &records, BATCH)));
+        costs[2].push(measured(|| produce(&mut legacy(), &records, BATCH)));
     }
     for _ in 0..ROUNDS {
         let mut native = native_consumer(broker, &topics[0]);
@@ -84,13 +91,13 @@ fn against_the_crate(count: usize) {
         costs[4].push(measured(|| consume(&mut legacy, count)));
     }
     let [native, one_by_one, legacy, native_read, legacy_read] = costs.map(median);
-    show("3.9.1 produce, native, several in flight", count, native);
-    show("3.9.1 produce, native, one by one", count, one_by_one);
-    show("3.9.1 produce, kafka crate", count, legacy);
+    show(&format!("3.9.1 produce, {name}, native, in flight"), count, native);
+    show(&format!("3.9.1 produce, {name}, native, one by one"), count, one_by_one);
+    show(&format!("3.9.1 produce, {name}, kafka crate"), count, legacy);
     compare(native, legacy);
     compare(one_by_one, legacy);
-    show("3.9.1 fetch, native", count, native_read);
-    show("3.9.1 fetch, kafka crate", count, legacy_read);
+    show(&format!("3.9.1 fetch, {name}, native"), count, native_read);
+    show(&format!("3.9.1 fetch, {name}, kafka crate"), count, legacy_read);
     compare(native_read, legacy_read);
 }
 
@@ -127,12 +134,7 @@ fn show(what: &str, count: usize, Cost(seconds, cpu): Cost) {
 }
 
 fn compare(ours: Cost, theirs: Cost) {
-    println!(
-        "{:<42} {:>12} {:>14}\n",
-        "",
-        format!("× {:.2}", theirs.0 / ours.0),
-        format!("× {:.2}", ours.1 / theirs.1)
-    );
+    println!("{:<42} {:>12} {:>14}", "", format!("× {:.2}", theirs.0 / ours.0), format!("× {:.2}", ours.1 / theirs.1));
 }
 
 fn records(count: usize) -> Vec<Record> {
@@ -158,8 +160,8 @@ fn native_producer(broker: &Broker, topic: &str, codec: Compression) -> Producer
     Producer::new(client(broker, topic), codec, Arc::default())
 }
 
-fn legacy_producer(broker: &Broker, topic: &str) -> LegacyProducer {
-    LegacyProducer::new(&access(broker), topic, Compression::None, Arc::default()).unwrap()
+fn legacy_producer(broker: &Broker, topic: &str, codec: Compression) -> LegacyProducer {
+    LegacyProducer::new(&access(broker), topic, codec, Arc::default()).unwrap()
 }
 
 fn native_consumer(broker: &Broker, topic: &str) -> Consumer {
