@@ -15,7 +15,7 @@ use super::connection::{Access, Connection};
 use super::{Error, codes};
 
 /// How long what is known of the topic is believed.
-const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
+pub(super) const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Until a broker has to answer what it can answer at once.
 pub const ANSWER_MAX: Duration = Duration::from_secs(30);

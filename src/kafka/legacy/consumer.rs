@@ -17,6 +17,7 @@ use kafka::error::KafkaCode;
 use super::client::{Client, named};
 use super::commit::Committer;
 use super::{ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, code_name, of_group, translate};
+use crate::kafka::client::METADATA_AGE_MAX;
 use crate::kafka::connection::Access;
 use crate::kafka::figures::Figures;
 use crate::kafka::{Compression, Consume, Error, Message};
@@ -33,9 +34,6 @@ const FETCH_BYTES_MAX: i32 = 16 << 20;
 
 /// How long a broker may hold back an answer for want of messages. Leaders are asked one after the other, so each gets a part.
 const FETCH_WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// How long what is known of the topic is believed.
-const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// The smallest batch that a broker keeps, in bytes: what two of them take that are told apart.
 const BATCH_BYTES_SMALLEST: i32 = 61;

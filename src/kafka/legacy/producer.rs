@@ -7,36 +7,26 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kafka::client::{ProduceMessage, RequiredAcks};
 use kafka::error::KafkaCode;
 
 use super::client::{Client, named};
 use super::{code_name, translate};
+use crate::kafka::client::METADATA_AGE_MAX;
 use crate::kafka::connection::Access;
 use crate::kafka::figures::Figures;
 use crate::kafka::partitioner::partition;
-use crate::kafka::producer::mark;
+use crate::kafka::producer::{BATCH_BYTES_MIN, REPLICAS_MAX, REQUEST_BYTES_MAX, mark};
 use crate::kafka::{Compression, Error, Produce, Record, Refusal, codes};
 
-/// What one batch may take, uncompressed, in bytes: what a topic takes by default (`max.message.bytes`).
+/// What one batch may take, uncompressed, in bytes: less than a topic takes by default (`max.message.bytes`, 1,048,588), since
+/// the broker makes larger ones of them.
 const BATCH_BYTES_MAX: usize = 900_000;
-
-/// A broker that finds batches too large gets smaller ones, down to this; below it they are halved each time.
-const BATCH_BYTES_MIN: usize = 16 * 1024;
-
-/// One request takes no further batch beyond this, in bytes.
-const REQUEST_BYTES_MAX: usize = 4_000_000;
 
 /// What a message takes beyond its key and value, in bytes: offset, size, checksum, two numbers and two lengths.
 const MESSAGE_OVERHEAD: usize = 26;
-
-/// How long the leader waits for its replicas.
-const REPLICAS_MAX: Duration = Duration::from_secs(25);
-
-/// How long what is known of the topic is believed.
-const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Takes records to one topic.
 pub struct LegacyProducer {

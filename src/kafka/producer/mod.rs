@@ -33,22 +33,22 @@ use sending::{Flight, Sending};
 /// Requests to one broker that are not answered yet. A broker remembers the last five batches of a producer (KIP-98).
 const IN_FLIGHT_MAX: usize = 5;
 
-/// What one batch may take, uncompressed, in bytes: what a topic takes by default (`max.message.bytes`).
+/// What one batch may take, uncompressed, in bytes: a little less than a topic takes by default (`max.message.bytes`, 1,048,588).
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
-/// A broker that finds batches too large gets smaller ones, down to this, for as long as the other says; its topic's limit may
-/// have been raised by then.
-const BATCH_BYTES_MIN: usize = 16 * 1024;
+/// A broker that finds batches too large gets smaller ones, down to this.
+pub(super) const BATCH_BYTES_MIN: usize = 16 * 1024;
+/// For so long; the topic's limit may have been raised by then.
 const SMALLER_FOR: Duration = Duration::from_secs(300);
 
 /// One request takes no further batch beyond this, in bytes.
-const REQUEST_BYTES_MAX: usize = 4_000_000;
+pub(super) const REQUEST_BYTES_MAX: usize = 4_000_000;
 
 /// A broker forgets a producer that is silent for a day (`producer.id.expiration.ms`).
 const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 
 /// How long the leader waits for its replicas.
-const REPLICAS_MAX: Duration = Duration::from_secs(25);
+pub(super) const REPLICAS_MAX: Duration = Duration::from_secs(25);
 
 /// How often, and how long apart, something is tried again here that goes away within a moment, as an election does. After
 /// that the caller decides.
