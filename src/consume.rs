@@ -25,7 +25,7 @@ use crate::kafka::consumer::{Consumer, Settings};
 use crate::kafka::figures::Figures;
 use crate::net::Net;
 use crate::queue::{CrateConsumer, Gather, QueueSource};
-use crate::store::sqlite::Sqlite;
+use crate::store::{self, Keep};
 
 const STACK: usize = 512 * 1024;
 
@@ -51,7 +51,7 @@ where
     S: Source + Send + 'static,
 {
     let flow = Flow::embedded("spool to store");
-    flows::start(jobs, "pump", &flow, (source, open(store)?), (drained, &Stop::default()))?;
+    flows::start(jobs, "pump", &flow, (source, store::sink(store)?), (drained, &Stop::default()))?;
     start_retention(jobs, store, drained)?;
     Ok(flow)
 }
@@ -87,7 +87,7 @@ pub(crate) fn start_from_queue(
             }
         };
         let source = QueueSource::new(consumer, kafka.topic.clone(), gather, stop.clone());
-        flows::start(jobs, &numbered("from-kafka"), &flow, (source, open(store)?), (stop, &over))?;
+        flows::start(jobs, &numbered("from-kafka"), &flow, (source, store::sink(store)?), (stop, &over))?;
         all.push(flow);
     }
     start_retention(jobs, store, stop)?;
@@ -150,27 +150,15 @@ fn start_heart(jobs: &Jobs, thread: &str, member: &Consumer, over: &Stop) -> Res
 }
 
 fn start_retention(jobs: &Jobs, store: &Store, stop: &Stop) -> Result<(), String> {
-    let (mut keeper, stop) = (open(store)?, stop.clone());
+    let (mut keeper, stop) = (store::keeper(store)?, stop.clone());
     jobs.start("retention", STACK, move |pulse| {
         step_back();
-        retain(&mut keeper, pulse, &stop)
+        retain(keeper.as_mut(), pulse, &stop)
     })
 }
 
-/// Opens the store for writing, its schema up to date.
-///
-/// # Errors
-/// A sentence for people.
-pub fn open(store: &Store) -> Result<Sqlite, String> {
-    match store {
-        Store::Sqlite(settings) => Sqlite::open(settings, Arc::new(SystemClock)),
-        // `config` refuses it with the same words.
-        Store::Postgres(_) => Err("`store.postgres` is not available in this build yet".to_owned()),
-    }
-}
-
 /// Looks for old logs every [`RETENTION_EVERY`] until told to stop.
-fn retain(store: &mut Sqlite, pulse: &Pulse, stop: &Stop) -> Result<(), String> {
+fn retain(store: &mut dyn Keep, pulse: &Pulse, stop: &Stop) -> Result<(), String> {
     let mut said = None;
     loop {
         match sweep(store, SystemClock.now().wall, pulse, stop) {
@@ -195,11 +183,11 @@ fn retain(store: &mut Sqlite, pulse: &Pulse, stop: &Stop) -> Result<(), String> 
 
 /// Deletes all that is older than the retention at `now`, however much came since the last time; how many logs that were.
 /// Leaves the rest to the next start when told to stop.
-fn sweep(store: &mut Sqlite, now: Timestamp, pulse: &Pulse, stop: &Stop) -> Result<u64, Fault> {
+fn sweep(store: &mut dyn Keep, now: Timestamp, pulse: &Pulse, stop: &Stop) -> Result<u64, Fault> {
     let mut deleted = 0;
     loop {
         pulse.back_in(PULSE_LIMIT);
-        let retained = store.retain(now)?;
+        let retained = store.keep(now)?;
         deleted += retained.deleted;
         if !retained.more || stop.wait(RETENTION_PAUSE) {
             return Ok(deleted);
@@ -211,6 +199,7 @@ fn sweep(store: &mut Sqlite, now: Timestamp, pulse: &Pulse, stop: &Stop) -> Resu
 mod tests {
     use super::*;
     use crate::config;
+    use crate::store::sqlite::Sqlite;
     use rusqlite::Connection;
 
     #[test]

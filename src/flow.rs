@@ -100,6 +100,12 @@ pub trait Sink {
     fn deliver(&mut self, batch: &Batch) -> Result<Delivered, Fault>;
 }
 
+impl Sink for Box<dyn Sink + Send> {
+    fn deliver(&mut self, batch: &Batch) -> Result<Delivered, Fault> {
+        (**self).deliver(batch)
+    }
+}
+
 /// Why a pump ended before it was told to: what the broken end said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowError(pub String);

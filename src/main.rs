@@ -15,14 +15,14 @@ use pingeon::check::show::show;
 use pingeon::check::{Check, Verdict};
 use pingeon::cli::{CheckFormat, Cli, Command, ReportFormat};
 use pingeon::clock::{Clock, SystemClock};
-use pingeon::config::{self, Config, ConfigError, Store};
+use pingeon::config::{self, Config, ConfigError};
 use pingeon::logs::{Author, Log};
 use pingeon::net::Net;
+use pingeon::produce;
 use pingeon::produce::Checked;
 use pingeon::report;
 use pingeon::run::{Halves, run};
-use pingeon::store::sqlite::Archive;
-use pingeon::{consume, produce};
+use pingeon::store;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -184,7 +184,7 @@ fn migrate(config: &Config, print_only: bool) -> Result<ExitCode, Failure> {
     let Some(store) = &config.store else {
         return Err(Failure::usage("the config names no store", None));
     };
-    consume::open(store).map_err(Failure::work)?;
+    store::sink(store).map_err(Failure::work)?;
     print("the store's schema is up to date\n")
 }
 
@@ -192,10 +192,10 @@ fn migrate(config: &Config, print_only: bool) -> Result<ExitCode, Failure> {
 fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -> Result<ExitCode, Failure> {
     let now = SystemClock.now().wall;
     let from = report::parse_since(since, now).map_err(|wrong| Failure::usage(wrong, None))?;
-    let Some(Store::Sqlite(store)) = &config.store else {
-        return Err(Failure::usage("the config names no store that `report` can read in this build", None));
+    let Some(store) = &config.store else {
+        return Err(Failure::usage("the config names no store", None));
     };
-    let archive = Archive::open(&store.path).map_err(Failure::work)?;
+    let mut archive = store::archive(store).map_err(Failure::work)?;
     let mut known = archive.labels().map_err(Failure::work)?;
     known.extend(config.checks.iter().map(|check| check.label.clone()));
     known.sort();
@@ -209,7 +209,7 @@ fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -
 
     let progress = Progress::new("logs read", None);
     let asked = if labels.is_empty() { &[] } else { &wanted[..] };
-    let report = report::summed_up(&archive, asked, &wanted, (from, now), &mut |rows| progress.show(rows));
+    let report = report::summed_up(archive.as_mut(), asked, &wanted, (from, now), &mut |rows| progress.show(rows));
     let report = report.map_err(Failure::work)?;
     progress.clear();
     print(&match format {

@@ -176,7 +176,6 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
         prepared: at.read("prepared", |at| at.choice(&prepared))?.unwrap_or(Prepared::Auto),
         retention: retention(at)?.unwrap_or(90 * DAY),
     };
-    at.uses("store.postgres");
     Ok(postgres)
 }
 

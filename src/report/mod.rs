@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::check::Verdict;
 use crate::clock::Timestamp;
-use crate::store::sqlite::Archive;
+use crate::store::Archive;
 
 /// How many rows are read from one word on the progress to the next.
 const PROGRESS_ROWS: usize = 4_096;
@@ -104,14 +104,14 @@ pub struct Outage {
 /// # Errors
 /// A sentence for people, when the store can't be read.
 pub fn summed_up(
-    archive: &Archive,
+    archive: &mut dyn Archive,
     asked: &[Arc<str>],
     listed: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
     let (mut sums, mut rows) = (Sums::new(from, to), 0_usize);
-    archive.rows(asked, from, to, |row| {
+    archive.rows(asked, from, to, &mut |row| {
         sums.push(row);
         rows += 1;
         if rows.is_multiple_of(PROGRESS_ROWS) {

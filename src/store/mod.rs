@@ -1,13 +1,196 @@
-//! Sinks that know SQL, and the queries that reports and pages ask.
+//! Sinks that know SQL, and the queries that reports and pages ask. What a store is to the rest: three functions that open it,
+//! and what each of them gives back.
 
+pub mod postgres;
+pub mod rollup;
 pub mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::check::Verdict;
-use crate::clock::Timestamp;
-use crate::logs::Missed;
+use crate::clock::{SystemClock, Timestamp};
+use crate::config;
+use crate::flow::{Fault, Sink};
+use crate::logs::{Log, Missed};
+use rollup::Hour;
+
+/// How far ahead of this machine's clock a log may be.
+pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// Opens the store for writing, its schema up to date.
+///
+/// # Errors
+/// A sentence for people.
+pub fn sink(store: &config::Store) -> Result<Box<dyn Sink + Send>, String> {
+    Ok(match store {
+        config::Store::Sqlite(settings) => Box::new(sqlite::Sqlite::open(settings, Arc::new(SystemClock))?),
+        config::Store::Postgres(settings) => Box::new(postgres::Postgres::new(settings, Arc::new(SystemClock))),
+    })
+}
+
+/// Opens the store to keep it in order, beside those who write to it.
+///
+/// # Errors
+/// A sentence for people.
+pub fn keeper(store: &config::Store) -> Result<Box<dyn Keep>, String> {
+    Ok(match store {
+        config::Store::Sqlite(settings) => Box::new(sqlite::Sqlite::open(settings, Arc::new(SystemClock))?),
+        config::Store::Postgres(settings) => Box::new(postgres::Keeper::new(settings)),
+    })
+}
+
+/// Opens the store for reading.
+///
+/// # Errors
+/// A sentence for people.
+pub fn archive(store: &config::Store) -> Result<Box<dyn Archive>, String> {
+    Ok(match store {
+        config::Store::Sqlite(settings) => Box::new(sqlite::Archive::open(&settings.path)?),
+        config::Store::Postgres(settings) => Box::new(postgres::Archive::open(settings)?),
+    })
+}
+
+/// Keeps a store in order: what is older than the retention goes, the days ahead are made.
+pub trait Keep: Send {
+    /// One round of bounded work, so that others get to write in between: while there is more, call again after a moment.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    fn keep(&mut self, now: Timestamp) -> Result<Kept, Fault>;
+}
+
+/// What one round of keeping did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Logs that went one by one.
+    pub deleted: u64,
+    /// Days that went whole, as `2026-08-28`.
+    pub dropped: Vec<String>,
+    /// Whether there may be more to do.
+    pub more: bool,
+    /// How the store stands now.
+    pub condition: Condition,
+}
+
+/// How a store stands. What it cannot say is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Days after today that logs can go into; where the store needs none made, `None`.
+    pub days_ahead: Option<u32>,
+    /// The first day that it has logs of (RFC 3339, `2026-08-28`).
+    pub oldest_day: Option<String>,
+    /// The last one.
+    pub newest_day: Option<String>,
+    /// What it set aside and still has.
+    pub rejected: Option<u64>,
+    /// When the retention last ran to its end.
+    pub retained_at: Option<Timestamp>,
+}
+
+/// What reports and pages ask of a store. Each answer is of one moment.
+pub trait Archive {
+    /// The labels that the store knows, in order.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn labels(&mut self) -> Result<Vec<Arc<str>>, String>;
+
+    /// Gives `each` the rows of `wanted` (none: of all labels) that lie in `from..to` or reach into it from before, in the
+    /// order of label, agent and `due_at`.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn rows(
+        &mut self,
+        wanted: &[Arc<str>],
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(Row),
+    ) -> Result<(), String>;
+
+    /// The last row of each label and agent, in their order.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn last(&mut self) -> Result<Vec<Row>, String>;
+
+    /// Gives `each` the roll-ups of `wanted` (none: of all labels) whose hours lie in `from..to`, both at full hours, in the
+    /// order of label, agent and hour.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn hours(
+        &mut self,
+        wanted: &[Arc<str>],
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(Hour),
+    ) -> Result<(), String>;
+
+    /// What arrived of each agent's runs whose last log was due at `since` or later, in the order of agent and boot.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String>;
+}
+
+/// What arrived of one run of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who wrote the logs.
+    pub agent: Arc<str>,
+    /// Which run of it.
+    pub boot: Uuid,
+    /// The lowest `seq` of what is there.
+    pub lowest: u64,
+    /// The highest.
+    pub highest: u64,
+    /// How many logs are there.
+    pub stored: u64,
+    /// How many were set aside, as far as it is known of them that they were this run's.
+    pub rejected: u64,
+    /// How many came again and were dropped.
+    pub duplicates: u64,
+    /// Between the lowest and the highest, what is neither there nor set aside: first and last `seq` of each range, in order,
+    /// at most [`MISSING_MAX`] of them. From 1 on, unless the run began before the oldest day that the store still has.
+    pub missing: Vec<(u64, u64)>,
+    /// How many numbers are missing, also in ranges that are left out.
+    pub missing_total: u64,
+    /// When the first of the logs was due.
+    pub first_due_at: Timestamp,
+    /// When the last was.
+    pub last_due_at: Timestamp,
+}
+
+/// How many missing ranges of one run are listed.
+pub const MISSING_MAX: usize = 100;
+
+/// Why no store takes `log`; `None`: it does.
+pub(crate) fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&'static str> {
+    // A missed range may reach back further than what is kept; what counts is whether its end does.
+    let last = log.as_missed().map_or(log.due_at, |missed| missed.last_due_at.max(log.due_at));
+    if last < oldest {
+        return Some("older than the retention");
+    }
+    if last > newest {
+        return Some("more than a day ahead of this machine's clock");
+    }
+    // Queries and retention find a log by the time in its uid.
+    (millis(&log.uid) != log.due_at.as_millis()).then_some("the uid has another time than `due_at`")
+}
+
+/// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).
+fn millis(uid: &Uuid) -> u64 {
+    uid.as_u64_pair().0 >> 16
+}
+
+/// Not after any uid of `at`'s millisecond, and after all of those before it.
+pub(crate) fn first_uid(at: Timestamp) -> Uuid {
+    Uuid::from_u64_pair(at.as_millis() << 16, 0)
+}
 
 /// What a report reads of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,9 +23,8 @@ use crate::config;
 use crate::database::{Access, Database, Kind, Reject, set_aside};
 use crate::flow::{Batch, Delivered, Fault, Sink};
 use crate::logs::Log;
+use crate::store::{AHEAD_MAX, Keep, Kept, first_uid, unfit};
 
-/// How far ahead of this machine's clock a log may be.
-const AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The table of what can't be kept as a log.
 const REJECTED: &str = "rejected";
 /// What all of it may take, in bytes.
@@ -52,15 +51,6 @@ pub fn schema() -> String {
     STORE.migrations.concat()
 }
 
-/// What one call of the retention did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retained {
-    /// Logs that it deleted.
-    pub deleted: u64,
-    /// Whether there may be more to delete.
-    pub more: bool,
-}
-
 /// The store, open for writing.
 pub struct Sqlite {
     database: Database,
@@ -84,25 +74,6 @@ impl Sqlite {
         Ok(Sqlite { database, retention: settings.retention, clock })
     }
 
-    /// Deletes what is older than the retention at `now`, in short transactions. Bounds its own work, so that others get to
-    /// write in between: while there is more, call again after a moment.
-    ///
-    /// # Errors
-    /// See [`Fault`].
-    pub fn retain(&mut self, now: Timestamp) -> Result<Retained, Fault> {
-        let before = first_uid(now.minus(self.retention));
-        let mut retained = Retained { deleted: 0, more: true };
-        for _ in 0..RETAIN_CHUNKS_MAX {
-            let count = self.delete_before(before).map_err(|error| self.database.fault(&error))?;
-            retained.deleted += count as u64;
-            if count < RETAIN_CHUNK {
-                retained.more = false;
-                break;
-            }
-        }
-        Ok(retained)
-    }
-
     fn delete_before(&mut self, before: Uuid) -> rusqlite::Result<usize> {
         let transaction = self.database.begin()?;
         let count = transaction
@@ -118,7 +89,7 @@ impl Sqlite {
         Ok(count)
     }
 
-    fn keep(&mut self, batch: &Batch) -> rusqlite::Result<Delivered> {
+    fn take(&mut self, batch: &Batch) -> rusqlite::Result<Delivered> {
         let now = self.clock.now().wall;
         let (oldest, newest) = (now.minus(self.retention), now.plus(AHEAD_MAX));
         let (mut delivered, mut rejects) = (Delivered::default(), Vec::new());
@@ -147,9 +118,25 @@ impl Sqlite {
     }
 }
 
+impl Keep for Sqlite {
+    fn keep(&mut self, now: Timestamp) -> Result<Kept, Fault> {
+        let before = first_uid(now.minus(self.retention));
+        let mut kept = Kept { more: true, ..Kept::default() };
+        for _ in 0..RETAIN_CHUNKS_MAX {
+            let count = self.delete_before(before).map_err(|error| self.database.fault(&error))?;
+            kept.deleted += count as u64;
+            if count < RETAIN_CHUNK {
+                kept.more = false;
+                break;
+            }
+        }
+        Ok(kept)
+    }
+}
+
 impl Sink for Sqlite {
     fn deliver(&mut self, batch: &Batch) -> Result<Delivered, Fault> {
-        self.keep(batch).map_err(|error| self.database.fault(&error))
+        self.take(batch).map_err(|error| self.database.fault(&error))
     }
 }
 
@@ -186,30 +173,6 @@ fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Resul
         extra,
     ])?;
     Ok(inserted > 0)
-}
-
-/// Why the store does not take `log`; `None`: it does.
-fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&'static str> {
-    // A missed range may reach back further than what is kept; what counts is whether its end does.
-    let last = log.as_missed().map_or(log.due_at, |missed| missed.last_due_at.max(log.due_at));
-    if last < oldest {
-        return Some("older than the retention");
-    }
-    if last > newest {
-        return Some("more than a day ahead of this machine's clock");
-    }
-    // Queries and retention find a log by the time in its uid.
-    (millis(&log.uid) != log.due_at.as_millis()).then_some("the uid has another time than `due_at`")
-}
-
-/// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).
-fn millis(uid: &Uuid) -> u64 {
-    uid.as_u64_pair().0 >> 16
-}
-
-/// Not after any uid of `at`'s millisecond, and after all of those before it.
-fn first_uid(at: Timestamp) -> Uuid {
-    Uuid::from_u64_pair(at.as_millis() << 16, 0)
 }
 
 /// Opens the store at `path` for reading.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::{first_uid, open_to_read};
+use super::open_to_read;
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::database::Database;
 use crate::flow::Fault;
 use crate::logs::Missed;
-use crate::store::Row;
+use crate::store::first_uid;
+use crate::store::rollup::Hour;
+use crate::store::{self, Delivery, Row};
 
 /// The page cache of a reader, in KiB.
 const CACHE_KIB: u32 = 2_048;
@@ -35,25 +37,24 @@ impl Archive {
         Ok(Archive { database: open_to_read(path, CACHE_KIB)? })
     }
 
-    /// The labels that the store knows, in order.
-    ///
-    /// # Errors
-    /// A sentence for people.
-    pub fn labels(&self) -> Result<Vec<Arc<str>>, String> {
+    fn said<T>(&self, result: rusqlite::Result<T>) -> Result<T, String> {
+        result.map_err(|error| match self.database.fault(&error) {
+            Fault::Retry(reason) | Fault::Broken(reason) => reason,
+        })
+    }
+}
+
+impl store::Archive for Archive {
+    fn labels(&mut self) -> Result<Vec<Arc<str>>, String> {
         self.said(labels(&self.database.connection))
     }
 
-    /// Gives `each` the rows of `labels` (none: of all) that lie in `from..to` or reach into it from before, in the order
-    /// of label, agent and `due_at`.
-    ///
-    /// # Errors
-    /// A sentence for people.
-    pub fn rows(
-        &self,
+    fn rows(
+        &mut self,
         wanted: &[Arc<str>],
         from: Timestamp,
         to: Timestamp,
-        mut each: impl FnMut(Row),
+        each: &mut dyn FnMut(Row),
     ) -> Result<(), String> {
         // One transaction, so that all labels are seen at one moment.
         let mut read = || {
@@ -63,7 +64,7 @@ impl Archive {
             wanted.dedup();
             for label in &wanted {
                 for agent in agents(&transaction, label)? {
-                    rows_of(&transaction, label, &agent, (from, to), &mut each)?;
+                    rows_of(&transaction, label, &agent, (from, to), each)?;
                 }
             }
             Ok(())
@@ -71,11 +72,7 @@ impl Archive {
         self.said(read())
     }
 
-    /// The last row of each label and agent, in their order.
-    ///
-    /// # Errors
-    /// A sentence for people.
-    pub fn last(&self) -> Result<Vec<Row>, String> {
+    fn last(&mut self) -> Result<Vec<Row>, String> {
         let read = || {
             let transaction = self.database.connection.unchecked_transaction()?;
             let mut last = Vec::new();
@@ -89,10 +86,18 @@ impl Archive {
         self.said(read())
     }
 
-    fn said<T>(&self, result: rusqlite::Result<T>) -> Result<T, String> {
-        result.map_err(|error| match self.database.fault(&error) {
-            Fault::Retry(reason) | Fault::Broken(reason) => reason,
-        })
+    fn hours(
+        &mut self,
+        _wanted: &[Arc<str>],
+        _from: Timestamp,
+        _to: Timestamp,
+        _each: &mut dyn FnMut(Hour),
+    ) -> Result<(), String> {
+        Err("roll-ups are not in this build yet".to_owned())
+    }
+
+    fn delivery(&mut self, _since: Timestamp) -> Result<Vec<Delivery>, String> {
+        Err("the delivery audit is not in this build yet".to_owned())
     }
 }
 
@@ -120,7 +125,7 @@ fn rows_of(
     label: &Arc<str>,
     agent: &Arc<str>,
     (from, to): (Timestamp, Timestamp),
-    each: &mut impl FnMut(Row),
+    each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
     let mut before = rows_before(connection, label, agent, from, REACH_BACK)?;
     before.retain(|row| covers_until(row) > from);

@@ -218,7 +218,7 @@ fn retention_deletes_what_is_older_and_shrinks_the_file() {
     let before = pages(&store);
     let retention = Duration::from_secs(30 * DAY);
     let mut retain = |second| {
-        let Retained { deleted, more } = store.retain(at(second).plus(retention)).unwrap();
+        let Kept { deleted, more, .. } = store.keep(at(second).plus(retention)).unwrap();
         (deleted, more)
     };
     assert_eq!(retain(0), (0, false));

@@ -1,0 +1,202 @@
+//! Logs and roll-ups as columns, in Postgres' binary form (its manual, "Binary Format" of each type's send function): a batch
+//! goes in as one array for each column.
+
+use std::error::Error;
+
+use bytes::{BufMut, BytesMut};
+use postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::check::Phase;
+use crate::clock::Timestamp;
+use crate::logs::Log;
+use crate::store::rollup::Hour;
+
+/// A parameter and its type, so that nothing has to be asked of the server.
+pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+type Encoded = Result<IsNull, Box<dyn Error + Sync + Send>>;
+
+/// A `uuid`: its 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id(pub(super) Uuid);
+
+impl ToSql for Id {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Encoded {
+        out.put_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+    accepts!(UUID);
+    to_sql_checked!();
+}
+
+impl FromSql<'_> for Id {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Id(Uuid::from_slice(raw)?))
+    }
+    accepts!(UUID);
+}
+
+/// A `timestamptz`: microseconds since 2000-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(pub(super) Timestamp);
+
+/// 2000-01-01T00:00:00Z in microseconds since 1970.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl ToSql for Moment {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Encoded {
+        out.put_i64(self.0.as_micros() - EPOCH_MICROS);
+        Ok(IsNull::No)
+    }
+    accepts!(TIMESTAMPTZ);
+    to_sql_checked!();
+}
+
+impl FromSql<'_> for Moment {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Moment(Timestamp::from_micros(i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_MICROS))))
+    }
+    accepts!(TIMESTAMPTZ);
+}
+
+/// A `jsonb`: its version, 1, and the text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Json<'a>(pub(super) &'a Map<String, Value>);
+
+impl ToSql for Json<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Encoded {
+        out.put_u8(1);
+        serde_json::to_writer(out.writer(), self.0)?;
+        Ok(IsNull::No)
+    }
+    accepts!(JSONB);
+    to_sql_checked!();
+}
+
+/// Logs as the columns of `pingeon.log`, in the order of [`INSERT`].
+#[derive(Debug, Default)]
+pub(super) struct Logs<'a> {
+    uid: Vec<Id>,
+    agent: Vec<&'a str>,
+    boot: Vec<Id>,
+    seq: Vec<i64>,
+    label: Vec<&'a str>,
+    kind: Vec<&'a str>,
+    target: Vec<&'a str>,
+    due_at: Vec<Moment>,
+    started_at: Vec<Option<Moment>>,
+    ended_at: Vec<Option<Moment>>,
+    duration_us: Vec<Option<i64>>,
+    interval_ms: Vec<i64>,
+    verdict: Vec<&'a str>,
+    phase: Vec<Option<&'a str>>,
+    reason: Vec<Option<&'a str>>,
+    result: Vec<Json<'a>>,
+    extra: Vec<Option<Json<'a>>>,
+}
+
+/// Keeps logs; answers with the uids of those that are new.
+pub(super) const INSERT: &str = "INSERT INTO pingeon.log (uid, agent, boot, seq, label, kind, target, due_at, started_at, \
+    ended_at, duration_us, interval_ms, verdict, phase, reason, result, extra) SELECT * FROM unnest($1::uuid[], $2::text[], \
+    $3::uuid[], $4::int8[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], \
+    $11::int8[], $12::int8[], $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[]) \
+    ON CONFLICT (uid) DO NOTHING RETURNING uid";
+
+impl<'a> Logs<'a> {
+    pub(super) fn of(logs: &[&'a Log]) -> Self {
+        let mut columns = Logs::default();
+        for log in logs {
+            columns.uid.push(Id(log.uid));
+            columns.agent.push(&log.agent);
+            columns.boot.push(Id(log.boot));
+            columns.seq.push(signed(log.seq));
+            columns.label.push(&log.label);
+            columns.kind.push(&log.kind);
+            columns.target.push(&log.target);
+            columns.due_at.push(Moment(log.due_at));
+            columns.started_at.push(log.started_at.map(Moment));
+            columns.ended_at.push(log.ended_at.map(Moment));
+            columns.duration_us.push(log.duration_us.map(signed));
+            columns.interval_ms.push(signed(log.interval_ms));
+            columns.verdict.push(log.verdict.name());
+            columns.phase.push(log.phase.map(Phase::name));
+            columns.reason.push(log.reason.as_deref());
+            columns.result.push(Json(&log.result));
+            columns.extra.push((!log.unknown_fields.is_empty()).then_some(Json(&log.unknown_fields)));
+        }
+        columns
+    }
+
+    pub(super) fn params(&self) -> [Param<'_>; 17] {
+        [
+            (&self.uid, Type::UUID_ARRAY),
+            (&self.agent, Type::TEXT_ARRAY),
+            (&self.boot, Type::UUID_ARRAY),
+            (&self.seq, Type::INT8_ARRAY),
+            (&self.label, Type::TEXT_ARRAY),
+            (&self.kind, Type::TEXT_ARRAY),
+            (&self.target, Type::TEXT_ARRAY),
+            (&self.due_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.started_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.ended_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.duration_us, Type::INT8_ARRAY),
+            (&self.interval_ms, Type::INT8_ARRAY),
+            (&self.verdict, Type::TEXT_ARRAY),
+            (&self.phase, Type::TEXT_ARRAY),
+            (&self.reason, Type::TEXT_ARRAY),
+            (&self.result, Type::JSONB_ARRAY),
+            (&self.extra, Type::JSONB_ARRAY),
+        ]
+    }
+}
+
+/// Roll-ups as the arguments of `pingeon.add_hours`.
+#[derive(Debug, Default)]
+pub(super) struct Hours<'a> {
+    label: Vec<&'a str>,
+    agent: Vec<&'a str>,
+    hour: Vec<Moment>,
+    numbers: [Vec<i32>; 8],
+    latency: Vec<i32>,
+}
+
+/// Adds to roll-ups.
+pub(super) const ADD_HOURS: &str = "SELECT pingeon.add_hours($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+
+impl<'a> Hours<'a> {
+    pub(super) fn of(hours: &'a [Hour]) -> Self {
+        let mut columns = Hours::default();
+        for Hour { label, agent, hour, up_ms, degraded_ms, down_ms, slots, latency } in hours {
+            columns.label.push(label);
+            columns.agent.push(agent);
+            columns.hour.push(Moment(*hour));
+            let of_slots = [slots.up, slots.degraded, slots.down, slots.unknown, slots.missed];
+            let numbers = [*up_ms, *degraded_ms, *down_ms].into_iter().chain(of_slots);
+            columns.numbers.iter_mut().zip(numbers).for_each(|(column, number)| column.push(small(number)));
+            columns.latency.extend(latency.iter().map(|count| small(*count)));
+        }
+        columns
+    }
+
+    pub(super) fn params(&self) -> Vec<Param<'_>> {
+        let mut params: Vec<Param<'_>> = vec![
+            (&self.label, Type::TEXT_ARRAY),
+            (&self.agent, Type::TEXT_ARRAY),
+            (&self.hour, Type::TIMESTAMPTZ_ARRAY),
+        ];
+        params.extend(self.numbers.iter().map(|column| -> Param<'_> { (column, Type::INT4_ARRAY) }));
+        params.push((&self.latency, Type::INT4_ARRAY));
+        params
+    }
+}
+
+/// SQL has signed numbers; what a log may hold is bounded by theirs when it is read.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn small(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

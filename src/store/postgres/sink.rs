@@ -1,0 +1,242 @@
+//! A batch on its way into Postgres: sorted by uid, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::types::Type;
+use uuid::Uuid;
+
+use super::columns::{ADD_HOURS, Hours, INSERT, Id, Logs, Param, signed};
+use super::connection::{Connection, Session, Trouble};
+use super::keeper::make_days;
+use crate::clock::Clock;
+use crate::config;
+use crate::flow::{Batch, Delivered, Fault, Sink, Unreadable};
+use crate::logs::Log;
+use crate::store::rollup::roll_up;
+use crate::store::{AHEAD_MAX, unfit};
+
+/// How many bytes of what is set aside are kept; the rest is cut off.
+const REJECTED_BYTES_MAX: usize = 64 * 1024;
+/// How much of it goes in one statement: at most 4 MiB.
+const REJECTS_AT_ONCE: usize = 64;
+/// How often a batch is begun anew for what can be put right on the spot: days made, statements unnamed.
+const TRIES_MAX: usize = 4;
+
+/// The store, for writing.
+pub struct Postgres {
+    connection: Connection,
+    retention: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").finish_non_exhaustive()
+    }
+}
+
+/// Something for `pingeon.rejected`. Its texts have no NUL, which Postgres cannot hold.
+struct Reject {
+    origin: String,
+    reason: String,
+    sqlstate: Option<String>,
+    agent: Option<String>,
+    /// Boot and seq.
+    run: Option<(Uuid, u64)>,
+    bytes: Vec<u8>,
+}
+
+impl Reject {
+    fn log(log: &Log, reason: &str) -> Self {
+        Reject {
+            origin: without_nul(&format!("{} {}", log.agent, log.uid)),
+            reason: without_nul(reason),
+            sqlstate: None,
+            agent: Some(without_nul(&log.agent)),
+            run: Some((log.boot, log.seq)),
+            bytes: cut(log.to_json()),
+        }
+    }
+
+    fn unreadable(Unreadable { bytes, origin, reason }: &Unreadable) -> Self {
+        let (origin, reason) = (without_nul(origin), without_nul(reason));
+        Reject { origin, reason, sqlstate: None, agent: None, run: None, bytes: cut(bytes.clone()) }
+    }
+
+    fn is_of(&self, log: &Log) -> bool {
+        self.run == Some((log.boot, log.seq)) && self.origin.ends_with(&log.uid.to_string())
+    }
+}
+
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn cut(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(REJECTED_BYTES_MAX);
+    bytes
+}
+
+impl Postgres {
+    /// The store that `settings` name. Nothing is connected before the first batch. `clock` tells which logs are too old or too
+    /// new.
+    pub fn new(settings: &config::Postgres, clock: Arc<dyn Clock>) -> Self {
+        Postgres { connection: Connection::new(settings), retention: settings.retention, clock }
+    }
+
+    fn take(&mut self, logs: &[&Log], rejects: &[Reject]) -> Result<Delivered, Fault> {
+        let mut bisect = false;
+        for _ in 0..TRIES_MAX {
+            let session = self.connection.session()?;
+            let trouble = match keep(session, logs, rejects, bisect) {
+                Ok(delivered) => return Ok(delivered),
+                Err(error) => self.connection.trouble(&error),
+            };
+            match trouble {
+                Trouble::Fault(fault) => return Err(fault),
+                // Asked again on the next try.
+                Trouble::Unprepared => {}
+                Trouble::Refused(_) => bisect = true,
+                Trouble::NoDay => self.make_days(logs)?,
+            }
+        }
+        Err(Fault::Retry("the batch could not be kept".to_owned()))
+    }
+
+    /// Makes the days that `logs` lie in.
+    fn make_days(&mut self, logs: &[&Log]) -> Result<(), Fault> {
+        let days = logs.iter().map(|log| log.due_at);
+        let (Some(first), Some(last)) = (days.clone().min(), days.max()) else { return Ok(()) };
+        let made = make_days(self.connection.session()?, first, last, self.retention);
+        match made.map_err(|error| self.connection.trouble(&error)) {
+            Ok(_) => Ok(()),
+            Err(Trouble::Fault(fault)) => Err(fault),
+            Err(_) => Err(Fault::Retry("no partition for the batch can be made".to_owned())),
+        }
+    }
+}
+
+impl Sink for Postgres {
+    fn deliver(&mut self, batch: &Batch) -> Result<Delivered, Fault> {
+        let now = self.clock.now().wall;
+        let (oldest, newest) = (now.minus(self.retention), now.plus(AHEAD_MAX));
+        let (mut logs, mut rejects) = (Vec::with_capacity(batch.logs.len()), Vec::new());
+        for log in &batch.logs {
+            match unfit(log, oldest, newest) {
+                Some(reason) => rejects.push(Reject::log(log, reason)),
+                None => logs.push(log),
+            }
+        }
+        rejects.extend(batch.unreadable.iter().map(Reject::unreadable));
+        logs.sort_by_key(|log| log.uid);
+        let before = logs.len();
+        logs.dedup_by_key(|log| log.uid);
+        let within = before - logs.len();
+        let mut delivered = self.take(&logs, &rejects)?;
+        delivered.duplicate += within;
+        Ok(delivered)
+    }
+}
+
+/// Keeps all in one transaction. With `bisect`, logs that the server refuses are looked for and set aside, too.
+fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) -> Result<Delivered, postgres::Error> {
+    let (mut new, mut refused) = (Vec::with_capacity(logs.len()), Vec::new());
+    session.say("BEGIN")?;
+    if bisect {
+        insert_but_refused(session, logs, &mut new, &mut refused)?;
+    } else {
+        insert(session, logs, &mut new)?;
+    }
+    new.sort_unstable();
+    let (new, known): (Vec<&Log>, Vec<&Log>) = logs.iter().partition(|log| new.binary_search(&log.uid).is_ok());
+    add_hours(session, &new)?;
+    let is_refused = |log: &Log| refused.iter().any(|reject| reject.is_of(log));
+    let known: Vec<&Log> = known.into_iter().filter(|log| refused.is_empty() || !is_refused(log)).collect();
+    count_duplicates(session, &known)?;
+    let rejected = set_aside(session, rejects)? + set_aside(session, &refused)?;
+    session.say("COMMIT")?;
+    let duplicate = known.len() + rejects.len() + refused.len() - rejected;
+    Ok(Delivered { new: new.len(), duplicate, rejected, refused: Vec::new() })
+}
+
+/// Inserts `logs`; adds the uids of those that were not there to `new`.
+fn insert(session: &mut Session, logs: &[&Log], new: &mut Vec<Uuid>) -> Result<(), postgres::Error> {
+    if !logs.is_empty() {
+        let rows = session.query(INSERT, &Logs::of(logs).params())?;
+        new.extend(rows.iter().map(|row| row.get::<_, Id>(0).0));
+    }
+    Ok(())
+}
+
+/// Likewise; those that the server refuses go into `refused`. Halves what fails until one log is left, each half in the order of
+/// the uids.
+fn insert_but_refused(
+    session: &mut Session,
+    logs: &[&Log],
+    new: &mut Vec<Uuid>,
+    refused: &mut Vec<Reject>,
+) -> Result<(), postgres::Error> {
+    session.say("SAVEPOINT part")?;
+    let Err(error) = insert(session, logs, new) else { return session.say("RELEASE part") };
+    let Trouble::Refused(why) = Trouble::of(&error) else { return Err(error) };
+    session.say("ROLLBACK TO part; RELEASE part")?;
+    if let [log] = logs {
+        refused.push(Reject { sqlstate: Some(why.sqlstate), ..Reject::log(log, &why.reason) });
+        return Ok(());
+    }
+    let (first, second) = logs.split_at(logs.len() / 2);
+    insert_but_refused(session, first, new, refused)?;
+    insert_but_refused(session, second, new, refused)
+}
+
+fn add_hours(session: &mut Session, new: &[&Log]) -> Result<(), postgres::Error> {
+    let hours = roll_up(new.iter().copied());
+    if !hours.is_empty() {
+        session.query(ADD_HOURS, &Hours::of(&hours).params())?;
+    }
+    Ok(())
+}
+
+/// Takes note for the delivery audit of the logs that came again.
+fn count_duplicates(session: &mut Session, known: &[&Log]) -> Result<(), postgres::Error> {
+    let mut counts = BTreeMap::<(&str, Id), i64>::new();
+    known.iter().for_each(|log| *counts.entry((&log.agent, Id(log.boot))).or_default() += 1);
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let (of, count): (Vec<_>, Vec<i64>) = counts.into_iter().unzip();
+    let (agent, boot): (Vec<&str>, Vec<Id>) = of.into_iter().unzip();
+    let params: [Param<'_>; 3] = [(&agent, Type::TEXT_ARRAY), (&boot, Type::UUID_ARRAY), (&count, Type::INT8_ARRAY)];
+    session.query("SELECT pingeon.add_duplicates($1, $2, $3)", &params)?;
+    Ok(())
+}
+
+const SET_ASIDE: &str = "INSERT INTO pingeon.rejected (origin, reason, sqlstate, agent, boot, seq, bytes) \
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::int8[], $7::bytea[]) \
+    ON CONFLICT DO NOTHING";
+
+/// How many of `rejects` were not set aside already.
+fn set_aside(session: &mut Session, rejects: &[Reject]) -> Result<usize, postgres::Error> {
+    let mut new = 0;
+    for some in rejects.chunks(REJECTS_AT_ONCE) {
+        let column = |of: fn(&Reject) -> Option<&str>| some.iter().map(of).collect::<Vec<_>>();
+        let (origin, reason) = (column(|reject| Some(&reject.origin)), column(|reject| Some(&reject.reason)));
+        let (sqlstate, agent) = (column(|reject| reject.sqlstate.as_deref()), column(|reject| reject.agent.as_deref()));
+        let boot: Vec<_> = some.iter().map(|reject| reject.run.map(|(boot, _)| Id(boot))).collect();
+        let seq: Vec<_> = some.iter().map(|reject| reject.run.map(|(_, seq)| signed(seq))).collect();
+        let bytes: Vec<_> = some.iter().map(|reject| &reject.bytes[..]).collect();
+        let params: [Param<'_>; 7] = [
+            (&origin, Type::TEXT_ARRAY),
+            (&reason, Type::TEXT_ARRAY),
+            (&sqlstate, Type::TEXT_ARRAY),
+            (&agent, Type::TEXT_ARRAY),
+            (&boot, Type::UUID_ARRAY),
+            (&seq, Type::INT8_ARRAY),
+            (&bytes, Type::BYTEA_ARRAY),
+        ];
+        new += session.execute(SET_ASIDE, &params)?;
+    }
+    Ok(usize::try_from(new).unwrap_or(usize::MAX))
+}
