@@ -8,7 +8,7 @@ use crate::config;
 use crate::flow::{Batch, Sink};
 use crate::logs::{Cause, Log, Missed, VERSION};
 use crate::store::Row;
-use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::{self, Sqlite};
 
 /// Seconds after the range begins, which most tests take from 0 to 100.
 fn at(second: i64) -> Timestamp {
@@ -348,18 +348,18 @@ fn a_store_is_summed_up() {
     let settings = config::Sqlite { path: folder.path().join("pingeon.db"), retention: seconds(86_400) };
     let mut store = Sqlite::open(&settings, Arc::new(SimulatedClock::at(at(5_000)))).unwrap();
     store.deliver(&Batch { logs: (0..5_000).map(log).collect(), ..Batch::default() }).unwrap();
-    let archive = Archive::open(&settings.path).unwrap();
+    let mut archive = sqlite::Archive::open(&settings.path).unwrap();
     let (shop, dns, range) = ([Arc::from("shop")], [Arc::from("dns")], (at(0), at(5_000)));
     let mut told = Vec::new();
-    let report = summed_up(&archive, &[], &shop, range, &mut |rows| told.push(rows)).unwrap();
+    let report = summed_up(&mut archive, &[], &shop, range, &mut |rows| told.push(rows)).unwrap();
     assert_eq!(told, [4_096]);
     let [shop_seen] = &report.checks[..] else { panic!("{report:?}") };
     assert_eq!(shop_seen.time, Time { up: seconds(2_500), down: seconds(2_500), ..Time::default() });
     assert_eq!((shop_seen.logs, shop_seen.state), (5_000, Verdict::Down));
     assert_eq!(shop_seen.durations, Some(Percentiles { p50: 2_498, p95: 4_748, p99: 4_948 }));
     assert_eq!(shop_seen.outages[99].reason.as_deref(), Some("refused"));
-    assert_eq!(summed_up(&archive, &shop, &shop, range, &mut |_| {}), Ok(report));
-    let report = summed_up(&archive, &dns, &[], range, &mut |_| {}).unwrap();
+    assert_eq!(summed_up(&mut archive, &shop, &shop, range, &mut |_| {}), Ok(report));
+    let report = summed_up(&mut archive, &dns, &[], range, &mut |_| {}).unwrap();
     assert_eq!(report.checks.iter().map(|check| &*check.label).collect::<Vec<_>>(), ["dns"]);
 }
 

@@ -9,7 +9,7 @@ use crate::check::{Phase, Verdict};
 use crate::clock::SimulatedClock;
 use crate::flow::Unreadable;
 use crate::logs::{Cause, Missed, VERSION};
-use crate::store::Row;
+use crate::store::{Archive as _, Row};
 
 const DAY: u64 = 24 * 3_600;
 
@@ -85,7 +85,7 @@ fn shown(rows: &[Row]) -> Vec<String> {
 fn rows(path: &Path, labels: &[&str], from: i64, to: i64) -> Vec<String> {
     let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
     let mut rows = Vec::new();
-    Archive::open(path).unwrap().rows(&labels, at(from), at(to), |row| rows.push(row)).unwrap();
+    Archive::open(path).unwrap().rows(&labels, at(from), at(to), &mut |row| rows.push(row)).unwrap();
     shown(&rows)
 }
 
@@ -262,7 +262,7 @@ fn rows_come_by_label_agent_and_time_within_a_range_that_others_may_reach_into()
     ] {
         assert_eq!(rows(&path, labels, from, to), expect, "{name}");
     }
-    let archive = Archive::open(&path).unwrap();
+    let mut archive = Archive::open(&path).unwrap();
     assert_eq!(archive.labels(), Ok(vec!["shop".into(), "web".into()]));
     assert_eq!(shown(&archive.last().unwrap()), ["shop a 110 degraded", "shop b 10 up", "web a 20 up"]);
 }
@@ -284,7 +284,7 @@ fn a_row_has_what_a_report_needs() {
         missed,
     };
     let mut rows = Vec::new();
-    Archive::open(&path).unwrap().rows(&[], at(0), at(60), |row| rows.push(row)).unwrap();
+    Archive::open(&path).unwrap().rows(&[], at(0), at(60), &mut |row| rows.push(row)).unwrap();
     let missed = Missed { cause: Cause::AgentOff, slots: 2, last_due_at };
     assert_eq!(
         rows,
@@ -299,11 +299,11 @@ fn a_row_has_what_a_report_needs() {
 fn a_reader_sees_what_was_committed_while_the_writer_goes_on() {
     let (_folder, path, mut store) = store();
     store.deliver(&batch([log("shop", "a", 1, Verdict::Up)])).unwrap();
-    let archive = Archive::open(&path).unwrap();
+    let mut archive = Archive::open(&path).unwrap();
     for second in 2..5 {
         let mut seen = 0;
         archive
-            .rows(&[], at(0), at(60), |_| {
+            .rows(&[], at(0), at(60), &mut |_| {
                 seen += 1;
                 // In the midst of a report.
                 store.deliver(&batch([log("shop", "a", second, Verdict::Up)])).unwrap();
