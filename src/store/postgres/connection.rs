@@ -47,6 +47,14 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
+impl Refusal {
+    /// There is no partition for a row, and none can be made.
+    pub(super) fn no_day() -> Self {
+        let reason = "there is no partition for its day, and none can be made that far from today";
+        Refusal { sqlstate: SqlState::CHECK_VIOLATION.code().to_owned(), reason: reason.to_owned() }
+    }
+}
+
 impl Connection {
     /// Not connected yet.
     pub(super) fn new(settings: &config::Postgres) -> Self {
