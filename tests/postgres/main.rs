@@ -10,4 +10,5 @@ mod pooler;
 mod running;
 mod server;
 
+mod connect;
 mod harness;

@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{env, fs};
 
 use postgres::config::Host;
@@ -269,6 +269,9 @@ impl Database {
 
     /// With the schema of this build.
     pub fn migrated(self) -> Self {
+        // Roles belong to all databases, and Postgres does not let two transactions alter one at once.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         pingeon::store::postgres::migrate(&self.superuser).unwrap();
         self
     }
