@@ -160,7 +160,7 @@ pub struct Sqlite {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
     /// How to reach it.
-    pub url: Address,
+    pub url: Arc<Address>,
     /// The password.
     pub password: Option<Secret>,
     /// Logs in one insert, at most.

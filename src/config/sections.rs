@@ -1,6 +1,7 @@
 //! The sections beside the checks: `spool`, `queue`, `store`, `web`, `log`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Complaint;
@@ -180,14 +181,14 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
     Ok(postgres)
 }
 
-fn postgres_url(at: &At<'_>) -> Read<Address> {
+fn postgres_url(at: &At<'_>) -> Read<Arc<Address>> {
     let pem = |name: &str, section| {
         let path = at.reading.directory.join(name);
         at.reading.shared.pem_once(path, section).map_err(|complaint| complaint.what)
     };
     let files = Files { certificates: &|name| pem(name, Section::Certificates), key: &|name| pem(name, Section::Key) };
     let unusable = |Unusable { what, hint }| at.fail(Complaint { what, hint });
-    Address::parse(&at.expanded("a URL")?.text, &files).map_err(unusable)
+    Address::parse(&at.expanded("a URL")?.text, &files).map(Arc::new).map_err(unusable)
 }
 
 /// The `web` section.

@@ -32,7 +32,7 @@ fn settings(url: &str, password: Option<&str>) -> config::Postgres {
     };
     let files = Files { certificates: &pem, key: &pem };
     config::Postgres {
-        url: Address::parse(url, &files).unwrap_or_else(|unusable| panic!("{url}: {unusable:?}")),
+        url: Address::parse(url, &files).map(Arc::new).unwrap_or_else(|unusable| panic!("{url}: {unusable:?}")),
         password: password.map(Secret::new),
         batch_max: 1_000,
         batch_wait: Duration::from_millis(100),

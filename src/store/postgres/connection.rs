@@ -73,8 +73,8 @@ impl Connection {
             trouble => trouble,
         };
         // What could not be rolled back is no session any more.
-        let kept = !matches!(sort, Sort::Anew | Sort::Unprepared);
-        if !kept || !self.open.as_mut().is_some_and(|session| session.say("ROLLBACK").is_ok()) {
+        let lost = matches!(sort, Sort::Anew | Sort::Unprepared);
+        if lost || self.open.as_mut().is_none_or(|session| session.say("ROLLBACK").is_err()) {
             self.open = None;
         }
         trouble

@@ -38,7 +38,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// Makes connections.
 pub(super) struct Dialer {
-    address: Address,
+    address: Arc<Address>,
     password: Option<Secret>,
     lookups: Lookups,
     configs: Configs,
@@ -59,7 +59,7 @@ enum Way {
 
 impl Dialer {
     /// To `address`, as who knows `password`.
-    pub(super) fn new(address: &Address, password: Option<&Secret>) -> Self {
+    pub(super) fn new(address: &Arc<Address>, password: Option<&Secret>) -> Self {
         Dialer {
             address: address.clone(),
             password: password.cloned(),
@@ -177,7 +177,7 @@ impl Dialer {
 
     /// What the crate is told.
     fn config(&self, server: &Server, ip: Option<IpAddr>, way: Way, left: Duration) -> Config {
-        let Address { user, database, channel_binding, session, application, options, .. } = &self.address;
+        let Address { user, database, channel_binding, session, application, options, .. } = &*self.address;
         let mut config = Config::new();
         match server {
             // An address in brackets is one of a URL.
