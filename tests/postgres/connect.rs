@@ -358,6 +358,11 @@ fn the_first_host_that_serves_is_taken() {
         [format!("Postgres at 127.0.0.1:{gone}: connection refused"), format!("{silent} did not answer within 1 s")];
     assert!(expected.iter().all(|part| why.contains(part)), "{why}");
     assert!(why.contains("`no-such-host.invalid`"), "{why}");
+    // Who is not wanted by one is not wanted by the others, and is not locked out there as well.
+    let role = ours().role("hosts", Login::Scram("right"));
+    let url = format!("postgresql://{role}@127.0.0.1:{port},localhost:{port}/{name}");
+    let why = broken(sink(&url, Some("wrong")).deliver(&batch()).unwrap_err());
+    assert!(why.contains("password authentication failed") && !why.contains("localhost"), "{why}");
 }
 
 #[test]

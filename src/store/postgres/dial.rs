@@ -217,3 +217,32 @@ impl Dialer {
         Ok(MakeRustlsConnect::new((*config).clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::store::postgres::Files;
+
+    #[test]
+    fn servers_that_say_nothing_hold_a_bounded_number_of_threads() {
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgresql://me@{}/x", mute.local_addr().unwrap());
+        let none = |_: &str| Err(String::new());
+        let mut address = Address::parse(&url, &Files { certificates: &none, key: &none }).unwrap();
+        address.connect_max = Duration::from_millis(20);
+        let dialer = Dialer::new(&Arc::new(address), None);
+        let dial = || dialer.dial().map(drop).unwrap_err().sentence;
+        for _ in 0..STUCK_MAX {
+            assert!(dial().contains("did not answer within"));
+        }
+        let full = format!("{STUCK_MAX} connects have got no answer, and wait for one still");
+        assert_eq!(dial(), full);
+        // They end with the server, and the next one is tried.
+        drop(mute);
+        let end = Instant::now() + Duration::from_secs(20);
+        let next = std::iter::repeat_with(dial).find(|said| *said != full || Instant::now() > end).unwrap();
+        assert!(next.ends_with("connection refused"), "{next}");
+    }
+}
