@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::Complaint;
+use super::error::{Complaint, ConfigError};
 use super::quantities::{duration, size};
-use super::shared::{Section, secret, tls};
+use super::shared::{Section, Shared, secret, secret_in, tls};
 use super::targets::{address, host_port, host_port_text};
 use super::walk::{At, Read};
 use super::web_checks::missing;
@@ -182,13 +182,25 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
 }
 
 fn postgres_url(at: &At<'_>) -> Read<Arc<Address>> {
-    let pem = |name: &str, section| {
-        let path = at.reading.directory.join(name);
-        at.reading.shared.pem_once(path, section).map_err(|complaint| complaint.what)
-    };
+    let read = postgres_address(&at.expanded("a URL")?.text, at.reading.directory.as_ref(), &at.reading.shared);
+    read.map_err(|complaint| at.fail(complaint))
+}
+
+fn postgres_address(url: &str, directory: &Path, shared: &Shared) -> Result<Arc<Address>, Complaint> {
+    let pem = |name: &str, section| shared.pem_once(directory.join(name), section).map_err(|complaint| complaint.what);
     let files = Files { certificates: &|name| pem(name, Section::Certificates), key: &|name| pem(name, Section::Key) };
-    let unusable = |Unusable { what, hint }| at.fail(Complaint { what, hint });
-    Address::parse(&at.expanded("a URL")?.text, &files).map(Arc::new).map_err(unusable)
+    Address::parse(url, &files).map(Arc::new).map_err(|Unusable { what, hint }| Complaint { what, hint })
+}
+
+/// The same store, reached as somebody else: by a URL as the config has them, and the password in a file, if any.
+///
+/// # Errors
+/// What is wrong with either.
+pub fn postgres_as(store: &Postgres, url: &str, password_file: Option<&Path>) -> Result<Postgres, ConfigError> {
+    let password = password_file.map(|path| secret_in(path.to_owned())).transpose();
+    let read = postgres_address(url, Path::new(""), &Shared::default()).and_then(|url| Ok((url, password?)));
+    let (url, password) = read.map_err(ConfigError::nowhere)?;
+    Ok(Postgres { url, password, ..store.clone() })
 }
 
 /// The `web` section.

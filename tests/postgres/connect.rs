@@ -307,9 +307,7 @@ fn who_shows_what_the_server_wants_is_let_in() {
             }
         }
         let why = broken(sink(&url(""), Some("wrong")).deliver(&batch()).unwrap_err());
-        let said = format!(
-            "password authentication failed (SQLSTATE 28P01) for {role}: is it the password in `password_file`?"
-        );
+        let said = format!("user \"{role}\" (SQLSTATE 28P01): does `password_file` hold the password of {role}?");
         assert!(why.ends_with(&said), "{why}");
         let why = broken(sink(&url(""), None).deliver(&batch()).unwrap_err());
         assert!(why.ends_with(&format!("a password is needed for {role}: give `password_file`")), "{why}");
