@@ -25,6 +25,7 @@ pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
 pub use sections::postgres_as;
+pub use shared::read_again;
 
 use crate::secret::Secret;
 pub use summary::{summary, too_few_workers, workers};

@@ -407,6 +407,46 @@ fn what_goes_wrong_later_is_tried_until_it_is_put_right() {
 }
 
 #[test]
+fn a_password_is_read_again_from_its_file() {
+    let database = ours().database("file").migrated();
+    let role = writer(ours(), &database, Login::Scram("new"));
+    let folder = tempfile::tempdir().unwrap();
+    let (file, password) = (folder.path().join("pingeon.yaml"), folder.path().join("password"));
+    let url = database.url(&role);
+    std::fs::write(&file, format!("store: {{postgres: {{url: '{url}', password_file: password}}}}\nchecks: []\n"))
+        .unwrap();
+    std::fs::write(&password, "old\n").unwrap();
+    let config = config::load(&file, &|_| None).unwrap();
+    let Some(config::Store::Postgres(settings)) = &config.store else { panic!("{:?}", config.store) };
+    let mut sink = Postgres::new(settings, Arc::new(SystemClock));
+    let why = broken(sink.deliver(&batch()).unwrap_err());
+    assert!(why.contains("password authentication failed"), "{why}");
+    std::fs::write(&password, "new\n").unwrap();
+    assert_eq!(sink.deliver(&batch()), Ok(ONE));
+}
+
+#[test]
+fn a_peer_that_is_silent_is_asked_whether_it_is_there() {
+    let database = ours().database("silent").migrated();
+    let name = unique("application");
+    let url = at(&database.url("pingeon_writer"), "127.0.0.1", &format!("application_name={name}"));
+    let mut sink = sink(&url, None);
+    assert_eq!(sink.deliver(&batch()), Ok(ONE));
+    let sql = "SELECT client_port FROM pg_stat_activity WHERE application_name = $1";
+    let port: i32 = database.superuser().query_one(sql, &[&name]).unwrap().get(0);
+    // proc(5), /proc/net/tcp: local address, remote address, state, queues, and timer: its kind and when it is due.
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timer = |line: &str| {
+        let fields: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        fields.get(1)?.ends_with(&format!(":{port:04X}")).then(|| fields.get(5).cloned())?
+    };
+    let timer = sockets.lines().find_map(timer).unwrap();
+    let (kind, due) = timer.split_once(':').unwrap();
+    let ticks = u32::from_str_radix(due, 16).unwrap();
+    assert!(kind == "02" && ticks <= 1_000, "keepalive is due within 10 s, in hundredths of a second: {timer}");
+}
+
+#[test]
 fn a_server_that_became_a_standby_is_left() {
     let database = ours().database("standby").migrated();
     let set = |to: &str| {
