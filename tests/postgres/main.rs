@@ -12,3 +12,6 @@ mod server;
 
 mod connect;
 mod harness;
+mod keeper;
+mod migrate;
+mod rights;

@@ -79,27 +79,27 @@ fn run(transaction: &mut Transaction<'_>, name: &str, sql: &str) -> Result<(), S
 
 const AS_WHOM: &str = "name a superuser, or an owner of the database who may create roles, with `--url`";
 
-/// What the books say: for each file its number, its name and its checksum.
-fn applied(transaction: &mut Transaction<'_>) -> Result<Vec<(i32, String, String)>, String> {
+/// What the books say: for each file its number and its checksum.
+fn applied(transaction: &mut Transaction<'_>) -> Result<Vec<(i32, String)>, String> {
     run(transaction, BOOKS.0, "SET LOCAL ROLE pingeon_owner")?;
     // Not prepared: a pooler may be in the way of that.
     let rows = transaction
-        .query_typed("SELECT version, name, checksum FROM pingeon.migration ORDER BY version", &[])
+        .query_typed("SELECT version, checksum FROM pingeon.migration ORDER BY version", &[])
         .map_err(|error| sentence(&error))?;
     run(transaction, BOOKS.0, "RESET ROLE")?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Whether what was applied is what this build would have applied.
-fn check(applied: &[(i32, String, String)]) -> Result<(), String> {
-    if let Some((version, ..)) = applied.last() {
+fn check(applied: &[(i32, String)]) -> Result<(), String> {
+    if let Some((version, _)) = applied.last() {
         newer(*version)?;
     }
-    for ((version, name, sum), (own, sql)) in applied.iter().zip(MIGRATIONS) {
+    for ((version, sum), (name, sql)) in applied.iter().zip(MIGRATIONS) {
         if *sum != checksum(sql) {
             return Err(format!(
-                "migration {version} of this build (`{own}`) is not what was applied to the store (`{name}`): what was applied \
-                 must not be edited; use a build that has it as it was, and put the change into a new file"
+                "`sql/postgres/{name}` was edited after it was applied to this store as migration {version}: use a build that \
+                 has it as it was, and put the change into a new file"
             ));
         }
     }
