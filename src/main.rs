@@ -87,7 +87,8 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Check { labels, format } => check(&config, labels, *format),
         Command::Validate => print(&config::summary(&config)),
         Command::Explain => print(&config::explain(&config)),
-        Command::Migrate { print } => migrate(&config, *print),
+        Command::Migrate { print: true, .. } => print(&schema(&config)?),
+        Command::Migrate { url, password_file, .. } => migrate(&config, url.as_deref(), password_file.as_deref()),
         Command::Report { labels, since, format } => tell(&config, labels, since, *format),
     }
 }
@@ -177,14 +178,31 @@ fn unknown_label(label: &str, known: &[&str]) -> Failure {
     Failure::usage(format!("no check has the label `{label}`"), hint)
 }
 
-fn migrate(config: &Config, print_only: bool) -> Result<ExitCode, Failure> {
-    if print_only {
-        return print(&pingeon::store::sqlite::schema());
+fn the_store(config: &Config) -> Result<&config::Store, Failure> {
+    config.store.as_ref().ok_or_else(|| Failure::usage("the config names no store", None))
+}
+
+fn schema(config: &Config) -> Result<String, Failure> {
+    Ok(match the_store(config)? {
+        config::Store::Sqlite(_) => store::sqlite::schema(),
+        config::Store::Postgres(settings) => store::postgres::schema(settings.retention),
+    })
+}
+
+/// Brings the store's schema up to date, as whom `url` says.
+fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<ExitCode, Failure> {
+    match (the_store(config)?, url) {
+        (config::Store::Postgres(settings), Some(url)) => {
+            store::postgres::migrate(&config::postgres_as(settings, url, password_file)?).map_err(Failure::work)?;
+        }
+        (config::Store::Postgres(settings), None) => {
+            store::postgres::migrate(settings).map_err(Failure::work)?;
+        }
+        (config::Store::Sqlite(_), Some(_)) => {
+            return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
+        }
+        (store @ config::Store::Sqlite(_), None) => drop(store::sink(store).map_err(Failure::work)?),
     }
-    let Some(store) = &config.store else {
-        return Err(Failure::usage("the config names no store", None));
-    };
-    store::sink(store).map_err(Failure::work)?;
     print("the store's schema is up to date\n")
 }
 

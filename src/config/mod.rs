@@ -24,6 +24,8 @@ mod yaml;
 pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
+pub use sections::postgres_as;
+pub use shared::read_again;
 
 use crate::secret::Secret;
 pub use summary::{summary, too_few_workers, workers};
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use crate::check::Check;
 use crate::kafka::{Cluster, Compression};
+use crate::store::postgres::Address;
 
 /// All that a config says, defaults filled in.
 #[derive(Clone, Debug)]
@@ -158,8 +161,8 @@ pub struct Sqlite {
 /// A Postgres server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
-    /// The connection URL, without a password.
-    pub url: String,
+    /// How to reach it.
+    pub url: Arc<Address>,
     /// The password.
     pub password: Option<Secret>,
     /// Logs in one insert, at most.

@@ -8,8 +8,9 @@ use postgres::types::Type;
 use uuid::Uuid;
 
 use super::columns::{ADD_HOURS, Hours, INSERT, Id, Logs, Param, signed};
-use super::connection::{Connection, Refusal, Session, Trouble};
-use super::keeper::make_days;
+use super::connection::{Connection, Session};
+use super::keeper::{make_days, refused};
+use super::trouble::{Refusal, Trouble};
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::flow::{Batch, Delivered, Fault, Sink, Unreadable};
@@ -112,9 +113,10 @@ impl Postgres {
     fn make_days(&mut self, logs: &[&Log]) -> Result<(), Fault> {
         let days: BTreeSet<Timestamp> = logs.iter().map(|log| day_of(log.due_at)).collect();
         for day in days {
-            let made = make_days(self.connection.session()?, day, day, self.retention);
-            if let Err(Trouble::Fault(fault)) = made.map_err(|error| self.connection.trouble(&error)) {
-                return Err(fault);
+            let Err(error) = make_days(self.connection.session()?, [day].into_iter(), self.retention) else { continue };
+            match self.connection.trouble(&error) {
+                Trouble::Refused(_) => {}
+                trouble => return Err(refused(trouble)),
             }
         }
         Ok(())
