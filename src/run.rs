@@ -22,6 +22,7 @@ use crate::net::Net;
 use crate::produce::{Agent, Plan};
 use crate::schedule::Schedule;
 use crate::spool::Spool;
+use crate::store::watch::Watch;
 use crate::web::{Health, SpoolFigures, Web};
 use crate::{consume, produce};
 
@@ -47,10 +48,12 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     let (jobs, stop, drained) = (Jobs::default(), Stop::default(), Stop::default());
     let signals = listen_to_signals(&jobs)?;
     let web = config.web.as_ref().map(|web| Web::listen(web.listen)).transpose()?;
-    let started = start(&config, halves, &jobs, (&stop, &drained))?;
+    let mut started = start(&config, halves, &jobs, (&stop, &drained))?;
     if let Some(web) = &web {
-        let (roster, spool, flows) = (jobs.roster(), started.spool, started.flows);
-        web.serve(&jobs, Health { agent: config.agent.clone(), roster, spool, flows })?;
+        let Started { spool, flows, store, .. } = &mut started;
+        let (agent, roster) = (config.agent.clone(), jobs.roster());
+        let (spool, flows, store) = (spool.take(), std::mem::take(flows), store.take());
+        web.serve(&jobs, Health { agent, roster, spool, flows, store })?;
     }
     log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
 
@@ -80,6 +83,7 @@ struct Started {
     agent: Option<Agent>,
     spool: Option<SpoolFigures>,
     flows: Vec<Flow>,
+    store: Option<Arc<Watch>>,
 }
 
 /// Starts the halves. A consumer behind a queue has no spool.
@@ -93,7 +97,11 @@ fn start(config: &Config, halves: Halves, jobs: &Jobs, (stop, drained): (&Stop, 
         started.spool = Some(Box::new(move || gauge.figures()));
         match (&config.queue, &config.store) {
             (Some(kafka), _) => started.flows.push(produce::publish(jobs, reader, kafka, &net, drained)?),
-            (None, Some(store)) if halves.consume => started.flows.push(consume::start(jobs, reader, store, drained)?),
+            (None, Some(store)) if halves.consume => {
+                let (flow, watch) = consume::start(jobs, reader, store, drained)?;
+                started.flows.push(flow);
+                started.store = Some(watch);
+            }
             (None, _) => {
                 log::warn!(
                     "nothing takes logs out of the spool here: they stay until `pingeon consume` or `pingeon run` does"
@@ -107,7 +115,9 @@ fn start(config: &Config, halves: Halves, jobs: &Jobs, (stop, drained): (&Stop, 
         }
     }
     if let (true, Some(kafka), Some(store)) = (halves.consume, &config.queue, &config.store) {
-        started.flows.extend(consume::start_from_queue(jobs, kafka, store, &net, stop)?);
+        let (flows, watch) = consume::start_from_queue(jobs, kafka, store, &net, stop)?;
+        started.flows.extend(flows);
+        started.store = Some(watch);
     }
     Ok(started)
 }

@@ -20,9 +20,17 @@ impl Agent {
     /// # Errors
     /// What the system refused.
     pub fn start(folder: &Path) -> io::Result<Self> {
+        Self::start_as("run", folder)
+    }
+
+    /// Likewise, by another command.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn start_as(command: &str, folder: &Path) -> io::Result<Self> {
         let said = File::create(folder.join("agent.log"))?;
         Command::new(env!("CARGO_BIN_EXE_pingeon"))
-            .args(["run", "--config", "pingeon.yaml"])
+            .args([command, "--config", "pingeon.yaml"])
             .current_dir(folder)
             .env_clear() // no proxy
             .stdin(Stdio::null())

@@ -25,6 +25,7 @@ pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
 pub use sections::postgres_as;
+pub use shared::read_again;
 
 use crate::secret::Secret;
 pub use summary::{summary, too_few_workers, workers};
@@ -161,7 +162,7 @@ pub struct Sqlite {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
     /// How to reach it.
-    pub url: Address,
+    pub url: Arc<Address>,
     /// The password.
     pub password: Option<Secret>,
     /// Logs in one insert, at most.

@@ -1,6 +1,7 @@
 //! The sections beside the checks: `spool`, `queue`, `store`, `web`, `log`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Complaint, ConfigError};
@@ -180,15 +181,15 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
     Ok(postgres)
 }
 
-fn postgres_url(at: &At<'_>) -> Read<Address> {
+fn postgres_url(at: &At<'_>) -> Read<Arc<Address>> {
     let read = postgres_address(&at.expanded("a URL")?.text, at.reading.directory.as_ref(), &at.reading.shared);
     read.map_err(|complaint| at.fail(complaint))
 }
 
-fn postgres_address(url: &str, directory: &Path, shared: &Shared) -> Result<Address, Complaint> {
+fn postgres_address(url: &str, directory: &Path, shared: &Shared) -> Result<Arc<Address>, Complaint> {
     let pem = |name: &str, section| shared.pem_once(directory.join(name), section).map_err(|complaint| complaint.what);
     let files = Files { certificates: &|name| pem(name, Section::Certificates), key: &|name| pem(name, Section::Key) };
-    Address::parse(url, &files).map_err(|Unusable { what, hint }| Complaint { what, hint })
+    Address::parse(url, &files).map(Arc::new).map_err(|Unusable { what, hint }| Complaint { what, hint })
 }
 
 /// The same store, reached as somebody else: by a URL as the config has them, and the password in a file, if any.

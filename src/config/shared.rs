@@ -85,6 +85,15 @@ pub(super) fn secret_in(path: PathBuf) -> Result<Secret, Complaint> {
     Ok(Secret::new(text).from(Origin::File(path)))
 }
 
+/// The same secret as its file has it now, where it came from one; as it was where that cannot be read.
+pub fn read_again(secret: &Secret) -> Secret {
+    let Some(Origin::File(path)) = secret.origin() else { return secret.clone() };
+    secret_in(path.clone()).unwrap_or_else(|Complaint { what, .. }| {
+        log::warn!("{what}; the secret that it held before is taken");
+        secret.clone()
+    })
+}
+
 /// The keys of TLS settings.
 pub(super) const TLS_KEYS: &[&str] = &["ca_file", "server_name", "cert_file", "key_file", "verify", "resume"];
 

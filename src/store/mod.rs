@@ -4,6 +4,7 @@
 pub mod postgres;
 pub mod rollup;
 pub mod sqlite;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

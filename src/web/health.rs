@@ -12,6 +12,8 @@ use crate::flows::Flow;
 use crate::jobs::Roster;
 use crate::kafka;
 use crate::spool;
+use crate::store::Condition;
+use crate::store::watch::Watch;
 
 /// A fault that lasts longer than this is a problem: a store that is restarted is back by then.
 const FAULT_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +31,8 @@ pub struct Health {
     pub spool: Option<SpoolFigures>,
     /// The pumps.
     pub flows: Vec<Flow>,
+    /// How the store stands; `None`: this process has nothing to do with one.
+    pub store: Option<Arc<Watch>>,
 }
 
 /// Tells how the spool stands now.
@@ -58,15 +62,17 @@ impl Health {
             "spool": spool,
             "last_log": last,
             "flows": self.flows.iter().map(flow).collect::<Vec<_>>(),
+            "store": self.store.as_ref().map(|store| condition(&store.condition())),
         });
         (problems.is_empty(), body)
     }
 
-    /// What loses logs and no restart would mend.
+    /// What loses logs, or soon will, and no restart would mend.
     fn warnings(&self, now: Now) -> Vec<String> {
         let fresh = |refusal: &Trouble| now.awake().since(refusal.since) < REFUSED_FOR;
         let refused = self.flows.iter().filter_map(|flow| Some((&flow.name, flow.figures.refusal().filter(fresh)?)));
-        refused.map(|(name, refusal)| format!("{name}: logs are refused: {}", refusal.reason)).collect()
+        let refused = refused.map(|(name, refusal)| format!("{name}: logs are refused: {}", refusal.reason));
+        refused.chain(self.store.iter().flat_map(|store| store.warnings(now.wall))).collect()
     }
 
     /// What is wrong, the causes before what follows from them.
@@ -97,6 +103,16 @@ fn flow(flow: &Flow) -> Value {
         "retries": figures.retries.load(Relaxed),
         "fault": figures.fault().map(|fault| fault.reason),
         "kafka": kafka.as_deref().map(kafka_client),
+    })
+}
+
+fn condition(store: &Condition) -> Value {
+    json!({
+        "days_ahead": store.days_ahead,
+        "oldest_day": store.oldest_day,
+        "newest_day": store.newest_day,
+        "rejected": store.rejected,
+        "retained_at": store.retained_at,
     })
 }
 
@@ -137,6 +153,7 @@ mod tests {
             roster: jobs.roster(),
             spool: Some(Box::new(spool::Figures::default)),
             flows: vec![Flow::embedded("a to b")],
+            store: None,
         };
         assert!(health.look(SystemClock.now()).0);
 
@@ -176,7 +193,7 @@ mod tests {
         let flows = vec![Flow { figures, ..Flow::embedded("a to b") }];
         let spool = || spool::Figures { error: Some("is full".to_owned()), ..spool::Figures::default() };
         let (agent, roster) = ("a".into(), Jobs::default().roster());
-        let mut health = Health { agent, roster, spool: None, flows };
+        let mut health = Health { agent, roster, spool: None, flows, store: None };
         let mut later = now;
         later.steady = later.steady.plus(FAULT_MAX + Duration::from_millis(1));
         assert!(health.look(now).0, "a fault may go away");
@@ -189,13 +206,16 @@ mod tests {
     #[test]
     fn logs_that_are_refused_are_a_warning_for_a_while() {
         let flow = Flow::embedded("a to b");
-        let health =
-            Health { agent: "a".into(), roster: Jobs::default().roster(), spool: None, flows: vec![flow.clone()] };
+        let (agent, roster, watch) = ("a".into(), Jobs::default().roster(), Watch::new(SystemClock.now().wall));
+        let store = Some(Arc::new(watch));
+        let health = Health { agent, roster, spool: None, flows: vec![flow.clone()], store };
         assert!(flow.figures.note_refusal("too large") && !flow.figures.note_refusal("too large"));
         let mut now = SystemClock.now();
         let (well, body) = health.look(now);
         assert!(well && body["warnings"] == json!(["a to b: logs are refused: too large"]), "{body}");
         now.steady = now.steady.plus(REFUSED_FOR);
         assert_eq!(health.look(now).1["warnings"], json!([]), "none was since");
+        now.wall = now.wall.plus(Duration::from_secs(86_401));
+        assert_eq!(health.look(now).1["warnings"], json!(["the store's retention has not run for a day"]));
     }
 }

@@ -32,7 +32,7 @@ fn settings(url: &str, password: Option<&str>) -> config::Postgres {
     };
     let files = Files { certificates: &pem, key: &pem };
     config::Postgres {
-        url: Address::parse(url, &files).unwrap_or_else(|unusable| panic!("{url}: {unusable:?}")),
+        url: Address::parse(url, &files).map(Arc::new).unwrap_or_else(|unusable| panic!("{url}: {unusable:?}")),
         password: password.map(Secret::new),
         batch_max: 1_000,
         batch_wait: Duration::from_millis(100),
@@ -307,8 +307,8 @@ fn who_shows_what_the_server_wants_is_let_in() {
             }
         }
         let why = broken(sink(&url(""), Some("wrong")).deliver(&batch()).unwrap_err());
-        assert!(why.contains(&format!("password authentication failed for {role}: ")), "{why}");
-        assert!(why.contains("`password_file`"), "{why}");
+        let said = format!("user \"{role}\" (SQLSTATE 28P01): does `password_file` hold the password of {role}?");
+        assert!(why.ends_with(&said), "{why}");
         let why = broken(sink(&url(""), None).deliver(&batch()).unwrap_err());
         assert!(why.ends_with(&format!("a password is needed for {role}: give `password_file`")), "{why}");
     }
@@ -358,6 +358,11 @@ fn the_first_host_that_serves_is_taken() {
         [format!("Postgres at 127.0.0.1:{gone}: connection refused"), format!("{silent} did not answer within 1 s")];
     assert!(expected.iter().all(|part| why.contains(part)), "{why}");
     assert!(why.contains("`no-such-host.invalid`"), "{why}");
+    // Who is not wanted by one is not wanted by the others, and is not locked out there as well.
+    let role = ours().role("hosts", Login::Scram("right"));
+    let url = format!("postgresql://{role}@127.0.0.1:{port},localhost:{port}/{name}");
+    let why = broken(sink(&url, Some("wrong")).deliver(&batch()).unwrap_err());
+    assert!(why.contains("password authentication failed") && !why.contains("localhost"), "{why}");
 }
 
 #[test]
@@ -370,7 +375,7 @@ fn what_is_set_wrong_is_said_at_the_first_contact() {
     assert!(why.contains("SQLSTATE 42501") && why.ends_with("grants to `pingeon_writer`"), "{why}");
     let url = database.url("pingeon_writer").replace(database.name(), "elsewhere");
     let why = broken(sink(&url, None).deliver(&batch()).unwrap_err());
-    assert!(why.ends_with("there is no database `elsewhere`: create it, or name another in `url`"), "{why}");
+    assert!(why.ends_with("(SQLSTATE 3D000): create `elsewhere`, or name another database in `url`"), "{why}");
 }
 
 #[test]
@@ -399,6 +404,46 @@ fn what_goes_wrong_later_is_tried_until_it_is_put_right() {
         part(right);
         assert_eq!(sink.deliver(&batch()), Ok(ONE), "after {reason}");
     }
+}
+
+#[test]
+fn a_password_is_read_again_from_its_file() {
+    let database = ours().database("file").migrated();
+    let role = writer(ours(), &database, Login::Scram("new"));
+    let folder = tempfile::tempdir().unwrap();
+    let (file, password) = (folder.path().join("pingeon.yaml"), folder.path().join("password"));
+    let url = database.url(&role);
+    std::fs::write(&file, format!("store: {{postgres: {{url: '{url}', password_file: password}}}}\nchecks: []\n"))
+        .unwrap();
+    std::fs::write(&password, "old\n").unwrap();
+    let config = config::load(&file, &|_| None).unwrap();
+    let Some(config::Store::Postgres(settings)) = &config.store else { panic!("{:?}", config.store) };
+    let mut sink = Postgres::new(settings, Arc::new(SystemClock));
+    let why = broken(sink.deliver(&batch()).unwrap_err());
+    assert!(why.contains("password authentication failed"), "{why}");
+    std::fs::write(&password, "new\n").unwrap();
+    assert_eq!(sink.deliver(&batch()), Ok(ONE));
+}
+
+#[test]
+fn a_peer_that_is_silent_is_asked_whether_it_is_there() {
+    let database = ours().database("silent").migrated();
+    let name = unique("application");
+    let url = at(&database.url("pingeon_writer"), "127.0.0.1", &format!("application_name={name}"));
+    let mut sink = sink(&url, None);
+    assert_eq!(sink.deliver(&batch()), Ok(ONE));
+    let sql = "SELECT client_port FROM pg_stat_activity WHERE application_name = $1";
+    let port: i32 = database.superuser().query_one(sql, &[&name]).unwrap().get(0);
+    // proc(5), /proc/net/tcp: local address, remote address, state, queues, and timer: its kind and when it is due.
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timer = |line: &str| {
+        let fields: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        fields.get(1)?.ends_with(&format!(":{port:04X}")).then(|| fields.get(5).cloned())?
+    };
+    let timer = sockets.lines().find_map(timer).unwrap();
+    let (kind, due) = timer.split_once(':').unwrap();
+    let ticks = u32::from_str_radix(due, 16).unwrap();
+    assert!(kind == "02" && ticks <= 1_000, "keepalive is due within 10 s, in hundredths of a second: {timer}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -282,7 +282,7 @@ impl Database {
         let none = |name: &str| Err(format!("no file is named, not `{name}`"));
         let url = Address::parse(&self.url(role), &Files { certificates: &none, key: &none });
         config::Postgres {
-            url: url.unwrap_or_else(|unusable| panic!("{unusable:?}")),
+            url: url.map(Arc::new).unwrap_or_else(|unusable| panic!("{unusable:?}")),
             password: None,
             batch_max: 1_000,
             batch_wait: Duration::from_millis(100),
@@ -345,7 +345,7 @@ fn program(name: &str) -> PathBuf {
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin").join(name))))
         .collect();
     debian.sort_unstable_by(|one, other| other.cmp(one));
-    let mut places = in_path.unwrap_or_else(Vec::new);
+    let mut places: Vec<PathBuf> = in_path.unwrap_or_default();
     places.extend(told);
     places.extend(debian.into_iter().map(|(_, path)| path));
     places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| panic!("no program `{name}`: {SET_UP}"))

@@ -7,7 +7,9 @@
 //! names.
 
 use std::collections::HashMap;
+use std::sync::Once;
 
+use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Row, Statement};
 
@@ -64,7 +66,13 @@ impl Connection {
         let named = self.open.as_ref().is_some_and(|session| session.named);
         let trouble = match Trouble::of(error) {
             Trouble::Unprepared if named && self.prepared == Prepared::Auto => {
-                log::info!("{}; goes on with unnamed statements", sentence(error));
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    let code = error.code().map(SqlState::code).unwrap_or_default();
+                    log::info!(
+                        "Postgres: a pooler is in the way of named statements (SQLSTATE {code}); goes on without names"
+                    );
+                });
                 self.prepared = Prepared::Unnamed;
                 Trouble::Unprepared
             }
@@ -73,8 +81,8 @@ impl Connection {
             trouble => trouble,
         };
         // What could not be rolled back is no session any more.
-        let kept = !matches!(sort, Sort::Anew | Sort::Unprepared);
-        if !kept || !self.open.as_mut().is_some_and(|session| session.say("ROLLBACK").is_ok()) {
+        let lost = matches!(sort, Sort::Anew | Sort::Unprepared);
+        if lost || self.open.as_mut().is_none_or(|session| session.say("ROLLBACK").is_err()) {
             self.open = None;
         }
         trouble

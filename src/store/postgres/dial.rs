@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use postgres::config::SslMode as Asked;
+use postgres::config::SslMode as Encryption;
 use postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, Server, SslMode};
 use super::unreached::{Attempt, Kind, Unreached};
 use crate::clock::SystemClock;
+use crate::config;
 use crate::jobs;
 use crate::net::lookup::{self, Lookups, Unresolved};
 use crate::net::tls::{self, Configs};
@@ -38,7 +39,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// Makes connections.
 pub(super) struct Dialer {
-    address: Address,
+    address: Arc<Address>,
     password: Option<Secret>,
     lookups: Lookups,
     configs: Configs,
@@ -59,7 +60,7 @@ enum Way {
 
 impl Dialer {
     /// To `address`, as who knows `password`.
-    pub(super) fn new(address: &Address, password: Option<&Secret>) -> Self {
+    pub(super) fn new(address: &Arc<Address>, password: Option<&Secret>) -> Self {
         Dialer {
             address: address.clone(),
             password: password.cloned(),
@@ -149,7 +150,7 @@ impl Dialer {
         if Arc::strong_count(&self.under_way) > STUCK_MAX {
             return Err(Unreached::now(format!("{STUCK_MAX} connects have got no answer, and wait for one still")));
         }
-        let config = self.config(server, ip, way, left);
+        let config = self.asked(server, ip, way, left);
         let tls = match way {
             Way::Plain => None,
             Way::IfOffered | Way::Secured => Some(self.tls().map_err(|reason| Unreached::unusable(server, &reason))?),
@@ -176,30 +177,31 @@ impl Dialer {
     }
 
     /// What the crate is told.
-    fn config(&self, server: &Server, ip: Option<IpAddr>, way: Way, left: Duration) -> Config {
-        let Address { user, database, channel_binding, session, application, options, .. } = &self.address;
-        let mut config = Config::new();
+    fn asked(&self, server: &Server, ip: Option<IpAddr>, way: Way, left: Duration) -> Config {
+        let Address { user, database, channel_binding, session, application, options, .. } = &*self.address;
+        let mut asked = Config::new();
         match server {
             // An address in brackets is one of a URL.
-            Server::Tcp(Host::Address(address), port) => config.host(&address.to_string()).port(*port),
-            Server::Tcp(Host::Name(name), port) => config.host(name).port(*port),
-            Server::Socket(directory, port) => config.host_path(directory).port(*port),
+            Server::Tcp(Host::Address(address), port) => asked.host(&address.to_string()).port(*port),
+            Server::Tcp(Host::Name(name), port) => asked.host(name).port(*port),
+            Server::Socket(directory, port) => asked.host_path(directory).port(*port),
         };
         ip.iter().for_each(|ip| {
-            config.hostaddr(*ip);
+            asked.hostaddr(*ip);
         });
-        config.user(user).dbname(database).application_name(application);
+        asked.user(user).dbname(database).application_name(application);
         options.iter().for_each(|options| {
-            config.options(options);
+            asked.options(options);
         });
-        self.password.iter().for_each(|password| {
-            config.password(password.expose());
+        // Passwords change; whoever changes one puts the new one into the file.
+        self.password.iter().map(config::read_again).for_each(|password| {
+            asked.password(password.expose());
         });
-        config
+        asked
             .ssl_mode(match way {
-                Way::Plain => Asked::Disable,
-                Way::IfOffered => Asked::Prefer,
-                Way::Secured => Asked::Require,
+                Way::Plain => Encryption::Disable,
+                Way::IfOffered => Encryption::Prefer,
+                Way::Secured => Encryption::Require,
             })
             .channel_binding(*channel_binding)
             .target_session_attrs(*session)
@@ -209,11 +211,40 @@ impl Dialer {
             .keepalives_retries(ASKED_MAX)
             .tcp_user_timeout(UNACKNOWLEDGED_MAX)
             .notice_callback(|notice| log::debug!("Postgres: {}: {}", notice.severity(), notice.message()));
-        config
+        asked
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, String> {
         let config = self.configs.get(&self.address.tls, true, None).map_err(|tls::Unusable(reason)| reason)?;
         Ok(MakeRustlsConnect::new((*config).clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::store::postgres::Files;
+
+    #[test]
+    fn servers_that_say_nothing_hold_a_bounded_number_of_threads() {
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgresql://me@{}/x", mute.local_addr().unwrap());
+        let none = |_: &str| Err(String::new());
+        let mut address = Address::parse(&url, &Files { certificates: &none, key: &none }).unwrap();
+        address.connect_max = Duration::from_millis(20);
+        let dialer = Dialer::new(&Arc::new(address), None);
+        let dial = || dialer.dial().map(drop).unwrap_err().sentence;
+        for _ in 0..STUCK_MAX {
+            assert!(dial().contains("did not answer within"));
+        }
+        let full = format!("{STUCK_MAX} connects have got no answer, and wait for one still");
+        assert_eq!(dial(), full);
+        // They end with the server, and the next one is tried.
+        drop(mute);
+        let end = Instant::now() + Duration::from_secs(20);
+        let next = std::iter::repeat_with(dial).find(|said| *said != full || Instant::now() > end).unwrap();
+        assert!(next.ends_with("connection refused"), "{next}");
     }
 }

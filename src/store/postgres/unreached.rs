@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
-use postgres::error::{DbError, SqlState};
+use postgres::error::DbError;
 
 use super::address::{Address, Server};
 use crate::net::{shown, tls};
@@ -130,24 +130,33 @@ impl Attempt {
     /// What the server said instead of welcome.
     fn refused(&self, said: &DbError) -> Unreached {
         let Attempt { server, user, database, .. } = self;
-        let message = shown(said.message().as_bytes());
-        let code = said.code();
-        let (kind, what) = match code.code() {
-            "28P01" => (
-                Kind::Unwanted,
-                format!("password authentication failed for {user}: is it the password in `password_file`?"),
-            ),
-            "3D000" => {
-                (Kind::Unwanted, format!("there is no database `{database}`: create it, or name another in `url`"))
+        let (code, message) = (said.code().code(), shown(said.message().as_bytes()));
+        let advice = match code {
+            "3D000" => format!(": create `{database}`, or name another database in `url`"),
+            "42501" => format!(": {user} needs what `pingeon migrate` grants"),
+            code if code == "28P01" || message.contains(NO_LOGIN) => {
+                format!(": does `password_file` hold the password of {user}?")
             }
-            // A server's pg_hba.conf, and what pgbouncer says of TLS.
-            "28000" | "08P01" => (Kind::Way, format!("{message} (SQLSTATE {})", code.code())),
-            _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
-                (Kind::Unwanted, format!("{message}: {user} needs what `pingeon migrate` grants"))
-            }
-            code => (Kind::Now, format!("{message} (SQLSTATE {code})")),
+            _ => String::new(),
         };
-        Unreached { sentence: format!("{server}: {what}"), kind }
+        Unreached { sentence: format!("{server}: {message} (SQLSTATE {code}){advice}"), kind: refusal(code, &message) }
+    }
+}
+
+/// What pgbouncer says of a wrong password.
+const NO_LOGIN: &str = "authentication failed";
+
+/// What may be done about a refusal. pgbouncer has one code for all of its own.
+fn refusal(sqlstate: &str, message: &str) -> Kind {
+    match sqlstate {
+        // The server's pg_hba.conf.
+        "28000" => Kind::Way,
+        "28P01" | "3D000" | "42501" => Kind::Unwanted,
+        "08P01" if message.contains("SSL required") => Kind::Way,
+        "08P01" if [NO_LOGIN, "does not exist", "unsupported"].iter().any(|part| message.contains(part)) => {
+            Kind::Unwanted
+        }
+        _ => Kind::Now,
     }
 }
 
@@ -166,5 +175,44 @@ pub(super) fn reason(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => shown(error.to_string().as_bytes()),
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
         _ => shown(error.to_string().split(" (os error").next().unwrap_or_default().as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_judged_by_its_code_and_pgbouncer_s_by_its_words() {
+        for (sqlstate, message, kind) in [
+            ("28P01", "password authentication failed for user \"me\"", Kind::Unwanted),
+            ("28000", "no pg_hba.conf entry for host \"::1\", user \"me\", database \"x\", no encryption", Kind::Way),
+            ("3D000", "database \"x\" does not exist", Kind::Unwanted),
+            ("42501", "permission denied for database \"x\"", Kind::Unwanted),
+            ("53300", "sorry, too many clients already", Kind::Now),
+            ("57P03", "the database system is starting up", Kind::Now),
+            ("08P01", "SSL required", Kind::Way),
+            ("08P01", "SASL authentication failed", Kind::Unwanted),
+            ("08P01", "database \"x\" does not exist", Kind::Unwanted),
+            ("08P01", "unsupported startup parameter: options", Kind::Unwanted),
+            ("08P01", "server login has been failing, try again later (server_login_retry)", Kind::Now),
+            ("08P01", "pgbouncer is shutting down", Kind::Now),
+        ] {
+            assert_eq!(refusal(sqlstate, message), kind, "{sqlstate}: {message}");
+        }
+    }
+
+    #[test]
+    fn of_several_what_one_may_be_over_with_all_are() {
+        let of = |sentence: &str, kind| Unreached { sentence: sentence.to_owned(), kind };
+        for (one, other, kind) in [
+            (Kind::Tls, Kind::Tls, Kind::Tls),
+            (Kind::Tls, Kind::Silent, Kind::Silent),
+            (Kind::Now, Kind::Unwanted, Kind::Now),
+            (Kind::Way, Kind::Unwanted, Kind::Unwanted),
+        ] {
+            assert_eq!(of("a", one).and(&of("b", other)), of("a; b", kind));
+        }
+        assert_eq!(of("a", Kind::Now).and(&of("a", Kind::Now)), of("a", Kind::Now));
     }
 }
