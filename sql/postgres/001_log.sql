@@ -324,14 +324,20 @@ FROM (
 ) AS numbered
 GROUP BY agent, boot, nth;
 
--- The numbers that did not arrive. They count from 1 on, but in a run that began before the oldest log that is still there: what
--- it wrote until then is past the retention.
+-- The numbers that did not arrive. They count from 1 on, but in a run that the retention may have dropped logs of: one that began
+-- before the oldest day that is there, or within a day of its beginning (a first log's time may lie before the run's).
 CREATE VIEW pingeon.missing AS
 SELECT agent, boot, before + 1 AS first, first - 1 AS last, first - 1 - before AS count
 FROM (
-    SELECT agent, boot, first, lag(last, 1, CASE WHEN pingeon.uid_time(boot) >= kept_from THEN 0::bigint END)
+    SELECT agent, boot, first, lag(last, 1, CASE WHEN pingeon.uid_time(boot) >= whole_from THEN 0::bigint END)
         OVER (PARTITION BY agent, boot ORDER BY first) AS before
-    FROM pingeon.stretch, (SELECT min(days)::timestamp AT TIME ZONE 'UTC' AS kept_from FROM pingeon.days()) AS days
+    FROM pingeon.stretch, (
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM pingeon.setting WHERE name = 'retained_at')
+            THEN (SELECT (min(days) + 1)::timestamp AT TIME ZONE 'UTC' FROM pingeon.days())
+            ELSE timestamptz '-infinity'
+        END AS whole_from
+    ) AS oldest
 ) AS arrived
 WHERE before < first - 1;
 

@@ -108,6 +108,23 @@ fn days_are_made_ahead_and_the_figures_say_so() {
     assert_eq!(round(&mut keeper).unwrap().condition.rejected, Some(2));
 }
 
+/// The server's own time zone is half an hour off.
+#[test]
+fn a_day_is_from_midnight_to_midnight_utc() {
+    let (database, mut keeper) = store("midnight");
+    tidy(&mut keeper);
+    let mut client = database.superuser();
+    for (nth, offset) in ["0", "23:59:59.999", "24:00"].iter().enumerate() {
+        let at = format!("date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + interval '{offset}'");
+        let sql = INSERT.replace("now()", &at).replace("$1", &(nth + 1).to_string());
+        client.batch_execute(&sql).unwrap_or_else(|error| panic!("{offset}: {error:?}"));
+    }
+    let parts = "SELECT tableoid::regclass::text FROM pingeon.log ORDER BY seq";
+    let parts: Vec<String> = client.query(parts, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    let part = |offset| format!("pingeon.log_p{}", day(&mut database.superuser(), offset).replace('-', ""));
+    assert_eq!(parts, [part(0), part(0), part(1)]);
+}
+
 #[test]
 fn days_are_made_while_others_insert() {
     let (database, mut keeper) = store("concurrent");

@@ -10,6 +10,7 @@ mod pooler;
 mod running;
 mod server;
 
+mod audit;
 mod connect;
 mod harness;
 mod keeper;

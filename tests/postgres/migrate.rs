@@ -185,17 +185,24 @@ fn of_two_at_once_one_waits() {
     });
 }
 
+/// Roles belong to all databases of a server: another one's migration may make them at the same time.
 #[test]
 fn databases_of_one_server_are_migrated_at_once() {
-    let server = Server::alone();
-    let databases: Vec<Database> = (0..4).map(|_| server.database("at_once")).collect();
-    thread::scope(|scope| {
-        let runs: Vec<_> =
-            databases.iter().map(|database| scope.spawn(|| migrate(&database.settings(SUPERUSER)))).collect();
-        for run in runs {
-            assert_eq!(run.join().unwrap(), Ok(1));
-        }
-    });
+    for role in ["pingeon_owner NOLOGIN", "pingeon_writer LOGIN", "pingeon_reader LOGIN"] {
+        let server = Server::alone();
+        let (database, mut other) = (server.database("at_once"), server.superuser());
+        let mut under_way = other.transaction().unwrap();
+        under_way.batch_execute(&format!("CREATE ROLE {role}")).unwrap();
+        thread::scope(|scope| {
+            let migration = scope.spawn(|| migrate(&database.settings(SUPERUSER)));
+            let mut looker = server.superuser();
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'";
+            let waits = |looker: &mut Client| looker.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1;
+            wait_for("the migration to wait for the role", || waits(&mut looker).then_some(()));
+            under_way.commit().unwrap();
+            assert_eq!(migration.join().unwrap(), Ok(1), "{role}");
+        });
+    }
 }
 
 #[test]

@@ -68,7 +68,6 @@ const REFUSED_TO_ALL: &[&str] = &[
     "DROP SCHEMA pingeon CASCADE",
     "CREATE INDEX ON pingeon.log (agent)",
     "CREATE TRIGGER mine BEFORE INSERT ON pingeon.log FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-    "CREATE EXTENSION file_fdw",
     "CREATE ROLE mine",
     "COMMENT ON TABLE pingeon.log IS 'mine'",
     "GRANT SELECT ON pingeon.setting TO PUBLIC",

@@ -1,0 +1,117 @@
+//! The delivery audit as it can be asked in SQL.
+
+use postgres::Client;
+
+use crate::server::{Database, shared};
+
+/// A run that began today, and one that began ten days ago.
+const TODAY: &str = "date_trunc('day', now())";
+const LONG_AGO: &str = "(date_trunc('day', now()) - interval '10 days')";
+
+/// A UUIDv7 of this moment, told from others by `n`.
+fn uid(at: &str, n: u32) -> String {
+    format!("overlay(pingeon.uid_floor({at})::text PLACING '7000-8000-{n:012x}' FROM 15)::uuid")
+}
+
+struct Store {
+    _database: Database,
+    client: Client,
+    logs: u32,
+}
+
+impl Store {
+    fn new(about: &str) -> Self {
+        let database = shared().database(about).migrated();
+        let mut client = database.superuser();
+        client.batch_execute("SELECT pingeon.make_days(ARRAY[(now() AT TIME ZONE 'UTC')::date], '1 day')").unwrap();
+        Store { _database: database, client, logs: 100 }
+    }
+
+    fn stored(&mut self, agent: &str, boot: &str, numbers: &[i64]) {
+        for number in numbers {
+            self.logs += 1;
+            let sql = format!(
+                "INSERT INTO pingeon.log (uid, agent, boot, seq, label, kind, target, due_at, interval_ms, verdict, result)
+                 SELECT {}, '{agent}', {}, {number}, 'shop', 'tcp', 'db:5432', now(), 1000, 'up', '{{}}'",
+                uid("now()", self.logs),
+                uid(boot, 1)
+            );
+            self.client.batch_execute(&sql).unwrap();
+        }
+    }
+
+    fn rejected(&mut self, agent: &str, boot: &str, numbers: &[i64]) {
+        for number in numbers {
+            self.logs += 1;
+            let sql = format!(
+                "INSERT INTO pingeon.rejected (origin, reason, agent, boot, seq, bytes)
+                 SELECT 'logs/0@{}', 'refused', '{agent}', {}, {number}, 'x'",
+                self.logs,
+                uid(boot, 1)
+            );
+            self.client.batch_execute(&sql).unwrap();
+        }
+    }
+
+    /// `agent lowest–highest stored rejected duplicates` of each run.
+    fn delivery(&mut self) -> Vec<String> {
+        let sql = "SELECT concat_ws(' ', agent, lowest || '–' || highest, stored, rejected, duplicates)
+            FROM pingeon.delivery ORDER BY agent, boot";
+        self.texts(sql)
+    }
+
+    /// `agent first–last` of each range.
+    fn missing(&mut self) -> Vec<String> {
+        let sql = "SELECT concat_ws(' ', agent, first || '–' || last) FROM pingeon.missing
+            WHERE count = last - first + 1 ORDER BY agent, first";
+        self.texts(sql)
+    }
+
+    fn texts(&mut self, sql: &str) -> Vec<String> {
+        self.client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    fn retention_ran(&mut self) {
+        self.client.batch_execute("SELECT pingeon.delete_past('90 days')").unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_missing_of_what_arrived_whole() {
+    let mut store = Store::new("whole");
+    store.stored("edge-01", TODAY, &[1, 2, 3, 4]);
+    assert_eq!(store.delivery(), ["edge-01 1–4 4 0 0"]);
+    assert_eq!(store.missing(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_missing_is_told_in_ranges_and_what_was_set_aside_is_not_missing() {
+    let mut store = Store::new("missing");
+    store.stored("edge-01", TODAY, &[3, 4, 7, 12, 13]);
+    store.rejected("edge-01", TODAY, &[5, 14, 5, 12]);
+    store.stored("edge-02", TODAY, &[1, 2]);
+    let again = format!("SELECT pingeon.add_duplicates(ARRAY['edge-02'], ARRAY[{}], '{{3}}')", uid(TODAY, 1));
+    store.client.batch_execute(&again).unwrap();
+    assert_eq!(store.missing(), ["edge-01 1–2", "edge-01 6–6", "edge-01 8–11"]);
+    assert_eq!(store.delivery(), ["edge-01 3–14 5 4 0", "edge-02 1–2 2 0 3"]);
+}
+
+#[test]
+fn what_the_retention_may_have_dropped_is_not_missing() {
+    let mut store = Store::new("dropped");
+    store.stored("edge-01", LONG_AGO, &[8, 10]);
+    assert_eq!(store.missing(), ["edge-01 1–7", "edge-01 9–9"]);
+    store.retention_ran();
+    assert_eq!(store.missing(), ["edge-01 9–9"]);
+}
+
+#[test]
+fn uids_and_times_are_turned_into_each_other() {
+    let mut store = Store::new("uids");
+    for at in ["2026-11-24 10:00:00.123+00", "1970-01-01 00:00:00.001+00", "2099-12-31 23:59:59.999+00"] {
+        let sql = format!("SELECT (pingeon.uid_time(pingeon.uid_floor('{at}')) = '{at}'::timestamptz)::text");
+        assert_eq!(store.texts(&sql), ["true"], "{at}");
+    }
+    let floor = "SELECT pingeon.uid_floor('2026-11-24 10:00:00.123999+00')::text";
+    assert_eq!(store.texts(floor), ["01a20cff-7d7b-0000-0000-000000000000"]);
+}
