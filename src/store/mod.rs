@@ -183,8 +183,13 @@ pub(crate) fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&
 }
 
 /// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).
-pub(crate) fn millis(uid: &Uuid) -> u64 {
+fn millis(uid: &Uuid) -> u64 {
     uid.as_u64_pair().0 >> 16
+}
+
+/// When a run began: its boot id is a UUIDv7 of that moment.
+pub(crate) fn began_at(boot: &Uuid) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(millis(boot).saturating_mul(1_000)).unwrap_or(i64::MAX))
 }
 
 /// Not after any uid of `at`'s millisecond, and after all of those before it.

@@ -182,29 +182,32 @@ pub fn roll_up<'a, S: Into<Said<'a>>>(new: impl IntoIterator<Item = S>) -> Vec<H
 type Hours<'a> = BTreeMap<(&'a str, &'a str, Timestamp), Hour>;
 
 fn add<'a>(hours: &mut Hours<'a>, said: &Said<'a>) {
-    let first = hour_of(said.due_at);
-    let own = entry(hours, said, first);
+    let mut hour = hour_of(said.due_at);
+    // Not past the last moment that there is, so that every hour begins before what is left of the time.
+    let end = said.due_at.plus(said.interval.min(INTERVAL_MAX)).as_millis();
+    let until = |hour: Timestamp| end.min(hour.as_millis() + u64::from(HOUR_MS));
+    let mut of_hour = entry(hours, said, hour);
+    add_slots(of_hour, said);
+    let mut from = said.due_at.as_millis();
+    while add_time(of_hour, said.verdict, until(hour) - from) && until(hour) < end {
+        from = until(hour);
+        hour = hour.plus(HOUR);
+        of_hour = entry(hours, said, hour);
+    }
+}
+
+fn add_slots(hour: &mut Hour, said: &Said<'_>) {
     let slots = match said.verdict {
-        Verdict::Up => &mut own.slots.up,
-        Verdict::Degraded => &mut own.slots.degraded,
-        Verdict::Down => &mut own.slots.down,
-        Verdict::Unknown => &mut own.slots.unknown,
-        Verdict::Missed => &mut own.slots.missed,
+        Verdict::Up => &mut hour.slots.up,
+        Verdict::Degraded => &mut hour.slots.degraded,
+        Verdict::Down => &mut hour.slots.down,
+        Verdict::Unknown => &mut hour.slots.unknown,
+        Verdict::Missed => &mut hour.slots.missed,
     };
     *slots = slots.saturating_add(u32::try_from(said.slots).unwrap_or(u32::MAX));
     if let (Verdict::Up | Verdict::Degraded, Some(duration_us)) = (said.verdict, said.duration_us) {
-        let class = &mut own.latency[bucket(duration_us)];
+        let class = &mut hour.latency[bucket(duration_us)];
         *class = class.saturating_add(1);
-    }
-    // Not past the last moment that there is, so that every hour begins before what is left of the time.
-    let end = said.due_at.plus(said.interval.min(INTERVAL_MAX)).as_millis();
-    let (mut hour, mut from) = (first, said.due_at.as_millis());
-    while from < end {
-        let until = end.min(hour.as_millis() + u64::from(HOUR_MS));
-        if !add_time(entry(hours, said, hour), said.verdict, until - from) {
-            return;
-        }
-        (from, hour) = (until, hour.plus(HOUR));
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::store::{Delivery, MISSING_MAX, millis};
+use crate::store::{Delivery, MISSING_MAX, began_at};
 
 /// A run that began within this of what the retention deleted may have lost logs to it: an interval's, whose time reaches back
 /// before the run's beginning.
@@ -65,7 +65,7 @@ fn delivery_of(
 ) -> rusqlite::Result<Option<Delivery>> {
     let blob = |error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error));
     let id = Uuid::from_slice(boot).map_err(blob)?;
-    let whole = millis(&id) >= whole_from.as_millis();
+    let whole = began_at(&id) >= whole_from;
     let mut numbers = Numbers { due: whole.then_some(1), ..Numbers::default() };
     let mut statement = connection.prepare_cached(NUMBERS)?;
     let mut rows = statement.query(params![agent, boot])?;
