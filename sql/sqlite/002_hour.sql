@@ -21,11 +21,12 @@ CREATE TABLE hour (
     PRIMARY KEY (hour, label, agent)
 ) STRICT, WITHOUT ROWID;
 
--- How many logs of a run of an agent came again and were dropped.
+-- How many logs of a run of an agent came again and were dropped, and when last.
 CREATE TABLE duplicate (
     agent TEXT    NOT NULL,
     boot  BLOB    NOT NULL,
     count INTEGER NOT NULL,
+    at    INTEGER NOT NULL,
     PRIMARY KEY (agent, boot)
 ) STRICT, WITHOUT ROWID;
 
@@ -33,10 +34,6 @@ CREATE TABLE duplicate (
 ALTER TABLE rejected ADD COLUMN agent TEXT;
 ALTER TABLE rejected ADD COLUMN boot BLOB;
 ALTER TABLE rejected ADD COLUMN seq INTEGER;
-CREATE INDEX rejected_run ON rejected (agent, boot, seq) WHERE agent IS NOT NULL;
-
--- What the delivery audit asks: one run after another, by number. Each agent adds to one place of it.
-CREATE INDEX log_run ON log (agent, boot, seq, due_at);
 
 -- One row: when the retention last ran to its end (null: not yet), and before when logs were due that it may have deleted.
 -- Of those that an older build deleted no more is known than what is left.

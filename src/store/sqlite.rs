@@ -73,7 +73,8 @@ impl Sqlite {
     /// A sentence for people: not a store, damaged, made by a newer Pingeon.
     pub fn open(settings: &config::Sqlite, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let mut database = Database::open(&settings.path, &STORE, Access::Write, CACHE_KIB)?;
-        hours::fill(&mut database).map_err(|error| database.said(&error))?;
+        let hours = hours::prepare(&database.connection).and_then(|()| hours::fill(&mut database));
+        hours.map_err(|error| database.said(&error))?;
         Ok(Sqlite { database, retention: settings.retention, clock })
     }
 
@@ -97,7 +98,7 @@ impl Sqlite {
         }
         let mut delivered = Delivered { new: new.len(), ..Delivered::default() };
         hours::add(&transaction, &roll_up(new))?;
-        delivery::count_duplicates(&transaction, &known)?;
+        delivery::count_duplicates(&transaction, &known, now)?;
         rejects.extend(batch.unreadable.iter().map(Reject::from));
         delivered.rejected = set_aside(&transaction, REJECTED, now, &rejects, REJECTED_BYTES_MAX)?;
         delivered.duplicate = batch.logs.len() + batch.unreadable.len() - delivered.new - delivered.rejected;

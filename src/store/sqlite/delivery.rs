@@ -4,85 +4,82 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::store::{Delivery, MISSING_MAX, began_at};
+use crate::store::{Delivery, MISSING_MAX, began_at, first_uid};
 
 /// A run that began within this of what the retention deleted may have lost logs to it: an interval's, whose time reaches back
 /// before the run's beginning.
 const MARGIN: Duration = Duration::from_secs(24 * 3_600);
 
-pub(super) const NEXT_RUN: &str =
-    "SELECT agent, boot FROM log WHERE (agent, boot) > (?1, ?2) ORDER BY agent, boot LIMIT 1";
-/// The numbers of a run in order, with the time of those that are stored.
-pub(super) const NUMBERS: &str = "SELECT seq, due_at FROM log WHERE agent = ?1 AND boot = ?2
-    UNION ALL SELECT seq, NULL FROM rejected WHERE agent = ?1 AND boot = ?2 ORDER BY seq";
-
-/// Takes note of logs that came again, by agent and boot.
-pub(super) fn count_duplicates(transaction: &Connection, known: &BTreeMap<(&str, Uuid), u64>) -> rusqlite::Result<()> {
+/// Takes note of logs that came again at `at`, by agent and boot.
+pub(super) fn count_duplicates(
+    transaction: &Connection,
+    known: &BTreeMap<(&str, Uuid), u64>,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
     let mut add = transaction.prepare_cached(
-        "INSERT INTO duplicate (agent, boot, count) VALUES (?, ?, ?)
-         ON CONFLICT DO UPDATE SET count = count + excluded.count",
+        "INSERT INTO duplicate (agent, boot, count, at) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET count = count + excluded.count, at = excluded.at",
     )?;
     for ((agent, boot), count) in known {
-        add.execute(params![agent, boot.as_bytes(), count])?;
+        add.execute(params![agent, boot.as_bytes(), count, at.as_micros()])?;
     }
     Ok(())
 }
 
+/// The numbers of the runs that have a log from ?1 on, with the time of those that are stored. Goes through all logs and sorts
+/// these, on disk where they are many: an index for it would cost each log more than an audit now and then is worth.
+const NUMBERS: &str = "WITH run (boot) AS MATERIALIZED (SELECT DISTINCT boot FROM log WHERE uid >= ?1)
+    SELECT agent, boot, seq, due_at FROM log WHERE boot IN run
+    UNION ALL SELECT agent, boot, seq, NULL FROM rejected WHERE boot IN run
+    ORDER BY agent, boot, seq";
+
 /// What arrived of each run whose last log was due at `since` or later, in the order of agent and boot.
 pub(super) fn audit(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Delivery>> {
-    // One transaction, so that all runs are seen at one moment.
+    // One transaction, so that all is seen at one moment.
     let transaction = connection.unchecked_transaction()?;
     let forgotten: i64 = transaction.query_row("SELECT forgotten FROM retention", [], |row| row.get(0))?;
     let whole_from = Timestamp::from_micros(forgotten).plus(MARGIN);
-    let (mut found, mut last) = (Vec::new(), (Arc::from(""), Vec::new()));
-    while let Some((agent, boot)) = next_run(&transaction, &last)? {
-        let run = delivery_of(&transaction, &agent, &boot, whole_from)?;
-        found.extend(run.filter(|run| run.last_due_at >= since));
-        last = (agent, boot);
+    let mut statement = transaction.prepare(NUMBERS)?;
+    let mut rows = statement.query([first_uid(since).as_bytes()])?;
+    let (mut found, mut numbers) = (Vec::new(), None::<Numbers>);
+    while let Some(row) = rows.next()? {
+        let (agent, boot) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?);
+        if !numbers.as_ref().is_some_and(|of| (&*of.agent, &of.boot.as_bytes()[..]) == (agent, boot)) {
+            found.extend(numbers.take().and_then(Numbers::delivery));
+        }
+        let of = match &mut numbers {
+            Some(of) => of,
+            None => numbers.insert(Numbers::of(agent, boot, whole_from)?),
+        };
+        match row.get::<_, Option<i64>>(3)? {
+            Some(due_at) => of.stored(row.get(2)?, Timestamp::from_micros(due_at)),
+            None => of.rejected(row.get(2)?),
+        }
+    }
+    found.extend(numbers.take().and_then(Numbers::delivery));
+    found.retain(|run| run.last_due_at >= since);
+    for run in &mut found {
+        run.duplicates = duplicates(&transaction, run)?;
     }
     Ok(found)
 }
 
-/// The run after `last` in the index.
-fn next_run(
-    connection: &Connection,
-    (agent, boot): &(Arc<str>, Vec<u8>),
-) -> rusqlite::Result<Option<(Arc<str>, Vec<u8>)>> {
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    connection.prepare_cached(NEXT_RUN)?.query_row(params![agent, boot], read).optional()
-}
-
-/// Goes through the numbers of one run in their order. Its logs are looked for from 1 on when it began at `whole_from` or later.
-fn delivery_of(
-    connection: &Connection,
-    agent: &Arc<str>,
-    boot: &[u8],
-    whole_from: Timestamp,
-) -> rusqlite::Result<Option<Delivery>> {
-    let blob = |error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error));
-    let id = Uuid::from_slice(boot).map_err(blob)?;
-    let whole = began_at(&id) >= whole_from;
-    let mut numbers = Numbers { due: whole.then_some(1), ..Numbers::default() };
-    let mut statement = connection.prepare_cached(NUMBERS)?;
-    let mut rows = statement.query(params![agent, boot])?;
-    while let Some(row) = rows.next()? {
-        match row.get::<_, Option<i64>>(1)? {
-            Some(due_at) => numbers.stored(row.get(0)?, Timestamp::from_micros(due_at)),
-            None => numbers.rejected(row.get(0)?),
-        }
-    }
+fn duplicates(connection: &Connection, Delivery { agent, boot, .. }: &Delivery) -> rusqlite::Result<u64> {
     let sql = "SELECT count FROM duplicate WHERE agent = ? AND boot = ?";
-    let duplicates = connection.prepare_cached(sql)?.query_row(params![agent, boot], |row| row.get(0)).optional()?;
-    Ok(numbers.delivery(Arc::clone(agent), id, duplicates.unwrap_or(0)))
+    let found = connection.prepare_cached(sql)?.query_row(params![agent, boot.as_bytes()], |row| row.get(0));
+    Ok(found.optional()?.unwrap_or(0))
 }
 
 /// The numbers of one run, given in their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
+    agent: Arc<str>,
+    boot: Uuid,
     /// The number that comes next when none is missing; `None`: whichever is the first.
     due: Option<u64>,
     /// Lowest and highest, and the first and last time, of what is stored.
@@ -98,6 +95,24 @@ struct Numbers {
 }
 
 impl Numbers {
+    /// Of the run `boot` of `agent`, which has all of its logs from 1 on when it began at `whole_from` or later.
+    fn of(agent: &str, boot: &[u8], whole_from: Timestamp) -> rusqlite::Result<Self> {
+        let wrong = |error| rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, Box::new(error));
+        let boot = Uuid::from_slice(boot).map_err(wrong)?;
+        Ok(Numbers {
+            agent: agent.into(),
+            boot,
+            due: (began_at(&boot) >= whole_from).then_some(1),
+            span: None,
+            stored: 0,
+            rejected: 0,
+            missing: Vec::new(),
+            missing_total: 0,
+            pending: Vec::new(),
+            pending_total: 0,
+        })
+    }
+
     fn stored(&mut self, seq: u64, due_at: Timestamp) {
         self.pass(seq);
         let room = MISSING_MAX - self.missing.len();
@@ -128,8 +143,8 @@ impl Numbers {
     }
 
     /// `None`: nothing of the run is stored.
-    fn delivery(self, agent: Arc<str>, boot: Uuid, duplicates: u64) -> Option<Delivery> {
-        let Numbers { stored, rejected, missing, missing_total, .. } = self;
+    fn delivery(self) -> Option<Delivery> {
+        let Numbers { agent, boot, stored, rejected, missing, missing_total, .. } = self;
         let (lowest, highest, first_due_at, last_due_at) = self.span?;
         Some(Delivery {
             agent,
@@ -138,7 +153,7 @@ impl Numbers {
             highest,
             stored,
             rejected,
-            duplicates,
+            duplicates: 0,
             missing,
             missing_total,
             first_due_at,

@@ -2,63 +2,67 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::Type;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, Row, params};
 
 use super::archive;
 use crate::clock::Timestamp;
 use crate::database::Database;
-use crate::store::rollup::{BUCKETS, Hour, Slots, roll_up};
+use crate::store::rollup::{BUCKETS, Hour, Slots, add_latency, roll_up};
 
 /// How many logs are held at once while roll-ups are filled from them.
 const FILL_LOGS: usize = 10_000;
 
-const GET: &str = "SELECT label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency
-    FROM hour WHERE hour = ? AND label = ? AND agent = ?";
-const PUT: &str = "INSERT OR REPLACE INTO hour
-    (label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// What a sum may come to: that of [`Hour`].
+const SUM_MAX: u32 = u32::MAX;
 
-/// Adds `hours` to those that are there.
+/// Makes what [`add`] needs of the connection.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("add_latency", 2, flags, |of| {
+        let read = |nth| unpacked(of.get_raw(nth).as_blob()?).ok_or(FromSqlError::InvalidType);
+        let wrong = |error| rusqlite::Error::UserFunctionError(Box::new(error));
+        let (mut sum, more) = (read(0).map_err(wrong)?, read(1).map_err(wrong)?);
+        add_latency(&mut sum, &more);
+        Ok(packed(&sum))
+    })
+}
+
+/// Adds `hours` to those that are there, each in one statement: a batch has one for nearly each label.
 pub(super) fn add(transaction: &Connection, hours: &[Hour]) -> rusqlite::Result<()> {
-    let (mut get, mut put) = (transaction.prepare_cached(GET)?, transaction.prepare_cached(PUT)?);
-    for hour in hours {
-        match find(&mut get, hour)? {
-            Some(mut sum) => {
-                sum.add(hour);
-                write(&mut put, &sum)?;
-            }
-            None => write(&mut put, hour)?,
-        }
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO hour (label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO UPDATE SET
+             up_ms = min(up_ms + excluded.up_ms, ?13),
+             degraded_ms = min(degraded_ms + excluded.degraded_ms, ?13),
+             down_ms = min(down_ms + excluded.down_ms, ?13),
+             up = min(up + excluded.up, ?13),
+             degraded = min(degraded + excluded.degraded, ?13),
+             down = min(down + excluded.down, ?13),
+             unknown = min(unknown + excluded.unknown, ?13),
+             missed = min(missed + excluded.missed, ?13),
+             latency = add_latency(latency, excluded.latency)",
+    )?;
+    for Hour { label, agent, hour, up_ms, degraded_ms, down_ms, slots, latency } in hours {
+        let Slots { up, degraded, down, unknown, missed } = slots;
+        let (hour, latency) = (hour.as_micros(), packed(latency));
+        add.execute(params![
+            label,
+            agent,
+            hour,
+            up_ms,
+            degraded_ms,
+            down_ms,
+            up,
+            degraded,
+            down,
+            unknown,
+            missed,
+            latency,
+            SUM_MAX
+        ])?;
     }
-    Ok(())
-}
-
-/// What is there of the label, agent and hour of `like`.
-fn find(get: &mut CachedStatement<'_>, like: &Hour) -> rusqlite::Result<Option<Hour>> {
-    let Hour { label, agent, hour, .. } = like;
-    let found = get.query_row(params![hour.as_micros(), label, agent], |row| read_hour(row, label, agent));
-    found.optional()
-}
-
-fn write(put: &mut CachedStatement<'_>, sum: &Hour) -> rusqlite::Result<()> {
-    let Hour { label, agent, hour, up_ms, degraded_ms, down_ms, slots, latency } = sum;
-    let Slots { up, degraded, down, unknown, missed } = slots;
-    let (hour, latency) = (hour.as_micros(), packed(latency));
-    put.execute(params![
-        label,
-        agent,
-        hour,
-        up_ms,
-        degraded_ms,
-        down_ms,
-        up,
-        degraded,
-        down,
-        unknown,
-        missed,
-        latency
-    ])?;
     Ok(())
 }
 

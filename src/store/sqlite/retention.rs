@@ -1,4 +1,4 @@
-//! What is past the retention goes: logs, their roll-ups, and what was counted of runs that are gone.
+//! What is past the retention goes: logs, their roll-ups, and what was counted before it.
 
 use rusqlite::{Connection, ToSql, params};
 
@@ -35,7 +35,7 @@ impl Sqlite {
         self.delete(DELETE_HOURS, params![hour, CHUNK], oldest, &mut chunks_left)?;
         let more = chunks_left == 0;
         if !more {
-            self.round_off(now)?;
+            self.round_off(oldest, now)?;
         }
         let condition = condition(&self.database.connection)?;
         Ok(Kept { deleted, dropped: Vec::new(), more, condition })
@@ -71,13 +71,9 @@ impl Sqlite {
         Ok(deleted)
     }
 
-    fn round_off(&mut self, now: Timestamp) -> rusqlite::Result<()> {
+    fn round_off(&mut self, oldest: Timestamp, now: Timestamp) -> rusqlite::Result<()> {
         let transaction = self.database.begin()?;
-        transaction.execute(
-            "DELETE FROM duplicate AS of
-             WHERE NOT EXISTS (SELECT 1 FROM log WHERE log.agent = of.agent AND log.boot = of.boot)",
-            [],
-        )?;
+        transaction.execute("DELETE FROM duplicate WHERE at < ?", [oldest.as_micros()])?;
         transaction.execute("UPDATE retention SET ran_at = ?", [now.as_micros()])?;
         transaction.commit()
     }
