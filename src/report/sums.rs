@@ -143,7 +143,7 @@ impl Series {
     /// Counts `row`, after which the next one is due at `next`.
     fn count(&mut self, row: &Row, next: Timestamp) {
         self.counted = Some(row.due_at);
-        let until = last_slot(row).plus(row.interval).min(next).min(self.to);
+        let until = row.speaks_until().min(next).min(self.to);
         if until <= self.from && row.due_at < self.from {
             return;
         }
@@ -206,7 +206,7 @@ impl Series {
         self.time.unknown = self.to.since(self.from).saturating_sub(known);
         Summary {
             state: last.as_ref().map_or(Verdict::Unknown, |row| state(row, self.to)),
-            last_due_at: last.as_ref().map(|row| last_slot(row).min(self.to)),
+            last_due_at: last.as_ref().map(|row| row.last_slot().min(self.to)),
             label: self.label,
             agent: Some(self.agent),
             time: self.time,
@@ -221,16 +221,11 @@ impl Series {
 
 /// What the last row says of `now`.
 fn state(last: &Row, now: Timestamp) -> Verdict {
-    let says_until = last_slot(last).plus(last.interval.saturating_mul(2)).plus(LATE_MAX);
+    let says_until = last.last_slot().plus(last.interval.saturating_mul(2)).plus(LATE_MAX);
     match last.verdict {
         verdict @ (Verdict::Up | Verdict::Degraded | Verdict::Down) if now <= says_until => verdict,
         _ => Verdict::Unknown,
     }
-}
-
-/// When the last of the slots was due that `row` is about.
-fn last_slot(row: &Row) -> Timestamp {
-    row.missed.map_or(row.due_at, |missed| missed.last_due_at.max(row.due_at))
 }
 
 /// How many of the slots that `row` covers lie in `from..to`.

@@ -192,6 +192,9 @@ pub(crate) fn first_uid(at: Timestamp) -> Uuid {
     Uuid::from_u64_pair(at.as_millis() << 16, 0)
 }
 
+/// As fine as uids tell the time.
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// What a report reads of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -211,4 +214,16 @@ pub struct Row {
     pub reason: Option<Arc<str>>,
     /// Which slots, and why; for `missed` only.
     pub missed: Option<Missed>,
+}
+
+impl Row {
+    /// When the last of the slots was due that it is about.
+    pub fn last_slot(&self) -> Timestamp {
+        self.missed.map_or(self.due_at, |missed| missed.last_due_at.max(self.due_at))
+    }
+
+    /// When the time ends that it speaks for, where no other row comes before.
+    pub fn speaks_until(&self) -> Timestamp {
+        self.last_slot().plus(self.interval)
+    }
 }

@@ -128,7 +128,7 @@ fn rows_of(
     each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
     let mut before = rows_before(connection, label, agent, from, REACH_BACK)?;
-    before.retain(|row| covers_until(row) > from);
+    before.retain(|row| row.speaks_until() > from);
     before.into_iter().rev().for_each(&mut *each);
     let mut statement = connection.prepare_cached(concat!(
         "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
@@ -166,11 +166,6 @@ fn rows_before(
             read(row, label, agent, None)
         })?
         .collect()
-}
-
-/// When the time ends that a row speaks for.
-fn covers_until(row: &Row) -> Timestamp {
-    row.missed.map_or(row.due_at, |missed| missed.last_due_at.max(row.due_at)).plus(row.interval)
 }
 
 fn read(
