@@ -1,5 +1,7 @@
 //! Reports for programs: JSON and CSV. Times are RFC 3339 in UTC, durations whole microseconds (`_us`).
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +13,7 @@ use crate::clock::Timestamp;
 /// One JSON document, with everything that the report holds.
 pub fn json(report: &Report) -> String {
     let checks = report.checks.iter().map(CheckForm::of).collect();
-    let form = ReportForm { from: report.from, to: report.to, checks };
+    let form = ReportForm { from: report.from, to: report.to, quorum: report.quorum, checks };
     // Nothing in it can fail to be written: no map keys that are not strings.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
     text.push('\n');
@@ -22,6 +24,8 @@ pub fn json(report: &Report) -> String {
 struct ReportForm<'a> {
     from: Timestamp,
     to: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quorum: Option<NonZeroUsize>,
     checks: Vec<CheckForm<'a>>,
 }
 
@@ -29,6 +33,9 @@ struct ReportForm<'a> {
 struct CheckForm<'a> {
     label: &'a str,
     agent: Option<&'a str>,
+    /// With a quorum, how many there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<usize>,
     state: Verdict,
     last_due_at: Option<Timestamp>,
     uptime_percent: f64,
@@ -64,6 +71,9 @@ struct OutageForm<'a> {
     open: bool,
     down_us: u64,
     reason: Option<&'a str>,
+    /// With a quorum, who said so.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    agents: &'a [Arc<str>],
 }
 
 impl<'a> CheckForm<'a> {
@@ -72,6 +82,7 @@ impl<'a> CheckForm<'a> {
         CheckForm {
             label: &check.label,
             agent: check.agent.as_deref(),
+            agents: check.quorum.map(|quorum| quorum.agents),
             state: check.state,
             last_due_at: check.last_due_at,
             uptime_percent: shares.uptime().percent(),
@@ -112,6 +123,7 @@ impl<'a> OutageForm<'a> {
             open: outage.end.is_none(),
             down_us: micros(outage.down),
             reason: outage.reason.as_deref(),
+            agents: &outage.agents,
         }
     }
 }
@@ -140,8 +152,8 @@ const COLUMNS: [&str; 21] = [
     "outages",
 ];
 
-/// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed). Outages have no
-/// place in it, other than their number.
+/// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed); with a quorum, the
+/// agent is how many of how many: `2 of 3`. Outages have no place in it, other than their number.
 pub fn csv(report: &Report) -> String {
     let mut text = COLUMNS.join(",") + "\r\n";
     for check in &report.checks {
@@ -151,7 +163,7 @@ pub fn csv(report: &Report) -> String {
         let percent = |percent: f64| format!("{percent:.3}");
         let fields: [String; COLUMNS.len()] = [
             quoted(form.label),
-            quoted(form.agent.unwrap_or_default()),
+            quoted(&check.quorum.map_or_else(|| form.agent.unwrap_or_default().to_owned(), |of| of.to_string())),
             report.from.to_string(),
             report.to.to_string(),
             form.state.to_string(),
