@@ -12,7 +12,7 @@ use crate::check::http::{Auth, Http, Text};
 use crate::check::tcp::{Step, Tcp};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
-use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings};
+use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings, Verify};
 use crate::secret::{Origin, Secret};
 
 /// Headers whose values are shown; any other may hold a credential.
@@ -250,7 +250,7 @@ fn tls(settings: &TlsSettings) -> Map {
         map.text("cert_file", &cert.path.display().to_string());
         map.text("key_file", &key.path.display().to_string());
     }
-    map.plain("verify", settings.verify);
+    map.plain("verify", settings.verify != Verify::Nothing);
     map.plain("resume", settings.resume);
     map
 }
@@ -354,7 +354,7 @@ fn store_map(store: &Store) -> Map {
 }
 
 fn postgres_keys(map: &mut Map, store: &Postgres) {
-    map.text("url", &store.url);
+    map.text("url", &store.url.to_string());
     store.password.iter().for_each(|password| map.secret("password", password));
     map.plain("batch_max", store.batch_max);
     map.duration("batch_wait", Some(store.batch_wait));

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use crate::check::Check;
 use crate::kafka::{Cluster, Compression};
+use crate::store::postgres::Address;
 
 /// All that a config says, defaults filled in.
 #[derive(Clone, Debug)]
@@ -158,8 +159,8 @@ pub struct Sqlite {
 /// A Postgres server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
-    /// The connection URL, without a password.
-    pub url: String,
+    /// How to reach it.
+    pub url: Address,
     /// The password.
     pub password: Option<Secret>,
     /// Logs in one insert, at most.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::error::Complaint;
 use super::quantities::{duration, size};
-use super::shared::{secret, tls};
+use super::shared::{Section, secret, tls};
 use super::targets::{address, host_port, host_port_text};
 use super::walk::{At, Read};
 use super::web_checks::missing;
 use super::{Kafka, KafkaClient, Postgres, Prepared, Spool, Sqlite, Store, Web, WhenFull};
 use crate::kafka::{Cluster, Compression, Mechanism, Sasl};
 use crate::spool::BYTES_MIN as SPOOL_BYTES_MIN;
+use crate::store::postgres::{Address, Files, Unusable};
 
 /// The most that a spool may hold, in bytes.
 const SPOOL_BYTES_MAX: u64 = 1 << 40;
@@ -179,24 +180,14 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
     Ok(postgres)
 }
 
-fn postgres_url(at: &At<'_>) -> Read<String> {
-    let expanded = at.expanded("a URL")?;
-    let text = &*expanded.text;
-    let after = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
-    let authority = after.and_then(|after| after.split(['/', '?']).next());
-    let place = authority.map_or("", |all| all.rsplit_once('@').map_or(all, |(_, place)| place));
-    // A password must not be shown, so this comes before all messages that show the URL; and it may hold any character, and
-    // stand in what is no such URL.
-    let user_info =
-        text.split_once("://").map_or(text, |(_, after)| after).rsplit_once('@').map_or("", |(user, _)| user);
-    if user_info.contains(':') || text.contains("password=") {
-        return Err(at.fail(Complaint::new("the URL holds a password").hint("use `password_file: secrets/postgres`")));
-    }
-    let form = "write `postgresql://user@host/database`";
-    if after.is_none() || place.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(at.quietly().refuse(Complaint::new("is not the URL of a Postgres server").hint(form)));
-    }
-    Ok(text.to_owned())
+fn postgres_url(at: &At<'_>) -> Read<Address> {
+    let pem = |name: &str, section| {
+        let path = at.reading.directory.join(name);
+        at.reading.shared.pem_once(path, section).map_err(|complaint| complaint.what)
+    };
+    let files = Files { certificates: &|name| pem(name, Section::Certificates), key: &|name| pem(name, Section::Key) };
+    let unusable = |Unusable { what, hint }| at.fail(Complaint { what, hint });
+    Address::parse(&at.expanded("a URL")?.text, &files).map_err(unusable)
 }
 
 /// The `web` section.

@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::error::Complaint;
 use super::walk::{At, Read};
 use crate::check::http::Expect;
-use crate::net::{Pem, TlsSettings};
+use crate::net::{Pem, TlsSettings, Verify};
 use crate::secret::{Origin, Secret};
 
 /// How large a secret may be, in bytes.
@@ -34,11 +34,11 @@ pub(super) struct Shared {
     pub(super) expect: Arc<Expect>,
 }
 
-type TlsKey = (Option<PathBuf>, Option<String>, Option<(PathBuf, PathBuf)>, bool, bool);
+type TlsKey = (Option<PathBuf>, Option<String>, Option<(PathBuf, PathBuf)>, Verify, bool);
 
 /// What a PEM file must hold.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Section {
+pub(super) enum Section {
     Certificates,
     Key,
 }
@@ -97,7 +97,10 @@ pub(super) fn tls(at: &At<'_>) -> Read<Arc<TlsSettings>> {
         (Some(_), None) => return Err(at.fail_key("cert_file", "a certificate needs a `key_file` beside it")),
         (None, Some(_)) => return Err(at.fail_key("key_file", "a key needs a `cert_file` beside it")),
     };
-    let verify = at.read("verify", |at| at.boolean())?.unwrap_or(true);
+    let verify = match at.read("verify", |at| at.boolean())? {
+        Some(false) => Verify::Nothing,
+        _ => Verify::ChainAndName,
+    };
     let resume = at.read("resume", |at| at.boolean())?.unwrap_or(false);
     Ok(at.reading.shared.tls_once(TlsSettings { ca, server_name, client, verify, resume }))
 }
@@ -110,19 +113,23 @@ impl Shared {
         let key = (ca.as_ref().map(|ca| ca.path.clone()), server_name.clone(), client, *verify, *resume);
         self.tls.borrow_mut().entry(key).or_insert_with(|| Arc::new(settings)).clone()
     }
+
+    /// A PEM file, read once.
+    pub(super) fn pem_once(&self, path: PathBuf, section: Section) -> Result<Pem, Complaint> {
+        let key = (path, section);
+        if let Some(pem) = self.pems.borrow().get(&key) {
+            return Ok(pem.clone());
+        }
+        let content = read_text(&key.0, PEM_BYTES_MAX)?;
+        check_pem(&content, section).map_err(|wrong| format!("the file `{}` {wrong}", key.0.display()))?;
+        let pem = Pem { path: key.0.clone(), content: Secret::new(content) };
+        self.pems.borrow_mut().insert(key, pem.clone());
+        Ok(pem)
+    }
 }
 
 fn pem(at: &At<'_>, section: Section) -> Read<Pem> {
-    let path = at.path_value()?;
-    let key = (path, section);
-    if let Some(pem) = at.reading.shared.pems.borrow().get(&key) {
-        return Ok(pem.clone());
-    }
-    let content = read_text(&key.0, PEM_BYTES_MAX).map_err(|complaint| at.fail(complaint))?;
-    check_pem(&content, section).map_err(|wrong| at.fail(format!("the file `{}` {wrong}", key.0.display())))?;
-    let pem = Pem { path: key.0.clone(), content: Secret::new(content) };
-    at.reading.shared.pems.borrow_mut().insert(key, pem.clone());
-    Ok(pem)
+    at.reading.shared.pem_once(at.path_value()?, section).map_err(|complaint| at.fail(complaint))
 }
 
 fn check_pem(content: &str, section: Section) -> Result<(), &'static str> {

@@ -85,16 +85,27 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// Certificate chain and key to show.
     pub client: Option<(Pem, Pem)>,
-    /// Whether the certificate must be valid.
-    pub verify: bool,
+    /// What of the server's certificate must be right.
+    pub verify: Verify,
     /// Whether sessions may be resumed; a resumed handshake does not show the certificate again.
     pub resume: bool,
 }
 
 impl Default for TlsSettings {
     fn default() -> Self {
-        TlsSettings { ca: None, server_name: None, client: None, verify: true, resume: false }
+        TlsSettings { ca: None, server_name: None, client: None, verify: Verify::ChainAndName, resume: false }
     }
+}
+
+/// What of a server's certificate must be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verify {
+    /// Whatever it shows will do.
+    Nothing,
+    /// An authority that is trusted has signed it.
+    Chain,
+    /// Likewise, and it is for the name that was asked for.
+    ChainAndName,
 }
 
 /// The content of a PEM file, read when the config was.

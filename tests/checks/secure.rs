@@ -89,7 +89,7 @@ fn certificates() {
         let answer = format!("HTTP/1.1 302 Found\r\nlocation: https://{name}:{next}/\r\n\r\n");
         serve_tls(root.issue(name, (-30, 20)), BOTH, None, answer.leak())
     };
-    let unverified = |issued: Issued| trusting(&root, serve_tls(issued, BOTH, None, ANSWER), |tls| tls.verify = false);
+    let unverified = |issued: Issued| trusting(&root, serve_tls(issued, BOTH, None, ANSWER), |tls| tls.verify = pingeon::net::Verify::Nothing);
     run(vec![
         case("fine", plain(root.issue(name, FINE)), Up, None, "").also(|outcome| {
             assert!(outcome.phases.tls.is_some() && outcome.phases.resolve.is_some());

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 use super::super::fake::{Fake, access, answer, frame, request, versions};
 use super::super::{Mechanism, Sasl};
 use super::*;
-use crate::net::TlsSettings;
+use crate::net::{TlsSettings, Verify};
 use crate::secret::Secret;
 
 /// Long enough for what is there at once.
@@ -31,7 +31,7 @@ fn meet(says: Vec<u8>, then: Then, tls: bool) -> Result<Connection, Error> {
         }
     });
     let mut access = access(vec![], None);
-    access.cluster.tls = tls.then(|| Arc::new(TlsSettings { verify: false, ..TlsSettings::default() }));
+    access.cluster.tls = tls.then(|| Arc::new(TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() }));
     let patience = if matches!(then, Then::Closes) { SOON } else { WAITED };
     let begun = Instant::now();
     let met = Connection::open_by(&fake.address, &access, begun + patience);
@@ -185,7 +185,7 @@ fn the_word_to_stop_ends_a_handshake_and_a_write() {
             while matches!(socket.read(&mut [0; 512]), Ok(1..)) {}
         }
     });
-    told.cluster.tls = Some(Arc::new(TlsSettings { verify: false, ..TlsSettings::default() }));
+    told.cluster.tls = Some(Arc::new(TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() }));
     let begun = Instant::now();
     assert_eq!(Connection::open(&silent.address, &told).unwrap_err(), Error::Stopped);
 

@@ -8,10 +8,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -19,7 +20,7 @@ use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use super::WITNESS;
 use crate::clock::Clock;
-use crate::net::{Pem, TlsSettings};
+use crate::net::{Pem, TlsSettings, Verify};
 
 /// Settings that cannot be used on this agent, and why. That is not the target's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,17 +105,20 @@ impl Configs {
 
     fn verifier(&self, settings: &TlsSettings) -> Result<Verifier, Unusable> {
         let provider = self.provider.clone();
-        if !settings.verify {
-            return Ok(Verifier { provider, trust: None });
+        if settings.verify == Verify::Nothing {
+            return Ok(Verifier { provider, trust: Trust::Anyone });
         }
         let roots = match &settings.ca {
             Some(pem) => roots(pem)?,
             None => self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?,
         };
+        if settings.verify == Verify::Chain {
+            return Ok(Verifier { provider, trust: Trust::Chain(roots) });
+        }
         let trust = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
             .build()
             .map_err(|error| Unusable(format!("the CA certificates cannot be used: {error}")))?;
-        Ok(Verifier { provider, trust: Some(trust) })
+        Ok(Verifier { provider, trust: Trust::ChainAndName(trust) })
     }
 }
 
@@ -179,7 +183,16 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Unusable> {
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    trust: Option<Arc<WebPkiServerVerifier>>,
+    trust: Trust,
+}
+
+/// Whom to take for the server.
+#[derive(Debug)]
+enum Trust {
+    Anyone,
+    /// Who has a certificate of these authorities, whatever its name.
+    Chain(Arc<RootCertStore>),
+    ChainAndName(Arc<WebPkiServerVerifier>),
 }
 
 impl ServerCertVerifier for Verifier {
@@ -195,8 +208,14 @@ impl ServerCertVerifier for Verifier {
             witness.chain = std::iter::once(own).chain(rest).map(|der| der.clone().into_owned()).collect();
         });
         match &self.trust {
-            Some(trust) => trust.verify_server_cert(own, rest, name, ocsp, now),
-            None => Ok(ServerCertVerified::assertion()),
+            Trust::ChainAndName(trust) => trust.verify_server_cert(own, rest, name, ocsp, now),
+            Trust::Chain(roots) => {
+                let (own, algorithms) =
+                    (ParsedCertificate::try_from(own)?, self.provider.signature_verification_algorithms);
+                verify_server_cert_signed_by_trust_anchor(&own, roots, rest, now, algorithms.all)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Trust::Anyone => Ok(ServerCertVerified::assertion()),
         }
     }
 
@@ -262,8 +281,8 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
-    fn settings(verify: bool, resume: bool) -> Arc<TlsSettings> {
-        Arc::new(TlsSettings { verify, resume, ..TlsSettings::default() })
+    fn settings(resume: bool) -> Arc<TlsSettings> {
+        Arc::new(TlsSettings { verify: Verify::Nothing, resume, ..TlsSettings::default() })
     }
 
     #[test]
@@ -275,18 +294,18 @@ mod tests {
     #[test]
     fn settings_of_equal_content_share_a_configuration_and_what_nobody_has_is_forgotten() {
         let configs = Configs::new(Arc::new(SystemClock));
-        let (one, like, other) = (settings(false, false), settings(false, false), settings(false, true));
+        let (one, like, other) = (settings(false), settings(false), settings(true));
         let get = |settings: &Arc<TlsSettings>| configs.get(settings, true, None).unwrap();
         assert!(Arc::ptr_eq(&get(&one), &get(&like)));
         assert!(!Arc::ptr_eq(&get(&one), &get(&other)));
         drop((like, other));
-        get(&settings(false, false));
+        get(&settings(false));
         assert_eq!(configs.known.lock().unwrap().len(), 2, "the first one, and the newest");
     }
 
     #[test]
     fn what_is_offered_is_what_is_spoken() {
-        let (configs, settings) = (Configs::new(Arc::new(SystemClock)), settings(false, false));
+        let (configs, settings) = (Configs::new(Arc::new(SystemClock)), settings(false));
         for offered in [Some(&b"http/1.1"[..]), None] {
             let config = configs.get(&settings, true, offered).unwrap();
             assert_eq!(config.alpn_protocols, offered.iter().map(|name| name.to_vec()).collect::<Vec<_>>());

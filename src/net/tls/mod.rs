@@ -157,6 +157,12 @@ pub fn failure(course: &mut Course, phase: Phase, peer: &dyn fmt::Display, error
     }
 }
 
+/// Why the certificate that a server has just shown on this thread was refused, in words for people.
+pub fn distrust(error: &CertificateError) -> String {
+    let chain: Vec<Certificate> = WITNESS.take().chain.iter().filter_map(Certificate::read).collect();
+    certificate_reason(error, &chain)
+}
+
 fn alert_means_no_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,

@@ -13,7 +13,8 @@ use postgres::types::Type;
 
 use self::series::{Series, ends, labels, latest, read, series};
 use super::columns::{Id, Moment, Param};
-use super::connection::{Connection, Session, Trouble};
+use super::connection::{Connection, Session};
+use super::trouble::Trouble;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;

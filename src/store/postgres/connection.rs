@@ -1,62 +1,42 @@
-//! A connection that is made when it is needed, and made anew after it was lost; its errors sorted by what the caller does about
-//! them.
+//! A connection that is made when it is needed, and made anew after it was lost.
+//!
+//! Statements are prepared once, by name, unless the config says otherwise or a pooler turns out to be in the way. A pooler that
+//! lends out its connections by the transaction (pgbouncer before 1.21) knows nothing of names: one is gone in the next
+//! transaction, or is the statement of another client that has the same name for it. Each of those gives an error of
+//! [`Sort::Unprepared`], since no two of our statements have parameters alike; from the first of them on, statements go without
+//! names.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use postgres::{Client, Config, NoTls, Row, Statement};
+use postgres::{Client, Row, Statement};
 
 use super::columns::Param;
+use super::dial::Dialer;
 use super::migrate;
+use super::trouble::{Sort, Trouble, sentence, sort};
 use crate::config::{self, Prepared};
 use crate::flow::Fault;
 
-/// How long a connect may take, to each address of a host.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-
 /// What it takes to make a connection, and the one there is.
 pub(super) struct Connection {
-    config: Config,
+    dialer: Dialer,
     prepared: Prepared,
     open: Option<Session>,
     /// Whether the server was ever reached as it is set: from then on, whatever is wrong may be put right again.
     contacted: bool,
 }
 
-/// What to do about an error.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// What the pump does about it.
-    Fault(Fault),
-    /// A named statement is gone or taken: a pooler is in the way. Goes on without names.
-    Unprepared,
-    /// There is no partition for a row.
-    NoDay,
-    /// A value that the server will never take.
-    Refused(Refusal),
-}
-
-/// Why the server does not take a value.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    /// Its code for that (its manual, appendix A).
-    pub(super) sqlstate: String,
-    /// Its sentence.
-    pub(super) reason: String,
-}
-
 impl Connection {
     /// Not connected yet.
     pub(super) fn new(settings: &config::Postgres) -> Self {
-        let mut config: Config = settings.url.parse().unwrap_or_default();
-        if let Some(password) = &settings.password {
-            config.password(password.expose());
+        Connection {
+            dialer: Dialer::new(&settings.url, settings.password.as_ref()),
+            prepared: settings.prepared,
+            open: None,
+            contacted: false,
         }
-        config.connect_timeout(CONNECT_MAX).application_name("pingeon");
-        Connection { config, prepared: settings.prepared, open: None, contacted: false }
     }
 
     /// The session, begun if there is none, with a store of this build's schema.
@@ -64,82 +44,59 @@ impl Connection {
     /// # Errors
     /// See [`Fault`].
     pub(super) fn session(&mut self) -> Result<&mut Session, Fault> {
-        if self.open.is_none() {
-            let begun = self.config.connect(NoTls).and_then(|mut client| {
-                let version = migrate::version(&mut client)?;
-                Ok((client, version))
-            });
-            let (client, version) = match begun {
-                Ok(begun) => begun,
-                Err(error) => return Err(self.fault(&error)),
-            };
-            migrate::usable(version)
-                .map_err(|why| if self.contacted { Fault::Retry(why) } else { Fault::Broken(why) })?;
-            self.contacted = true;
-            let named = self.prepared != Prepared::Unnamed;
-            self.open = Some(Session { client, named, statements: HashMap::new() });
-        }
-        self.open.as_mut().ok_or_else(|| Fault::Retry("not connected".to_owned()))
+        let session = match self.open.take() {
+            Some(session) => session,
+            None => self.begin()?,
+        };
+        Ok(self.open.insert(session))
+    }
+
+    fn begin(&mut self) -> Result<Session, Fault> {
+        let mut client = self.dialer.dial().map_err(|unreached| unreached.fault(self.contacted))?;
+        let version = migrate::version(&mut client).map_err(|error| self.fault(&error))?;
+        migrate::usable(version).map_err(|why| self.lasting(why))?;
+        self.contacted = true;
+        Ok(Session { client, named: self.prepared != Prepared::Unnamed, statements: HashMap::new() })
     }
 
     /// What to do about `error`. A transaction that was open is rolled back.
     pub(super) fn trouble(&mut self, error: &postgres::Error) -> Trouble {
+        let sort = sort(error);
+        let named = self.open.as_ref().is_some_and(|session| session.named);
         let trouble = match Trouble::of(error) {
-            Trouble::Unprepared if self.prepared == Prepared::Auto => {
-                log::info!("Postgres: a pooler is in the way of prepared statements; goes on with unnamed ones");
+            Trouble::Unprepared if named && self.prepared == Prepared::Auto => {
+                log::info!("{}; goes on with unnamed statements", sentence(error));
                 self.prepared = Prepared::Unnamed;
                 Trouble::Unprepared
             }
+            Trouble::Unprepared if named && is_of_names(error) => Trouble::Fault(Fault::Broken(sentence(error))),
             Trouble::Fault(_) | Trouble::Unprepared => Trouble::Fault(self.fault(error)),
             trouble => trouble,
         };
         // What could not be rolled back is no session any more.
-        let rolled_back = self.open.as_mut().is_some_and(|session| session.say("ROLLBACK").is_ok());
-        if !rolled_back || matches!(trouble, Trouble::Unprepared) {
+        let kept = !matches!(sort, Sort::Anew | Sort::Unprepared);
+        if !kept || !self.open.as_mut().is_some_and(|session| session.say("ROLLBACK").is_ok()) {
             self.open = None;
         }
         trouble
     }
 
     fn fault(&self, error: &postgres::Error) -> Fault {
-        let lasting = [
-            SqlState::INVALID_PASSWORD,
-            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            SqlState::INVALID_CATALOG_NAME,
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            SqlState::UNDEFINED_FUNCTION,
-            SqlState::INVALID_SCHEMA_NAME,
-        ];
-        match error.code() {
-            Some(code) if !self.contacted && lasting.contains(code) => Fault::Broken(said(error)),
-            _ => Fault::Retry(said(error)),
+        match sort(error) {
+            Sort::Lasting => self.lasting(sentence(error)),
+            _ => Fault::Retry(sentence(error)),
         }
+    }
+
+    /// What is wrong at the first contact is an error in what is set; later on it may be put right as it was put wrong.
+    fn lasting(&self, why: String) -> Fault {
+        if self.contacted { Fault::Retry(why) } else { Fault::Broken(why) }
     }
 }
 
-fn said(error: &postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => format!("Postgres: {} (SQLSTATE {})", said.message(), said.code().code()),
-        None => format!("Postgres: {error}"),
-    }
-}
-
-impl Trouble {
-    /// By the error's SQLSTATE.
-    pub(super) fn of(error: &postgres::Error) -> Self {
-        let Some(said) = error.as_db_error() else { return Trouble::Fault(Fault::Retry(error.to_string())) };
-        match said.code() {
-            code if [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code) => {
-                Trouble::Unprepared
-            }
-            // Of a constraint it would have the name.
-            code if *code == SqlState::CHECK_VIOLATION && said.constraint().is_none() => Trouble::NoDay,
-            code if ["22", "23", "54"].iter().any(|class| code.code().starts_with(class)) => {
-                Trouble::Refused(Refusal { sqlstate: code.code().to_owned(), reason: said.message().to_owned() })
-            }
-            _ => Trouble::Fault(Fault::Retry(self::said(error))),
-        }
-    }
+/// Whether a name was gone or taken, which without a pooler does not happen.
+fn is_of_names(error: &postgres::Error) -> bool {
+    error.code().is_some_and(|code| ["26000", "42P05"].contains(&code.code()))
 }
 
 /// An open connection and its prepared statements.

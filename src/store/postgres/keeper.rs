@@ -5,7 +5,8 @@ use std::time::Duration;
 use postgres::types::Type;
 
 use super::columns::{Moment, Param};
-use super::connection::{Connection, Session, Trouble};
+use super::connection::{Connection, Session};
+use super::trouble::Trouble;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;

@@ -8,8 +8,9 @@ use postgres::types::Type;
 use uuid::Uuid;
 
 use super::columns::{ADD_HOURS, Hours, INSERT, Id, Logs, Param, signed};
-use super::connection::{Connection, Session, Trouble};
+use super::connection::{Connection, Session};
 use super::keeper::make_days;
+use super::trouble::Trouble;
 use crate::clock::Clock;
 use crate::config;
 use crate::flow::{Batch, Delivered, Fault, Sink, Unreadable};
