@@ -1,8 +1,9 @@
 //! The command line: what may be typed, and nothing of what is done about it.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Checks whether things are up, from many small machines, and never lies about it.
 #[derive(Debug, Parser)]
@@ -49,17 +50,35 @@ pub enum Command {
         print: bool,
     },
     /// Print uptime with its unknown share, latency percentiles and outages
-    Report {
-        /// Which checks; all of them when none is named
-        #[arg(value_name = "LABEL")]
-        labels: Vec<String>,
-        /// From when: how long ago (90m, 24h, 7d) or a time (2026-11-24T10:00:00Z)
-        #[arg(long, value_name = "WHEN", default_value = "24h")]
-        since: String,
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-        format: ReportFormat,
-    },
+    Report(Report),
+}
+
+/// What to report, of what and how.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Which checks; all of them when none is named
+    #[arg(value_name = "LABEL")]
+    pub labels: Vec<String>,
+    /// From when: how long ago (90m, 24h, 7d) or a time (2026-11-24T10:00:00Z)
+    #[arg(long, value_name = "WHEN", default_value = "24h")]
+    pub since: String,
+    /// One line for each check, over all agents: down only while at least so many of them say so
+    #[arg(long, value_name = "AGENTS", value_parser = quorum)]
+    pub quorum: Option<NonZeroUsize>,
+    /// How to reach a store in Postgres, and as whom, e.g. postgresql://pingeon_reader@db.example.com/pingeon [default: as the
+    /// config says]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The file with the password for the URL
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub password_file: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+}
+
+fn quorum(typed: &str) -> Result<NonZeroUsize, &'static str> {
+    typed.parse().map_err(|_| "expected a number of agents, from 1 on")
 }
 
 /// How `check` prints its results.

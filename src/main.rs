@@ -13,7 +13,7 @@ use log::LevelFilter;
 
 use pingeon::check::show::show;
 use pingeon::check::{Check, Verdict};
-use pingeon::cli::{CheckFormat, Cli, Command, ReportFormat};
+use pingeon::cli::{self, CheckFormat, Cli, Command, ReportFormat};
 use pingeon::clock::{Clock, SystemClock};
 use pingeon::config::{self, Config, ConfigError};
 use pingeon::logs::{Author, Log};
@@ -22,7 +22,7 @@ use pingeon::produce;
 use pingeon::produce::Checked;
 use pingeon::report;
 use pingeon::run::{Halves, run};
-use pingeon::store;
+use pingeon::store::{self, Archive};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -88,7 +88,7 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Validate => print(&config::summary(&config)),
         Command::Explain => print(&config::explain(&config)),
         Command::Migrate { print } => migrate(&config, *print),
-        Command::Report { labels, since, format } => tell(&config, labels, since, *format),
+        Command::Report(asked) => tell(&config, asked),
     }
 }
 
@@ -189,34 +189,57 @@ fn migrate(config: &Config, print_only: bool) -> Result<ExitCode, Failure> {
 }
 
 /// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
-fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -> Result<ExitCode, Failure> {
+fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
     let now = SystemClock.now().wall;
-    let from = report::parse_since(since, now).map_err(|wrong| Failure::usage(wrong, None))?;
-    let Some(store) = &config.store else {
-        return Err(Failure::usage("the config names no store", None));
-    };
-    let mut archive = store::archive(store).map_err(Failure::work)?;
-    let mut known = archive.labels().map_err(Failure::work)?;
-    known.extend(config.checks.iter().map(|check| check.label.clone()));
-    known.sort();
-    known.dedup();
-    if let Some(label) = labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
+    let from = report::parse_since(&asked.since, now).map_err(|wrong| Failure::usage(wrong, None))?;
+    let mut archive = archive(config, asked)?;
+    let known = known_to(archive.as_mut(), config)?;
+    if let Some(label) = asked.labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
         let known: Vec<&str> = known.iter().map(|label| &**label).collect();
         return Err(unknown_label(label, &known));
     }
-    let wanted: Vec<Arc<str>> =
-        known.into_iter().filter(|known| labels.is_empty() || labels.iter().any(|label| **label == **known)).collect();
+    let is_wanted = |known: &Arc<str>| asked.labels.is_empty() || asked.labels.iter().any(|label| **label == **known);
+    let wanted: Vec<Arc<str>> = known.into_iter().filter(is_wanted).collect();
 
     let progress = Progress::new("logs read", None);
-    let asked = if labels.is_empty() { &[] } else { &wanted[..] };
-    let report = report::summed_up(archive.as_mut(), asked, &wanted, (from, now), &mut |rows| progress.show(rows));
+    let mut show = |rows| progress.show(rows);
+    let (archive, named, range) =
+        (archive.as_mut(), if asked.labels.is_empty() { &[] } else { &wanted[..] }, (from, now));
+    let report = match asked.quorum {
+        None => report::summed_up(archive, named, &wanted, range, &mut show),
+        Some(quorum) => report::agreed(archive, quorum, named, &wanted, range, &mut show),
+    };
     let report = report.map_err(Failure::work)?;
     progress.clear();
-    print(&match format {
+    if let Some(warning) = report::too_few_agents(&report) {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    print(&match asked.format {
         ReportFormat::Table => report::table(&report, report::terminal_width(io::stdout()), colour()),
         ReportFormat::Json => report::json(&report),
         ReportFormat::Csv => report::csv(&report),
     })
+}
+
+/// The store, as whoever may read it.
+fn archive(config: &Config, asked: &cli::Report) -> Result<Box<dyn Archive>, Failure> {
+    let Some(store) = &config.store else {
+        return Err(Failure::usage("the config names no store", None));
+    };
+    let store = match &asked.url {
+        Some(url) => &store.reached_by(url, asked.password_file.as_deref())?,
+        None => store,
+    };
+    store::archive(store).map_err(Failure::work)
+}
+
+/// The labels in the store and in the config, in order.
+fn known_to(archive: &mut dyn Archive, config: &Config) -> Result<Vec<Arc<str>>, Failure> {
+    let mut known = archive.labels().map_err(Failure::work)?;
+    known.extend(config.checks.iter().map(|check| check.label.clone()));
+    known.sort();
+    known.dedup();
+    Ok(known)
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::Complaint;
+use super::error::{Complaint, ConfigError};
 use super::quantities::{duration, size};
-use super::shared::{Section, secret, tls};
+use super::shared::{Section, Shared, secret, secret_in, tls};
 use super::targets::{address, host_port, host_port_text};
 use super::walk::{At, Read};
 use super::web_checks::missing;
@@ -181,13 +181,35 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
 }
 
 fn postgres_url(at: &At<'_>) -> Read<Address> {
-    let pem = |name: &str, section| {
-        let path = at.reading.directory.join(name);
-        at.reading.shared.pem_once(path, section).map_err(|complaint| complaint.what)
-    };
+    let text = at.expanded("a URL")?.text;
+    address_of(&text, &at.reading.directory, &at.reading.shared).map_err(|complaint| at.fail(complaint))
+}
+
+/// The files that the URL names are relative to `directory`.
+fn address_of(url: &str, directory: &Path, shared: &Shared) -> Result<Address, Complaint> {
+    let pem = |name: &str, section| shared.pem_once(directory.join(name), section).map_err(|complaint| complaint.what);
     let files = Files { certificates: &|name| pem(name, Section::Certificates), key: &|name| pem(name, Section::Key) };
-    let unusable = |Unusable { what, hint }| at.fail(Complaint { what, hint });
-    Address::parse(&at.expanded("a URL")?.text, &files).map_err(unusable)
+    Address::parse(url, &files).map_err(|Unusable { what, hint }| Complaint { what, hint })
+}
+
+impl Store {
+    /// The same store, as the command line says how to reach it: by `url`, whose files are relative to the working directory,
+    /// with the password in `password_file`.
+    ///
+    /// # Errors
+    /// It is no Postgres store, or one of the two is wrong.
+    pub fn reached_by(&self, url: &str, password_file: Option<&Path>) -> Result<Store, ConfigError> {
+        let Store::Postgres(store) = self else {
+            let what = "`--url` is for a store in Postgres, and the config names another one";
+            return Err(ConfigError::nowhere(what.into()));
+        };
+        let url = address_of(url, Path::new(""), &Shared::default()).map_err(|complaint| {
+            ConfigError::nowhere(Complaint { what: format!("`--url`: {}", complaint.what), ..complaint })
+        })?;
+        let password =
+            password_file.map(|path| secret_in(path.to_owned())).transpose().map_err(ConfigError::nowhere)?;
+        Ok(Store::Postgres(Postgres { url, password, ..store.clone() }))
+    }
 }
 
 /// The `web` section.

@@ -22,7 +22,7 @@ mod turns;
 
 pub use durations::Percentiles;
 pub use export::{csv, json};
-pub use quorum::agreed;
+pub use quorum::{agreed, too_few_agents};
 pub use shares::Shares;
 pub use since::parse_since;
 pub use sums::Sums;

@@ -38,6 +38,18 @@ pub fn agreed(
     Ok(panels.report(asked.iter().chain(listed)))
 }
 
+/// What to tell people of checks that fewer agents looked at than the quorum needs; those that nobody looked at are unknown anyway.
+pub fn too_few_agents(report: &Report) -> Option<String> {
+    let of = |check: &&Summary| check.quorum.is_some_and(|of| (1..of.needed.get()).contains(&of.agents));
+    let mut few = report.checks.iter().filter(of);
+    let (first, needed) = (few.next()?, report.quorum?);
+    let and_more = match few.count() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Some(format!("fewer than {needed} agents looked at `{}`{and_more}: that is never down", first.label))
+}
+
 /// Sums up rows that come in the order of label, agent and `due_at`.
 struct Panels {
     quorum: NonZeroUsize,

@@ -1,5 +1,6 @@
 //! What a store answers: the same questions to SQLite, and to Postgres as the role that only reads.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::config;
 use pingeon::flow::Batch;
 use pingeon::logs::{Cause, Log, Missed, VERSION};
+use pingeon::report;
 use pingeon::store::{self, Archive, Row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -291,9 +293,14 @@ fn both_stores_answer_the_same() {
                 place.write(logs.clone());
                 let mut archive = place.archive();
                 let rows = rows(archive.as_mut(), &labels, at(from), at(from + length));
-                (rows, archive.labels(), archive.last())
+                let (labels, range) = (labels.map(Arc::from), (at(from), at(from + length)));
+                let report = report::summed_up(archive.as_mut(), &labels, &[], range, &mut |_| {});
+                let two = NonZeroUsize::new(2).unwrap();
+                let agreed = report::agreed(archive.as_mut(), two, &labels, &[], range, &mut |_| {});
+                (rows, report, agreed, archive.labels(), archive.last())
             });
             prop_assert_eq!(&answers[0], &answers[1]);
+            prop_assert!(answers[0].1.is_ok() && answers[0].2.is_ok());
             Ok(())
         })
         .unwrap();

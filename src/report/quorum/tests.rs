@@ -127,6 +127,22 @@ fn slots_and_durations_are_those_of_all_agents() {
     assert_eq!(shop.durations.map(|of| (of.p50, of.p99)), Some((1, 2)));
 }
 
+#[test]
+fn a_quorum_that_there_cannot_be_is_told() {
+    let mut rows = rows(&["0 down", "0 down"]);
+    rows.extend([row("web", "a", "0 down"), row("zoo", "a", "0 up")]);
+    for (quorum, expected) in [
+        (1, None),
+        (2, Some("fewer than 2 agents looked at `web`, and 1 more: that is never down")),
+        (3, Some("fewer than 3 agents looked at `shop`, and 2 more: that is never down")),
+    ] {
+        let report = report_of(quorum, rows.clone(), &["dns"], 100);
+        assert_eq!(too_few_agents(&report).as_deref(), expected, "{quorum}");
+    }
+    let one = report_of(3, rows.split_off(3), &[], 100);
+    assert_eq!(too_few_agents(&one).as_deref(), Some("fewer than 3 agents looked at `zoo`: that is never down"));
+}
+
 const AGENTS: &[&str] = &["a", "b", "c", "d"];
 
 /// What a person with a table of seconds would say: the verdict of each, and what the outages are.
