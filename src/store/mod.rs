@@ -183,7 +183,7 @@ pub(crate) fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&
 }
 
 /// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).
-fn millis(uid: &Uuid) -> u64 {
+pub(crate) fn millis(uid: &Uuid) -> u64 {
     uid.as_u64_pair().0 >> 16
 }
 
