@@ -188,10 +188,13 @@ fn alert_means_our_certificate(alert: AlertDescription) -> bool {
 }
 
 /// `HandshakeFailure` as RFC 8446 spells it: `handshake_failure`.
-fn alert_name(alert: AlertDescription) -> String {
+pub fn alert_name(alert: AlertDescription) -> String {
+    let letters: Vec<char> = format!("{alert:?}").chars().collect();
     let mut name = String::new();
-    for (at, letter) in format!("{alert:?}").char_indices() {
-        if letter.is_ascii_uppercase() && at > 0 {
+    for (at, letter) in letters.iter().enumerate() {
+        let is_lower = |at: usize| letters.get(at).is_some_and(char::is_ascii_lowercase);
+        // A word begins; abbreviations are one word.
+        if letter.is_ascii_uppercase() && at > 0 && (is_lower(at - 1) || is_lower(at + 1)) {
             name.push('_');
         }
         name.push(letter.to_ascii_lowercase());
@@ -282,8 +285,14 @@ mod tests {
 
     #[test]
     fn alerts_are_spelled_as_in_the_rfc() {
-        assert_eq!(alert_name(AlertDescription::HandshakeFailure), "handshake_failure");
-        assert_eq!(alert_name(AlertDescription::CertificateRequired), "certificate_required");
+        for (alert, name) in [
+            (AlertDescription::HandshakeFailure, "handshake_failure"),
+            (AlertDescription::CertificateRequired, "certificate_required"),
+            (AlertDescription::UnknownCA, "unknown_ca"),
+            (AlertDescription::UnknownPSKIdentity, "unknown_psk_identity"),
+        ] {
+            assert_eq!(alert_name(alert), name);
+        }
     }
 
     #[test]

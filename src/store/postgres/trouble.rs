@@ -2,6 +2,8 @@
 
 use std::error::Error as _;
 
+use postgres::error::{DbError, Severity};
+
 use super::unreached::Unreached;
 use crate::flow::Fault;
 use crate::net::shown;
@@ -44,8 +46,16 @@ pub(super) enum Sort {
 }
 
 impl Sort {
-    /// By the server's code; a violated check has the constraint's name, and a missing partition has none.
-    pub(super) fn of(sqlstate: &str, constraint: Option<&str>) -> Self {
+    /// What the server said. A violated check has the constraint's name, and a missing partition has none.
+    fn of(said: &DbError) -> Self {
+        match said.parsed_severity() {
+            // It has closed the connection.
+            Some(Severity::Fatal | Severity::Panic) => Sort::Anew,
+            _ => Sort::of_code(said.code().code(), said.constraint()),
+        }
+    }
+
+    fn of_code(sqlstate: &str, constraint: Option<&str>) -> Self {
         match sqlstate {
             // Gone, or taken. Or another client's statement was run instead, which wants other parameters (pgbouncer says all
             // else with 08P01, too), or whose result changed.
@@ -69,7 +79,7 @@ impl Trouble {
     /// Of an error within a session.
     pub(super) fn of(error: &postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else { return Trouble::Fault(Fault::Retry(sentence(error))) };
-        match Sort::of(said.code().code(), said.constraint()) {
+        match Sort::of(said) {
             Sort::Unprepared => Trouble::Unprepared,
             Sort::NoDay => Trouble::NoDay,
             Sort::Refused => {
@@ -82,7 +92,7 @@ impl Trouble {
 
 /// How an error of a session is sorted; one that the server did not send has lost the session.
 pub(super) fn sort(error: &postgres::Error) -> Sort {
-    error.as_db_error().map_or(Sort::Anew, |said| Sort::of(said.code().code(), said.constraint()))
+    error.as_db_error().map_or(Sort::Anew, Sort::of)
 }
 
 /// What is wrong, and what to do about it.
@@ -139,9 +149,9 @@ mod tests {
             (Sort::NoDay, "23514"),
         ] {
             for code in codes.split(' ') {
-                assert_eq!(Sort::of(code, None), sort, "{code}");
+                assert_eq!(Sort::of_code(code, None), sort, "{code}");
             }
         }
-        assert_eq!(Sort::of("23514", Some("log_verdict_check")), Sort::Refused);
+        assert_eq!(Sort::of_code("23514", Some("log_verdict_check")), Sort::Refused);
     }
 }

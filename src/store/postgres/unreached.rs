@@ -70,6 +70,8 @@ pub(super) struct Attempt {
     user: String,
     database: String,
     sslmode: &'static str,
+    /// Whether a certificate of ours is shown.
+    certificate: bool,
 }
 
 impl Attempt {
@@ -79,6 +81,7 @@ impl Attempt {
             user: address.user.clone(),
             database: address.database.clone(),
             sslmode: address.sslmode.name(),
+            certificate: address.tls.client.is_some(),
         }
     }
 
@@ -94,6 +97,11 @@ impl Attempt {
         let (kind, what) = match (of_tls, io, error.to_string().as_str()) {
             (Some(rustls::Error::InvalidCertificate(why)), ..) => {
                 (Kind::Tls, format!("the server's certificate is not trusted: {}", tls::distrust(why)))
+            }
+            (Some(rustls::Error::AlertReceived(alert)), ..) => {
+                let about = if self.certificate { ": does it trust the certificate in `sslcert`?" } else { "" };
+                let alert = tls::alert_name(*alert);
+                (Kind::Tls, format!("the server refused the TLS handshake ({alert}){about}"))
             }
             (Some(error), ..) => (Kind::Tls, format!("TLS: {error}")),
             (None, Some(io), OF_TLS) => (Kind::Tls, format!("TLS: {}", reason(io))),

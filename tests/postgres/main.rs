@@ -1,0 +1,14 @@
+//! The Postgres store, with a real server.
+
+mod daemon;
+#[path = "../kafka/pki.rs"]
+#[allow(dead_code, reason = "a broker wants its certificate in another form")]
+mod pki;
+mod pooler;
+#[path = "../service/running.rs"]
+#[allow(dead_code, reason = "not every test target starts the program")]
+mod running;
+mod server;
+
+mod connect;
+mod harness;
