@@ -1,6 +1,7 @@
 //! Sinks that know SQL, and the queries that reports and pages ask. What a store is to the rest: three functions that open it,
 //! and what each of them gives back.
 
+mod delivery;
 pub mod postgres;
 pub mod rollup;
 pub mod sqlite;
@@ -130,11 +131,37 @@ pub trait Archive {
         each: &mut dyn FnMut(Hour),
     ) -> Result<(), String>;
 
+    /// What the roll-ups of `wanted` (none: of all labels) in `from..to`, both at full hours, come to: one for each label and
+    /// agent, in their order.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String>;
+
     /// What arrived of each agent's runs whose last log was due at `since` or later, in the order of agent and boot.
     ///
     /// # Errors
     /// A sentence for people.
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String>;
+}
+
+/// The hours of one label and agent in a range, summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which check.
+    pub label: Arc<str>,
+    /// Who looked.
+    pub agent: Arc<str>,
+    /// How long it was up, by [`Hour::time`] of each hour.
+    pub up: Duration,
+    /// How long it was degraded.
+    pub degraded: Duration,
+    /// How long it was down. The rest is unknown.
+    pub down: Duration,
+    /// Slots that were run.
+    pub logs: u64,
+    /// Slots that were not.
+    pub missed: u64,
 }
 
 /// What arrived of one run of an agent.

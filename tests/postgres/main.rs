@@ -12,3 +12,4 @@ mod server;
 
 mod connect;
 mod harness;
+mod reports;

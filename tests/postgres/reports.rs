@@ -7,10 +7,11 @@ use std::time::Duration;
 use pingeon::check::Verdict;
 use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::config;
-use pingeon::flow::Batch;
+use pingeon::flow::{Batch, Delivered};
 use pingeon::logs::{Cause, Log, Missed, VERSION};
 use pingeon::report;
-use pingeon::store::{self, Archive, Row};
+use pingeon::store::rollup::Hour;
+use pingeon::store::{self, Archive, Delivery, Row, Uptime};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Map;
@@ -23,10 +24,10 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
 /// A store, as those see it who write to it and who read it.
-pub struct Place {
+struct Place {
     writer: config::Store,
     reader: config::Store,
-    pub database: Option<Database>,
+    _database: Option<Database>,
     _folder: TempDir,
 }
 
@@ -43,24 +44,23 @@ fn settings(folder: &TempDir, store: &str) -> config::Store {
 impl Place {
     fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = settings(&folder, "sqlite: {path: pingeon.db}");
-        Place { writer: store.clone(), reader: store, database: None, _folder: folder }
+        let store = settings(&folder, "sqlite: {path: pingeon.db, retention: 30d}");
+        Place { writer: store.clone(), reader: store, _database: None, _folder: folder }
     }
 
-    pub fn postgres() -> Self {
+    fn postgres() -> Self {
         let (folder, database) = (tempfile::tempdir().unwrap(), shared().database("reports").migrated());
-        let of = |role| settings(&folder, &format!("postgres: {{url: \"{}\"}}", database.url(role)));
+        let of = |role| settings(&folder, &format!("postgres: {{url: \"{}\", retention: 30d}}", database.url(role)));
         let (writer, reader) = (of("pingeon_writer"), of("pingeon_reader"));
-        Place { writer, reader, database: Some(database), _folder: folder }
+        Place { writer, reader, _database: Some(database), _folder: folder }
     }
 
-    pub fn write(&self, logs: impl IntoIterator<Item = Log>) {
+    fn write(&self, logs: impl IntoIterator<Item = Log>) -> Delivered {
         let batch = Batch { logs: logs.into_iter().collect(), ..Batch::default() };
-        let delivered = store::sink(&self.writer).unwrap().deliver(&batch).unwrap();
-        assert_eq!((delivered.rejected, delivered.refused.len()), (0, 0));
+        store::sink(&self.writer).unwrap().deliver(&batch).unwrap()
     }
 
-    pub fn archive(&self) -> Box<dyn Archive> {
+    fn archive(&self) -> Box<dyn Archive> {
         store::archive(&self.reader).unwrap()
     }
 }
@@ -78,7 +78,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_micros((start + second) * 1_000_000)
 }
 
-pub fn log(label: &str, agent: &str, second: i64, verdict: Verdict) -> Log {
+fn log(label: &str, agent: &str, second: i64, verdict: Verdict) -> Log {
     let due_at = at(second);
     let tail = label.bytes().chain(agent.bytes()).fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
     Log {
@@ -273,6 +273,29 @@ fn any_logs() -> impl Strategy<Value = Vec<Log>> {
     prop::collection::vec(log, 0..60)
 }
 
+fn hour(at: Timestamp) -> Timestamp {
+    Timestamp::from_micros(at.as_micros() / 3_600_000_000 * 3_600_000_000)
+}
+
+fn summed_up(hours: &[Hour]) -> Vec<Uptime> {
+    let mut all: Vec<Uptime> = Vec::new();
+    for hour in hours {
+        let (label, agent) = (hour.label.clone(), hour.agent.clone());
+        if all.last().is_none_or(|last| (&last.label, &last.agent) != (&label, &agent)) {
+            let none = Duration::ZERO;
+            all.push(Uptime { label, agent, up: none, degraded: none, down: none, logs: 0, missed: 0 });
+        }
+        let (sum, [up, degraded, down]) = (all.last_mut().unwrap(), hour.time());
+        (sum.up, sum.degraded, sum.down) = (sum.up + up, sum.degraded + degraded, sum.down + down);
+        sum.logs += [hour.slots.up, hour.slots.degraded, hour.slots.down, hour.slots.unknown]
+            .map(u64::from)
+            .iter()
+            .sum::<u64>();
+        sum.missed += u64::from(hour.slots.missed);
+    }
+    all
+}
+
 #[test]
 fn both_stores_answer_the_same() {
     let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
@@ -282,8 +305,10 @@ fn both_stores_answer_the_same() {
         .run(&(any_logs(), range), |(mut logs, (from, length))| {
             // Each case has labels of its own.
             nth.set(nth.get() + 1);
-            for log in &mut logs {
+            for (place, log) in (1..).zip(&mut logs) {
                 log.label = format!("{} {}", log.label, nth.get()).into();
+                log.agent = format!("{} {}", log.agent, nth.get()).into();
+                log.seq = place;
                 let (high, low) = log.uid.as_u64_pair();
                 log.uid = Uuid::from_u64_pair(high, low | nth.get() << 40);
             }
@@ -297,13 +322,117 @@ fn both_stores_answer_the_same() {
                 let report = report::summed_up(archive.as_mut(), &labels, &[], range, &mut |_| {});
                 let two = NonZeroUsize::new(2).unwrap();
                 let agreed = report::agreed(archive.as_mut(), two, &labels, &[], range, &mut |_| {});
-                (rows, report, agreed, archive.labels(), archive.last())
+                let (mut hours, range) = (Vec::new(), (hour(range.0), hour(range.1)));
+                archive.hours(&labels, range.0, range.1, &mut |hour| hours.push(hour)).unwrap();
+                let uptimes = archive.uptimes(&labels, range.0, range.1).unwrap();
+                assert_eq!(uptimes, summed_up(&hours));
+                let delivery = archive.delivery(at(from));
+                (rows, report, agreed, archive.labels(), archive.last(), hours, delivery)
             });
             prop_assert_eq!(&answers[0], &answers[1]);
             prop_assert!(answers[0].1.is_ok() && answers[0].2.is_ok());
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn uptimes_are_the_hours_of_a_range_summed_up() {
+    let hours = |hours: i64| Duration::from_secs((hours * HOUR) as u64);
+    let interval_ms = 1_800_000;
+    let half = |second, verdict| Log { interval_ms, ..log("shop", "a", second, verdict) };
+    let mut logs: Vec<Log> = (0..48).map(|nth| half(nth * 1_800, Verdict::Up)).collect();
+    logs.extend([half(DAY, Verdict::Down), half(DAY + 1_800, Verdict::Degraded), half(DAY + 3_600, Verdict::Unknown)]);
+    logs.push(missed("shop", "a", DAY + 5_400, DAY + 5_490));
+    logs.push(Log { interval_ms, ..log("shop", "b", 2 * HOUR, Verdict::Down) });
+    // Two hours are said about one.
+    logs.extend((0..4).map(|nth| Log { interval_ms, ..log("web", "a", nth * 900, Verdict::Up) }));
+    let cases = [
+        (
+            "all",
+            &[][..],
+            0,
+            2 * DAY,
+            &["shop a 86400 1800 1800 51 10", "shop b 0 0 1800 1 0", "web a 4500 0 0 4 0"][..],
+        ),
+        ("some hours", &["shop"], 2 * HOUR, 4 * HOUR, &["shop a 7200 0 0 4 0", "shop b 0 0 1800 1 0"]),
+        ("no more than there are", &["web"], 0, HOUR, &["web a 3600 0 0 4 0"]),
+        ("before", &[], -DAY, 0, &[]),
+        ("of nobody", &["dns"], 0, DAY, &[]),
+    ];
+    each_store(|store, place| {
+        place.write(logs.clone());
+        let mut archive = place.archive();
+        for (name, labels, from, to, expect) in cases {
+            let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
+            let uptimes = archive.uptimes(&labels, at(from), at(to)).unwrap();
+            let shown = |of: &Uptime| {
+                let [up, degraded, down] = [of.up, of.degraded, of.down].map(|time| time.as_secs());
+                format!("{} {} {up} {degraded} {down} {} {}", of.label, of.agent, of.logs, of.missed)
+            };
+            assert_eq!(uptimes.iter().map(shown).collect::<Vec<_>>(), expect, "{store}: {name}");
+        }
+        assert_eq!(archive.uptimes(&[], at(0), at(DAY)).unwrap()[0].up, hours(24), "{store}");
+    });
+}
+
+#[test]
+fn what_of_each_run_arrived_is_told_by_its_numbers() {
+    let boot = |second: i64| Uuid::from_u64_pair((at(second).as_millis() << 16) | 0x7000, 1 << 63);
+    let run = |agent: &str, began: i64, numbers: &[i64]| -> Vec<Log> {
+        let log = |seq: i64| Log { boot: boot(began), seq: seq as u64, ..log("shop", agent, began + seq, Verdict::Up) };
+        numbers.iter().map(|seq| log(*seq)).collect()
+    };
+    // Its agent was off for longer than any interval.
+    let off = Log { boot: boot(5 * DAY), seq: 1, ..missed("shop", "off", DAY, 5 * DAY) };
+    let old = Log { boot: boot(0), seq: 3, ..log("shop", "some aside", -30 * DAY, Verdict::Up) };
+    let logs = [
+        run("all there", 0, &[1, 2, 3, 4]),
+        run("holes", 0, &[1, 2, 5, 6, 9]),
+        run("no beginning", 0, &[3, 4]),
+        run("some aside", 0, &[1, 2, 4, 6]),
+        vec![old],
+        run("twice", 0, &[1, 2]),
+        run("over", -2 * DAY, &[1, 2, 4]),
+        run("off", 5 * DAY, &[2, 3]),
+        vec![off],
+        run("began anew", 0, &[1, 2]),
+        run("began anew", HOUR, &[1, 3]),
+    ]
+    .concat();
+    let expect = [
+        "all there: 1 to 4, 4 stored, 0 aside, 0 again, 1 to 4 s; missing 0: []",
+        "began anew: 1 to 2, 2 stored, 0 aside, 0 again, 1 to 2 s; missing 0: []",
+        "began anew: 1 to 3, 2 stored, 0 aside, 0 again, 3601 to 3603 s; missing 1: [(2, 2)]",
+        "holes: 1 to 9, 5 stored, 0 aside, 0 again, 1 to 9 s; missing 4: [(3, 4), (7, 8)]",
+        "no beginning: 3 to 4, 2 stored, 0 aside, 0 again, 3 to 4 s; missing 2: [(1, 2)]",
+        "off: 1 to 3, 3 stored, 0 aside, 0 again, 86400 to 432003 s; missing 0: []",
+        "some aside: 1 to 6, 4 stored, 1 aside, 0 again, 1 to 6 s; missing 1: [(5, 5)]",
+        "twice: 1 to 2, 2 stored, 0 aside, 2 again, 1 to 2 s; missing 0: []",
+    ];
+    each_store(|store, place| {
+        assert_eq!(place.write(logs.clone()).rejected, 1, "{store}");
+        assert_eq!(place.write(run("twice", 0, &[1, 2])).duplicate, 2, "{store}");
+        let shown = |of: &Delivery| {
+            let second = |moment: Timestamp| (moment.as_micros() - at(0).as_micros()) / 1_000_000;
+            format!(
+                "{}: {} to {}, {} stored, {} aside, {} again, {} to {} s; missing {}: {:?}",
+                of.agent,
+                of.lowest,
+                of.highest,
+                of.stored,
+                of.rejected,
+                of.duplicates,
+                second(of.first_due_at),
+                second(of.last_due_at),
+                of.missing_total,
+                of.missing
+            )
+        };
+        let delivery = place.archive().delivery(at(0)).unwrap();
+        assert_eq!(delivery.iter().map(shown).collect::<Vec<_>>(), expect, "{store}");
+        assert_eq!(place.archive().delivery(at(6 * DAY)), Ok(Vec::new()), "{store}");
+    });
 }
 
 #[test]

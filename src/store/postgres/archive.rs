@@ -4,6 +4,8 @@
 //! Which labels and agents there are, and when each had its last log, the roll-ups tell: a log always has the roll-up of the hour
 //! that it was due in. So no question has to look through days that hold nothing for it.
 
+mod delivery;
+mod hours;
 mod series;
 
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;
 use crate::store::rollup::Hour;
-use crate::store::{self, Delivery, MILLISECOND, Row, first_uid};
+use crate::store::{self, Delivery, MILLISECOND, Row, Uptime, first_uid};
 
 /// Logs before the range that are looked at for one that reaches into it: the last, and those that a restart may have left
 /// out of order with it.
@@ -119,12 +121,22 @@ impl store::Archive for Archive {
         })
     }
 
-    fn hours(&mut self, _: &[Arc<str>], _: Timestamp, _: Timestamp, _: &mut dyn FnMut(Hour)) -> Result<(), String> {
-        Err("roll-ups are not in this build yet".to_owned())
+    fn hours(
+        &mut self,
+        wanted: &[Arc<str>],
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(Hour),
+    ) -> Result<(), String> {
+        self.ask(|session| hours::read(session, wanted, (from, to), each))
     }
 
-    fn delivery(&mut self, _: Timestamp) -> Result<Vec<Delivery>, String> {
-        Err("the delivery audit is not in this build yet".to_owned())
+    fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String> {
+        self.ask(|session| hours::uptimes(session, wanted, (from, to)))
+    }
+
+    fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String> {
+        self.ask(|session| delivery::audit(session, since))
     }
 }
 

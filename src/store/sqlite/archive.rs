@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::logs::Missed;
 use crate::store::first_uid;
 use crate::store::rollup::Hour;
-use crate::store::{self, Delivery, Row};
+use crate::store::{self, Delivery, Row, Uptime};
 
 /// The page cache of a reader, in KiB.
 const CACHE_KIB: u32 = 2_048;
@@ -103,6 +103,11 @@ impl store::Archive for Archive {
     ) -> Result<(), String> {
         self.of_this_build("roll-ups")?;
         self.said(hours::read(&self.database.connection, wanted, (from, to), each))
+    }
+
+    fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String> {
+        self.of_this_build("roll-ups")?;
+        self.said(hours::uptimes(&self.database.connection, wanted, (from, to)))
     }
 
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String> {

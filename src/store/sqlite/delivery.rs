@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::store::{Delivery, MISSING_MAX, millis};
-
-/// A run that began within this of what the retention deleted may have lost logs to it: an interval's, whose time reaches back
-/// before the run's beginning.
-const MARGIN: Duration = Duration::from_secs(24 * 3_600);
+use crate::store::Delivery;
+use crate::store::delivery::{Numbers, is_whole};
 
 pub(super) const NEXT_RUN: &str =
     "SELECT agent, boot FROM log WHERE (agent, boot) > (?1, ?2) ORDER BY agent, boot LIMIT 1";
@@ -37,10 +33,10 @@ pub(super) fn audit(connection: &Connection, since: Timestamp) -> rusqlite::Resu
     // One transaction, so that all runs are seen at one moment.
     let transaction = connection.unchecked_transaction()?;
     let forgotten: i64 = transaction.query_row("SELECT forgotten FROM retention", [], |row| row.get(0))?;
-    let whole_from = Timestamp::from_micros(forgotten).plus(MARGIN);
+    let forgotten = Timestamp::from_micros(forgotten);
     let (mut found, mut last) = (Vec::new(), (Arc::from(""), Vec::new()));
     while let Some((agent, boot)) = next_run(&transaction, &last)? {
-        let run = delivery_of(&transaction, &agent, &boot, whole_from)?;
+        let run = delivery_of(&transaction, &agent, &boot, forgotten)?;
         found.extend(run.filter(|run| run.last_due_at >= since));
         last = (agent, boot);
     }
@@ -56,17 +52,16 @@ fn next_run(
     connection.prepare_cached(NEXT_RUN)?.query_row(params![agent, boot], read).optional()
 }
 
-/// Goes through the numbers of one run in their order. Its logs are looked for from 1 on when it began at `whole_from` or later.
+/// Goes through the numbers of one run in their order; `forgotten` as for [`is_whole`].
 fn delivery_of(
     connection: &Connection,
     agent: &Arc<str>,
     boot: &[u8],
-    whole_from: Timestamp,
+    forgotten: Timestamp,
 ) -> rusqlite::Result<Option<Delivery>> {
     let blob = |error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error));
     let id = Uuid::from_slice(boot).map_err(blob)?;
-    let whole = millis(&id) >= whole_from.as_millis();
-    let mut numbers = Numbers { due: whole.then_some(1), ..Numbers::default() };
+    let mut numbers = Numbers::new(is_whole(&id, forgotten));
     let mut statement = connection.prepare_cached(NUMBERS)?;
     let mut rows = statement.query(params![agent, boot])?;
     while let Some(row) = rows.next()? {
@@ -78,71 +73,4 @@ fn delivery_of(
     let sql = "SELECT count FROM duplicate WHERE agent = ? AND boot = ?";
     let duplicates = connection.prepare_cached(sql)?.query_row(params![agent, boot], |row| row.get(0)).optional()?;
     Ok(numbers.delivery(Arc::clone(agent), id, duplicates.unwrap_or(0)))
-}
-
-/// The numbers of one run, given in their order.
-#[derive(Debug, Default)]
-struct Numbers {
-    /// The number that comes next when none is missing; `None`: whichever is the first.
-    due: Option<u64>,
-    /// Lowest and highest, and the first and last time, of what is stored.
-    span: Option<(u64, u64, Timestamp, Timestamp)>,
-    stored: u64,
-    rejected: u64,
-    /// What is missing before a number that is stored: the first ranges, and how many numbers in all.
-    missing: Vec<(u64, u64)>,
-    missing_total: u64,
-    /// Likewise after it: nobody knows yet whether they have been given out.
-    pending: Vec<(u64, u64)>,
-    pending_total: u64,
-}
-
-impl Numbers {
-    fn stored(&mut self, seq: u64, due_at: Timestamp) {
-        self.pass(seq);
-        let room = MISSING_MAX - self.missing.len();
-        self.missing.extend(self.pending.drain(..).take(room));
-        self.missing_total += std::mem::take(&mut self.pending_total);
-        let (lowest, highest, first, last) = self.span.unwrap_or((seq, seq, due_at, due_at));
-        self.span = Some((lowest.min(seq), highest.max(seq), first.min(due_at), last.max(due_at)));
-        self.stored += 1;
-    }
-
-    fn rejected(&mut self, seq: u64) {
-        // Where it is not known what came before the first that is stored, it does not matter.
-        if self.due.is_some() {
-            self.pass(seq);
-        }
-        self.rejected += 1;
-    }
-
-    fn pass(&mut self, seq: u64) {
-        let due = self.due.unwrap_or(seq);
-        if seq > due {
-            if self.pending.len() < MISSING_MAX {
-                self.pending.push((due, seq - 1));
-            }
-            self.pending_total += seq - due;
-        }
-        self.due = Some(due.max(seq.saturating_add(1)));
-    }
-
-    /// `None`: nothing of the run is stored.
-    fn delivery(self, agent: Arc<str>, boot: Uuid, duplicates: u64) -> Option<Delivery> {
-        let Numbers { stored, rejected, missing, missing_total, .. } = self;
-        let (lowest, highest, first_due_at, last_due_at) = self.span?;
-        Some(Delivery {
-            agent,
-            boot,
-            lowest,
-            highest,
-            stored,
-            rejected,
-            duplicates,
-            missing,
-            missing_total,
-            first_due_at,
-            last_due_at,
-        })
-    }
 }

@@ -157,14 +157,15 @@ pub(super) fn read(columns: &postgres::Row, last: Option<&Row>) -> Result<Row, p
     })
 }
 
-fn shared(text: &str, last: Option<&Arc<str>>) -> Arc<str> {
+/// `text`, as the `last` one if it is the same.
+pub(super) fn shared(text: &str, last: Option<&Arc<str>>) -> Arc<str> {
     match last {
         Some(last) if **last == *text => Arc::clone(last),
         _ => Arc::from(text),
     }
 }
 
-/// No log has a negative number.
-fn unsigned(number: i64) -> u64 {
+/// There are no negative numbers in the store.
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
