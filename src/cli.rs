@@ -48,6 +48,13 @@ pub enum Command {
         /// Only print the SQL
         #[arg(long)]
         print: bool,
+        /// As whom to reach a Postgres store: an owner of the database who may create roles, or a superuser
+        /// (postgresql://postgres@db.example.com/pingeon) [default: as the config says]
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// What holds the password for --url
+        #[arg(long, value_name = "FILE", requires = "url")]
+        password_file: Option<PathBuf>,
     },
     /// Print uptime with its unknown share, latency percentiles and outages
     Report(Report),

@@ -87,7 +87,8 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Check { labels, format } => check(&config, labels, *format),
         Command::Validate => print(&config::summary(&config)),
         Command::Explain => print(&config::explain(&config)),
-        Command::Migrate { print } => migrate(&config, *print),
+        Command::Migrate { print: true, .. } => print(&schema(&config)?),
+        Command::Migrate { url, password_file, .. } => migrate(&config, url.as_deref(), password_file.as_deref()),
         Command::Report(asked) => tell(&config, asked),
     }
 }
@@ -177,14 +178,31 @@ fn unknown_label(label: &str, known: &[&str]) -> Failure {
     Failure::usage(format!("no check has the label `{label}`"), hint)
 }
 
-fn migrate(config: &Config, print_only: bool) -> Result<ExitCode, Failure> {
-    if print_only {
-        return print(&pingeon::store::sqlite::schema());
+fn the_store(config: &Config) -> Result<&config::Store, Failure> {
+    config.store.as_ref().ok_or_else(|| Failure::usage("the config names no store", None))
+}
+
+fn schema(config: &Config) -> Result<String, Failure> {
+    Ok(match the_store(config)? {
+        config::Store::Sqlite(_) => store::sqlite::schema(),
+        config::Store::Postgres(settings) => store::postgres::schema(settings.retention),
+    })
+}
+
+/// Brings the store's schema up to date, as whom `url` says.
+fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<ExitCode, Failure> {
+    match (the_store(config)?, url) {
+        (config::Store::Postgres(settings), Some(url)) => {
+            store::postgres::migrate(&config::postgres_as(settings, url, password_file)?).map_err(Failure::work)?;
+        }
+        (config::Store::Postgres(settings), None) => {
+            store::postgres::migrate(settings).map_err(Failure::work)?;
+        }
+        (config::Store::Sqlite(_), Some(_)) => {
+            return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
+        }
+        (store @ config::Store::Sqlite(_), None) => drop(store::sink(store).map_err(Failure::work)?),
     }
-    let Some(store) = &config.store else {
-        return Err(Failure::usage("the config names no store", None));
-    };
-    store::sink(store).map_err(Failure::work)?;
     print("the store's schema is up to date\n")
 }
 
@@ -226,11 +244,17 @@ fn archive(config: &Config, asked: &cli::Report) -> Result<Box<dyn Archive>, Fai
     let Some(store) = &config.store else {
         return Err(Failure::usage("the config names no store", None));
     };
-    let store = match &asked.url {
-        Some(url) => &store.reached_by(url, asked.password_file.as_deref())?,
-        None => store,
+    let store = match (&asked.url, store) {
+        (None, store) => store.clone(),
+        (Some(url), config::Store::Postgres(store)) => {
+            config::Store::Postgres(config::postgres_as(store, url, asked.password_file.as_deref())?)
+        }
+        (Some(_), config::Store::Sqlite(_)) => {
+            let why = "`--url` is for a store in Postgres, and the config names one in SQLite";
+            return Err(Failure::usage(why, None));
+        }
     };
-    store::archive(store).map_err(Failure::work)
+    store::archive(&store).map_err(Failure::work)
 }
 
 /// The labels in the store and in the config, in order.

@@ -1,21 +1,44 @@
 -- Postgres, version 1. The columns of `log` have the names of the wire form. Written for PostgreSQL 14 to 18.
 -- Run by `pingeon migrate`, in one transaction, as a role that may create roles and schemas, or by a DBA from `migrate --print`.
 
-DO $$ BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pingeon_writer') THEN CREATE ROLE pingeon_writer LOGIN; END IF;
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pingeon_reader') THEN CREATE ROLE pingeon_reader LOGIN; END IF;
-    -- Of the databases here, this one is not for temporary tables of anybody: only its owner can say so.
-    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+DO $$
+DECLARE
+    wanted text;
+    setting text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['pingeon_writer', 'pingeon_reader'] LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = wanted);
+        BEGIN
+            EXECUTE format('CREATE ROLE %I LOGIN', wanted);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END LOOP;
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO pingeon_writer, pingeon_reader', current_database());
+    -- So that a client that hangs holds nobody up: each batch is far below these.
+    FOREACH setting IN ARRAY ARRAY['statement_timeout = ''60s''', 'lock_timeout = ''30s''',
+        'idle_in_transaction_session_timeout = ''60s''']
+    LOOP
+        EXECUTE format('ALTER ROLE pingeon_writer IN DATABASE %I SET %s', current_database(), setting);
+    END LOOP;
+    -- What everybody may do in a database by default, the writer may not; only the owners of the two can say so.
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    IF has_database_privilege('pingeon_writer', current_database(), 'TEMPORARY') THEN
+        RAISE EXCEPTION 'everybody may create temporary tables in the database "%"', current_database() USING
+            ERRCODE = 'insufficient_privilege', HINT = 'run the migration as the owner of the database or as a superuser';
+    END IF;
+    -- Up to version 14 everybody may create tables in `public`.
+    IF to_regnamespace('public') IS NOT NULL AND has_schema_privilege('pingeon_writer', 'public', 'CREATE') THEN
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+        IF has_schema_privilege('pingeon_writer', 'public', 'CREATE') THEN
+            RAISE EXCEPTION 'everybody may create tables in the schema "public"' USING
+                ERRCODE = 'insufficient_privilege', HINT = 'as a superuser: REVOKE CREATE ON SCHEMA public FROM PUBLIC';
+        END IF;
+    END IF;
 END $$;
 
--- So that a client that hangs holds nobody up: each batch is far below these.
-ALTER ROLE pingeon_writer SET statement_timeout = '60s';
-ALTER ROLE pingeon_writer SET lock_timeout = '30s';
-ALTER ROLE pingeon_writer SET idle_in_transaction_session_timeout = '60s';
-
-REVOKE ALL ON SCHEMA pingeon FROM PUBLIC;
 SET LOCAL ROLE pingeon_owner;
+-- By itself the owner alone has any right here, also to what later migrations make.
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- By day on the UUIDv7 itself, whose milliseconds are those of `due_at`: the conflict target is the uid alone.
 -- Text is compared byte by byte, as everywhere in Pingeon, and faster.
@@ -63,8 +86,8 @@ CREATE TABLE pingeon.hour (
     PRIMARY KEY (label, agent, hour)
 ) WITH (fillfactor = 70);
 
--- A range of hours is a range of pages.
-CREATE INDEX hour_hour ON pingeon.hour USING brin (hour) WITH (pages_per_range = 16);
+-- For all labels at once, and for the retention.
+CREATE INDEX hour_hour ON pingeon.hour (hour);
 
 -- What could not be kept as a log. What comes twice is known by its origin and its bytes.
 CREATE TABLE pingeon.rejected (
@@ -84,10 +107,12 @@ CREATE UNIQUE INDEX rejected_origin ON pingeon.rejected (md5(origin), sha256(byt
 
 -- How many logs of a run of an agent came again and were dropped. In lanes, so that consumers do not wait for each other.
 CREATE TABLE pingeon.duplicate (
-    agent text     COLLATE "C" NOT NULL,
-    boot  uuid     NOT NULL,
-    lane  smallint NOT NULL,
-    count bigint   NOT NULL,
+    agent text        COLLATE "C" NOT NULL,
+    boot  uuid        NOT NULL,
+    lane  smallint    NOT NULL,
+    count bigint      NOT NULL,
+    -- When the last of them came.
+    at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent, boot, lane)
 );
 
@@ -121,31 +146,40 @@ AS $$
     WHERE i.inhparent = 'pingeon.log'::regclass AND c.relname ~ '^log_p[0-9]{8}$'
 $$;
 
--- How long logs are kept at least: what the owner has set, whatever a consumer asks for.
+-- How long logs are kept: as the owner has set it, or longer where a consumer asks for that, up to ten years.
 CREATE FUNCTION pingeon.retention(wanted interval) RETURNS interval
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT greatest(wanted, value::interval) FROM pingeon.setting WHERE name = 'retention' $$;
+AS $$
+    SELECT greatest(least(wanted, interval '3650 days'), (SELECT value::interval FROM pingeon.setting WHERE name = 'retention'))
+$$;
 
--- Makes the partitions that are missing for the days from first_day to last_day; how many that were. No further back than what is
--- kept, no further ahead than eight days, no more than 62 at once: a consumer cannot fill the catalogue.
-CREATE FUNCTION pingeon.make_days(first_day date, last_day date, kept interval) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '5s'
+-- Makes those of the days wanted that are missing; how many that were. No further back than what is kept, no further ahead than
+-- eight days, no more than 62 at once: a consumer cannot fill the catalogue.
+CREATE FUNCTION pingeon.make_days(wanted date[], kept interval) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET lock_timeout = '5s'
 AS $$
 DECLARE
-    today date := now()::date;
+    first date := (now() - pingeon.retention(kept))::date - 1;
+    last date := now()::date + 8;
     day date;
     part text;
     made integer := 0;
 BEGIN
-    IF first_day IS NULL OR last_day IS NULL OR last_day - first_day NOT BETWEEN 0 AND 61 OR last_day > today + 8
-        OR first_day < (now() - pingeon.retention(kept))::date - 1 THEN
-        RAISE EXCEPTION 'no partitions for % to %', first_day, last_day USING ERRCODE = '22023';
+    IF cardinality(wanted) > 62 THEN
+        RAISE EXCEPTION '% days are more than are made at once', cardinality(wanted) USING ERRCODE = '22023';
     END IF;
-    IF NOT EXISTS (SELECT generate_series(0, last_day - first_day) + first_day EXCEPT SELECT pingeon.days()) THEN
+    FOREACH day IN ARRAY wanted LOOP
+        IF day IS NULL OR day < first OR day > last THEN
+            RAISE EXCEPTION 'no partition for %: by the server''s clock and what it keeps, days are from % to %', day, first, last
+                USING ERRCODE = '22023';
+        END IF;
+    END LOOP;
+    IF wanted <@ ARRAY(SELECT pingeon.days()) THEN
         RETURN 0;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('pingeon'), hashtext('days'));
-    FOR day IN SELECT generate_series(0, last_day - first_day) + first_day EXCEPT SELECT pingeon.days() ORDER BY 1 LOOP
+    FOR day IN SELECT unnest(wanted) EXCEPT SELECT pingeon.days() ORDER BY 1 LOOP
         part := 'log_p' || to_char(day, 'YYYYMMDD');
         -- In two steps, since CREATE … PARTITION OF waits for every insert under way. The check lets ranges of `due_at` leave
         -- out days.
@@ -162,39 +196,64 @@ END $$;
 -- A drop needs the table for itself for a moment: it waits for that a tenth of a second at a time, so that inserts are held up
 -- no longer, and gives up after two seconds (55P03).
 CREATE FUNCTION pingeon.drop_day(kept interval) RETURNS date
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '100ms'
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET lock_timeout = '100ms'
 AS $$
 DECLARE
-    cutoff timestamptz := now() - pingeon.retention(kept);
+    first date := (now() - pingeon.retention(kept))::date;
     day date;
 BEGIN
     -- Another consumer is at it.
     IF NOT pg_try_advisory_xact_lock(hashtext('pingeon'), hashtext('days')) THEN
         RETURN NULL;
     END IF;
-    SELECT min(days) INTO day FROM pingeon.days() WHERE days + 1 <= cutoff::date;
+    SELECT min(days) INTO day FROM pingeon.days() WHERE days < first;
     FOR try IN 1..10 LOOP
         EXIT WHEN day IS NULL;
         BEGIN
             EXECUTE format('DROP TABLE pingeon.%I', 'log_p' || to_char(day, 'YYYYMMDD'));
             RETURN day;
         EXCEPTION WHEN lock_not_available THEN
-            IF try = 10 THEN RAISE; END IF;
+            IF try = 10 THEN
+                RAISE EXCEPTION 'the logs of % cannot be dropped: somebody has been reading for longer than two seconds', day
+                    USING ERRCODE = 'lock_not_available';
+            END IF;
         END;
         PERFORM pg_sleep(0.1);
     END LOOP;
-    DELETE FROM pingeon.hour WHERE hour < cutoff - interval '1 day';
-    DELETE FROM pingeon.rejected WHERE at < cutoff
-        OR id <= (SELECT max(id) - 1000000 FROM pingeon.rejected);
-    -- The boot's own time is that of the agent's start.
-    DELETE FROM pingeon.duplicate d WHERE pingeon.uid_time(boot) < cutoff
-        AND NOT EXISTS (SELECT FROM pingeon.hour h WHERE h.agent = d.agent);
-    INSERT INTO pingeon.setting VALUES ('retained_at', now()::text) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
     RETURN NULL;
 END $$;
 
--- How the store stands: days that can be written to after today, the first and last day, what was set aside, when the retention
--- last ran to its end.
+-- Deletes what else is past what is kept, of each kind no more than 10,000 rows; whether there may be more. Of what was set aside
+-- the last million stays.
+CREATE FUNCTION pingeon.delete_past(kept interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'
+AS $$
+DECLARE
+    at_once constant integer := 10000;
+    cutoff timestamptz := (now() - pingeon.retention(kept))::date;
+    hours integer;
+    rejects integer;
+    duplicates integer;
+BEGIN
+    DELETE FROM pingeon.hour WHERE ctid = ANY (ARRAY(SELECT ctid FROM pingeon.hour WHERE hour < cutoff LIMIT at_once));
+    GET DIAGNOSTICS hours = ROW_COUNT;
+    -- Looked for among the oldest alone: their numbers are in the order in which they came.
+    DELETE FROM pingeon.rejected WHERE id IN (
+        SELECT id FROM (SELECT id, at FROM pingeon.rejected ORDER BY id LIMIT at_once) AS oldest
+        WHERE at < cutoff OR id <= (SELECT max(id) - 1000000 FROM pingeon.rejected));
+    GET DIAGNOSTICS rejects = ROW_COUNT;
+    DELETE FROM pingeon.duplicate WHERE ctid = ANY (ARRAY(SELECT ctid FROM pingeon.duplicate WHERE at < cutoff LIMIT at_once));
+    GET DIAGNOSTICS duplicates = ROW_COUNT;
+    IF at_once IN (hours, rejects, duplicates) OR EXISTS (SELECT FROM pingeon.days() WHERE days < cutoff::date) THEN
+        RETURN true;
+    END IF;
+    INSERT INTO pingeon.setting VALUES ('retained_at', now()::text) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+    RETURN false;
+END $$;
+
+-- How the store stands: days that can be written to after today, the first and last day that can be, what was set aside, when the
+-- retention last ran to its end.
 CREATE FUNCTION pingeon.condition(OUT days_ahead integer, OUT oldest date, OUT newest date, OUT rejected bigint,
     OUT retained_at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
@@ -207,7 +266,8 @@ AS $$
         (SELECT value::timestamptz FROM pingeon.setting WHERE name = 'retained_at')
 $$;
 
--- Adds to roll-ups, none of which overflows, whatever logs may say. One element each for a label, agent and hour; `latency` holds forty for each of them.
+-- Adds to roll-ups, none of which overflows, whatever logs may say. One element each for a label, agent and hour; `latency` holds
+-- forty for each of them.
 CREATE FUNCTION pingeon.add_hours(label text[], agent text[], hour timestamptz[], up_ms integer[], degraded_ms integer[],
     down_ms integer[], up integer[], degraded integer[], down integer[], unknown integer[], missed integer[], latency integer[])
 RETURNS void
@@ -247,26 +307,53 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO pingeon.duplicate AS d
     SELECT u.agent, u.boot, pg_backend_pid() % 16, u.count FROM unnest(agent, boot, count) AS u (agent, boot, count)
-    ON CONFLICT ON CONSTRAINT duplicate_pkey DO UPDATE SET count = d.count + excluded.count
+    ON CONFLICT ON CONSTRAINT duplicate_pkey DO UPDATE SET count = d.count + excluded.count, at = excluded.at
 $$;
 
--- What arrived of each run of an agent. `missing` are the numbers between the lowest and the highest that are neither stored nor
--- rejected; which ones they are: pingeon.missing.
-CREATE VIEW pingeon.delivery AS
-SELECT l.agent, l.boot, l.lowest, l.highest, l.stored, coalesce(r.rejected, 0) AS rejected, coalesce(d.duplicates, 0) AS duplicates,
-    l.first_due_at, l.last_due_at
-FROM (SELECT agent, boot, min(seq) AS lowest, max(seq) AS highest, count(*) AS stored, min(due_at) AS first_due_at,
-          max(due_at) AS last_due_at FROM pingeon.log GROUP BY agent, boot) l
-LEFT JOIN (SELECT agent, boot, count(*) AS rejected FROM pingeon.rejected GROUP BY agent, boot) r USING (agent, boot)
-LEFT JOIN (SELECT agent, boot, sum(count)::bigint AS duplicates FROM pingeon.duplicate GROUP BY agent, boot) d USING (agent, boot);
+-- What arrived of each run of an agent: stretches of numbers without a hole, stored or set aside.
+CREATE VIEW pingeon.stretch AS
+SELECT agent, boot, min(seq) AS first, max(seq) AS last, count(due_at) AS stored, count(*) - count(due_at) AS rejected,
+    min(due_at) AS first_due_at, max(due_at) AS last_due_at
+FROM (
+    SELECT agent, boot, seq, due_at, seq - dense_rank() OVER (PARTITION BY agent, boot ORDER BY seq) AS nth
+    FROM (
+        SELECT agent, boot, seq, due_at FROM pingeon.log
+        UNION ALL
+        SELECT agent, boot, seq, NULL FROM pingeon.rejected WHERE agent IS NOT NULL AND boot IS NOT NULL AND seq IS NOT NULL
+    ) AS arrived
+) AS numbered
+GROUP BY agent, boot, nth;
 
--- By itself the owner alone has any right here. A consumer inserts, reads the uids that it inserted, and calls these.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pingeon FROM PUBLIC;
+-- The numbers that did not arrive. They count from 1 on, but in a run that began before the oldest log that is still there: what
+-- it wrote until then is past the retention.
+CREATE VIEW pingeon.missing AS
+SELECT agent, boot, before + 1 AS first, first - 1 AS last, first - 1 - before AS count
+FROM (
+    SELECT agent, boot, first, lag(last, 1, CASE WHEN pingeon.uid_time(boot) >= kept_from THEN 0::bigint END)
+        OVER (PARTITION BY agent, boot ORDER BY first) AS before
+    FROM pingeon.stretch, (SELECT min(days)::timestamp AT TIME ZONE 'UTC' AS kept_from FROM pingeon.days()) AS days
+) AS arrived
+WHERE before < first - 1;
+
+-- Likewise, one row for each run.
+CREATE VIEW pingeon.delivery AS
+SELECT agent, boot, lowest, highest, stored, rejected, coalesce(duplicates, 0) AS duplicates, first_due_at, last_due_at
+FROM (
+    SELECT agent, boot, min(first) AS lowest, max(last) AS highest, sum(stored)::bigint AS stored, sum(rejected)::bigint AS rejected,
+        min(first_due_at) AS first_due_at, max(last_due_at) AS last_due_at
+    FROM pingeon.stretch GROUP BY agent, boot
+) AS runs
+LEFT JOIN (SELECT agent, boot, sum(count)::bigint AS duplicates FROM pingeon.duplicate GROUP BY agent, boot) AS again
+    USING (agent, boot);
+
+-- A consumer inserts, reads the uids that it inserted, and calls these.
 GRANT USAGE ON SCHEMA pingeon TO pingeon_writer, pingeon_reader;
 GRANT INSERT, SELECT (uid) ON pingeon.log TO pingeon_writer;
 GRANT INSERT (origin, reason, sqlstate, agent, boot, seq, bytes) ON pingeon.rejected TO pingeon_writer;
-GRANT EXECUTE ON FUNCTION pingeon.schema_version, pingeon.make_days, pingeon.drop_day, pingeon.condition, pingeon.retention, pingeon.add_hours,
-    pingeon.add_duplicates TO pingeon_writer;
-GRANT SELECT ON pingeon.log, pingeon.hour, pingeon.rejected, pingeon.duplicate, pingeon.delivery TO pingeon_reader;
-GRANT EXECUTE ON FUNCTION pingeon.uid_floor, pingeon.uid_time, pingeon.days, pingeon.condition, pingeon.schema_version TO pingeon_reader;
+GRANT EXECUTE ON FUNCTION pingeon.schema_version, pingeon.make_days, pingeon.drop_day, pingeon.delete_past, pingeon.condition,
+    pingeon.add_hours, pingeon.add_duplicates TO pingeon_writer;
+GRANT SELECT ON pingeon.log, pingeon.hour, pingeon.rejected, pingeon.duplicate, pingeon.stretch, pingeon.missing, pingeon.delivery
+    TO pingeon_reader;
+GRANT EXECUTE ON FUNCTION pingeon.uid_floor, pingeon.uid_time, pingeon.days, pingeon.condition, pingeon.schema_version
+    TO pingeon_reader;
 RESET ROLE;

@@ -24,6 +24,7 @@ mod yaml;
 pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load};
+pub use sections::postgres_as;
 
 use crate::secret::Secret;
 pub use summary::{summary, too_few_workers, workers};

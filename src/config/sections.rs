@@ -181,35 +181,25 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
 }
 
 fn postgres_url(at: &At<'_>) -> Read<Address> {
-    let text = at.expanded("a URL")?.text;
-    address_of(&text, &at.reading.directory, &at.reading.shared).map_err(|complaint| at.fail(complaint))
+    let read = postgres_address(&at.expanded("a URL")?.text, at.reading.directory.as_ref(), &at.reading.shared);
+    read.map_err(|complaint| at.fail(complaint))
 }
 
-/// The files that the URL names are relative to `directory`.
-fn address_of(url: &str, directory: &Path, shared: &Shared) -> Result<Address, Complaint> {
+fn postgres_address(url: &str, directory: &Path, shared: &Shared) -> Result<Address, Complaint> {
     let pem = |name: &str, section| shared.pem_once(directory.join(name), section).map_err(|complaint| complaint.what);
     let files = Files { certificates: &|name| pem(name, Section::Certificates), key: &|name| pem(name, Section::Key) };
     Address::parse(url, &files).map_err(|Unusable { what, hint }| Complaint { what, hint })
 }
 
-impl Store {
-    /// The same store, as the command line says how to reach it: by `url`, whose files are relative to the working directory,
-    /// with the password in `password_file`.
-    ///
-    /// # Errors
-    /// It is no Postgres store, or one of the two is wrong.
-    pub fn reached_by(&self, url: &str, password_file: Option<&Path>) -> Result<Store, ConfigError> {
-        let Store::Postgres(store) = self else {
-            let what = "`--url` is for a store in Postgres, and the config names another one";
-            return Err(ConfigError::nowhere(what.into()));
-        };
-        let url = address_of(url, Path::new(""), &Shared::default()).map_err(|complaint| {
-            ConfigError::nowhere(Complaint { what: format!("`--url`: {}", complaint.what), ..complaint })
-        })?;
-        let password =
-            password_file.map(|path| secret_in(path.to_owned())).transpose().map_err(ConfigError::nowhere)?;
-        Ok(Store::Postgres(Postgres { url, password, ..store.clone() }))
-    }
+/// The same store, reached as somebody else: by a URL as the config has them, and the password in a file, if any.
+///
+/// # Errors
+/// What is wrong with either.
+pub fn postgres_as(store: &Postgres, url: &str, password_file: Option<&Path>) -> Result<Postgres, ConfigError> {
+    let password = password_file.map(|path| secret_in(path.to_owned())).transpose();
+    let read = postgres_address(url, Path::new(""), &Shared::default()).and_then(|url| Ok((url, password?)));
+    let (url, password) = read.map_err(ConfigError::nowhere)?;
+    Ok(Postgres { url, password, ..store.clone() })
 }
 
 /// The `web` section.

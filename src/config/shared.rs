@@ -65,14 +65,17 @@ pub(super) fn regex(at: &At<'_>) -> Read<Regex> {
 pub(super) fn secret(mapping: &At<'_>, key: &str) -> Read<Option<Secret>> {
     let file_key = format!("{key}_file");
     let direct = mapping.read(key, |at| at.secret())?;
-    let file = mapping.read(&file_key, |at| secret_in(at.path_value()?).map_err(|complaint| at.fail(complaint)))?;
+    let file = mapping.read(&file_key, |at| {
+        let path = at.path_value()?;
+        secret_in(path).map_err(|complaint| at.fail(complaint))
+    })?;
     if direct.is_some() && file.is_some() {
         return Err(mapping.fail_key(&file_key, format!("`{key}` and `{file_key}` are both given")));
     }
     Ok(direct.or(file))
 }
 
-/// The secret that a file holds, without the end of its line.
+/// The secret that a file holds, without the newline at its end.
 pub(super) fn secret_in(path: PathBuf) -> Result<Secret, Complaint> {
     let text = read_text(&path, SECRET_BYTES_MAX)?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));

@@ -1,7 +1,9 @@
 //! How the store is reached: each `sslmode` against each kind of server, held against what libpq does; who is let in; what is
 //! said when nobody is; and poolers that know nothing of named statements.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +17,9 @@ use pingeon::logs::{Author, Log, VERSION};
 use pingeon::net::Pem;
 use pingeon::secret::Secret;
 use pingeon::store::postgres::{Address, Files, Postgres};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
+use crate::daemon::give;
 use crate::pooler::Pooler;
 use crate::server::{CERTIFIED, Database, Login, OTHER_HOST, Server, free_port, ours, unique};
 
@@ -203,18 +207,55 @@ fn every_sslmode_does_with_every_server_what_libpq_does() {
         (url_by_tls, "127.0.0.1", "prefer", "", Secure),
         (url_by_tls, "127.0.0.1", "prefer", &stranger, Not(unknown)),
     ] {
-        let url = at(server, host, &format!("sslmode={mode}&{root}")).trim_end_matches('&').to_owned();
         let database = if server == url_plain { plain } else { &database };
-        match (end(&url, database), expected) {
-            (Err(why), Not(reason)) => {
-                assert!(why.contains(reason), "{url}: {why}");
-                assert_eq!(end_of_libpq(&url), None, "libpq, {url}");
-            }
-            (end, expected) => {
-                assert_eq!(end, Ok(expected), "{url}");
-                assert_eq!(end_of_libpq(&url), Some(expected), "libpq, {url}");
-            }
+        meets(&at(server, host, &format!("sslmode={mode}&{root}")), database, expected);
+    }
+}
+
+/// Holds our own connection and libpq's against what is expected of both.
+fn meets(url: &str, database: &Database, expected: End) {
+    let url = url.trim_end_matches('&');
+    match (end(url, database), expected) {
+        (Err(why), Not(reason)) => {
+            assert!(why.contains(reason), "{url}: {why}");
+            assert_eq!(end_of_libpq(url), None, "libpq, {url}");
         }
+        (end, expected) => {
+            assert_eq!(end, Ok(expected), "{url}");
+            assert_eq!(end_of_libpq(url), Some(expected), "libpq, {url}");
+        }
+    }
+}
+
+/// As the manual's section "Creating Certificates" makes one: signed by itself, and an authority, too.
+#[test]
+fn a_certificate_that_no_authority_signed_is_trusted_by_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::new(["127.0.0.1".to_owned()]).unwrap());
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    for (name, content) in [("server.crt", &certificate), ("server.key", &key.serialize_pem()), ("copy", &certificate)]
+    {
+        std::fs::write(path(name), content).unwrap();
+        std::fs::set_permissions(path(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    give(folder.path());
+    let quoted = |name: &str| format!("'{}'", path(name).display());
+    let (certificate, key) = (quoted("server.crt"), quoted("server.key"));
+    let server = Server::alone_with(&[("ssl_cert_file", &certificate), ("ssl_key_file", &key)]);
+    let database = server.database("selfsigned").migrated();
+    let url = database.url("pingeon_writer");
+    let root = format!("sslrootcert={}", path("copy").display());
+    let other_name = "certificate is for 127.0.0.1, not localhost";
+    for (host, mode, root, expected) in [
+        ("127.0.0.1", "require", &*root, Secure),
+        ("localhost", "verify-ca", &root, Secure),
+        ("127.0.0.1", "verify-full", &root, Secure),
+        ("localhost", "verify-full", &root, Not(other_name)),
+        ("127.0.0.1", "verify-ca", "", Not("not trusted")),
+    ] {
+        meets(&at(&url, host, &format!("sslmode={mode}&{root}")), &database, expected);
     }
 }
 

@@ -12,4 +12,7 @@ mod server;
 
 mod connect;
 mod harness;
+mod keeper;
+mod migrate;
 mod reports;
+mod rights;

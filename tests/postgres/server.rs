@@ -7,10 +7,13 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use std::{env, fs};
 
+use pingeon::config;
+use pingeon::store::postgres::{Address, Files};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 
@@ -30,6 +33,7 @@ pub const CERTIFIED: &str = "certified";
 pub const OTHER_HOST: &str = "127.0.0.2";
 
 const SUPERUSER: &str = "postgres";
+const DAY: Duration = Duration::from_secs(86_400);
 /// A port that was free may be somebody else's a moment later.
 const STARTS_MAX: usize = 3;
 
@@ -269,11 +273,23 @@ impl Database {
 
     /// With the schema of this build.
     pub fn migrated(self) -> Self {
-        // Roles belong to all databases, and Postgres does not let two transactions alter one at once.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        pingeon::store::postgres::migrate(&self.superuser).unwrap();
+        pingeon::store::postgres::migrate(&self.settings(self.superuser.get_user().unwrap())).unwrap();
         self
+    }
+
+    /// What a config would come to, for this role, without TLS.
+    pub fn settings(&self, role: &str) -> config::Postgres {
+        let none = |name: &str| Err(format!("no file is named, not `{name}`"));
+        let url = Address::parse(&self.url(role), &Files { certificates: &none, key: &none });
+        config::Postgres {
+            url: url.unwrap_or_else(|unusable| panic!("{unusable:?}")),
+            password: None,
+            batch_max: 1_000,
+            batch_wait: Duration::from_millis(100),
+            connections: 1,
+            prepared: config::Prepared::Auto,
+            retention: 90 * DAY,
+        }
     }
 }
 

@@ -6,20 +6,21 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::CryptoProvider;
+use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
-use super::WITNESS;
-use crate::clock::Clock;
+use super::{Certificate, WITNESS};
+use crate::clock::{Clock, Timestamp};
 use crate::net::{Pem, TlsSettings, Verify};
 
 /// Settings that cannot be used on this agent, and why. That is not the target's fault.
@@ -106,19 +107,14 @@ impl Configs {
     fn verifier(&self, settings: &TlsSettings) -> Result<Verifier, Unusable> {
         let provider = self.provider.clone();
         if settings.verify == Verify::Nothing {
-            return Ok(Verifier { provider, trust: Trust::Anyone });
+            return Ok(Verifier { provider, trust: None });
         }
-        let roots = match &settings.ca {
-            Some(pem) => roots(pem)?,
-            None => self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?,
+        let (roots, named) = match &settings.ca {
+            Some(pem) => (roots(pem)?, certificates(pem)?),
+            None => (self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?, Vec::new()),
         };
-        if settings.verify == Verify::Chain {
-            return Ok(Verifier { provider, trust: Trust::Chain(roots) });
-        }
-        let trust = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-            .build()
-            .map_err(|error| Unusable(format!("the CA certificates cannot be used: {error}")))?;
-        Ok(Verifier { provider, trust: Trust::ChainAndName(trust) })
+        let trust = Trust { roots, named, name: settings.verify == Verify::ChainAndName };
+        Ok(Verifier { provider, trust: Some(trust) })
     }
 }
 
@@ -183,16 +179,47 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Unusable> {
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    trust: Trust,
+    trust: Option<Trust>,
 }
 
 /// Whom to take for the server.
 #[derive(Debug)]
-enum Trust {
-    Anyone,
-    /// Who has a certificate of these authorities, whatever its name.
-    Chain(Arc<RootCertStore>),
-    ChainAndName(Arc<WebPkiServerVerifier>),
+struct Trust {
+    roots: Arc<RootCertStore>,
+    /// Certificates that the user has named: a server that shows one of them is trusted though no authority has signed it.
+    named: Vec<CertificateDer<'static>>,
+    /// Whether the certificate must be for the name that was asked for.
+    name: bool,
+}
+
+impl Trust {
+    fn verify(
+        &self,
+        own: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<(), rustls::Error> {
+        let parsed = ParsedCertificate::try_from(own)?;
+        if self.named.contains(own) {
+            in_its_time(own, now)?;
+        } else {
+            verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms.all)?;
+        }
+        if self.name { verify_server_name(&parsed, name) } else { Ok(()) }
+    }
+}
+
+/// What is otherwise verified with the chain.
+fn in_its_time(certificate: &CertificateDer<'_>, time: UnixTime) -> Result<(), rustls::Error> {
+    let Some(read) = Certificate::read(certificate) else { return Err(CertificateError::BadEncoding.into()) };
+    let moment = |at: Timestamp| UnixTime::since_unix_epoch(Duration::from_millis(at.as_millis()));
+    let (not_before, not_after) = (moment(read.not_before), moment(read.not_after));
+    if time < not_before {
+        return Err(CertificateError::NotValidYetContext { time, not_before }.into());
+    }
+    if time > not_after { Err(CertificateError::ExpiredContext { time, not_after }.into()) } else { Ok(()) }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -201,22 +228,15 @@ impl ServerCertVerifier for Verifier {
         own: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         WITNESS.with_borrow_mut(|witness| {
             witness.chain = std::iter::once(own).chain(rest).map(|der| der.clone().into_owned()).collect();
         });
-        match &self.trust {
-            Trust::ChainAndName(trust) => trust.verify_server_cert(own, rest, name, ocsp, now),
-            Trust::Chain(roots) => {
-                let (own, algorithms) =
-                    (ParsedCertificate::try_from(own)?, self.provider.signature_verification_algorithms);
-                verify_server_cert_signed_by_trust_anchor(&own, roots, rest, now, algorithms.all)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            Trust::Anyone => Ok(ServerCertVerified::assertion()),
-        }
+        let algorithms = self.provider.signature_verification_algorithms;
+        self.trust.iter().try_for_each(|trust| trust.verify(own, rest, name, now, algorithms))?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -265,7 +285,7 @@ struct Time(Arc<dyn Clock>);
 
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
-        let since_epoch = std::time::Duration::from_millis(self.0.now().wall.as_millis());
+        let since_epoch = Duration::from_millis(self.0.now().wall.as_millis());
         Some(UnixTime::since_unix_epoch(since_epoch))
     }
 }
@@ -301,6 +321,39 @@ mod tests {
         drop((like, other));
         get(&settings(false));
         assert_eq!(configs.known.lock().unwrap().len(), 2, "the first one, and the newest");
+    }
+
+    #[test]
+    fn a_named_certificate_is_trusted_in_its_time_and_for_its_name() {
+        let (key, mut params) =
+            (rcgen::KeyPair::generate().unwrap(), rcgen::CertificateParams::new(["a.example".into()]).unwrap());
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+        let own = params.self_signed(&key).unwrap().der().clone();
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let at =
+            |time: &str| UnixTime::since_unix_epoch(Duration::from_millis(Timestamp::parse(time).unwrap().as_millis()));
+        let (now, before, after) = (at("2026-06-01T00:00:00Z"), at("2025-12-31T00:00:00Z"), at("2027-01-02T00:00:00Z"));
+        for (is_named, name, host, time, wrong) in [
+            (true, true, "a.example", now, None),
+            (true, false, "b.example", now, None),
+            (true, true, "b.example", now, Some("NotValidForName")),
+            (true, false, "a.example", before, Some("NotValidYet")),
+            (true, false, "a.example", after, Some("Expired")),
+            (false, false, "a.example", now, Some("CaUsedAsEndEntity")),
+        ] {
+            let mut roots = RootCertStore::empty();
+            roots.add(own.clone()).unwrap();
+            let named = is_named.then(|| own.clone()).into_iter().collect();
+            let trust = Trust { roots: Arc::new(roots), named, name };
+            let result = trust.verify(&own, &[], &ServerName::try_from(host).unwrap(), time, algorithms);
+            let said = result.err().map(|error| format!("{error:?}")).unwrap_or_default();
+            assert!(
+                wrong.map_or(said.is_empty(), |wrong| said.contains(wrong)),
+                "{host} {time:?}: {said}, not {wrong:?}"
+            );
+        }
     }
 
     #[test]

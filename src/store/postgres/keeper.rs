@@ -1,5 +1,6 @@
 //! Keeps the days of the store: those ahead are made, those past the retention are dropped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use postgres::types::Type;
@@ -13,8 +14,11 @@ use crate::flow::Fault;
 use crate::store::{Condition, Keep, Kept};
 
 /// How many days after today are made ahead.
-const DAYS_AHEAD: u64 = 4;
+const DAYS_AHEAD: u32 = 4;
+/// What `pingeon.make_days` takes.
+const DAYS_AT_ONCE_MAX: usize = 62;
 const DAY: Duration = Duration::from_secs(86_400);
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// The store, for keeping it in order.
 pub struct Keeper {
@@ -30,15 +34,11 @@ impl Keeper {
 
     fn round(&mut self, now: Timestamp) -> Result<Kept, Error> {
         let session = self.connection.session().map_err(Error::Fault)?;
-        make_days(session, now, now.plus(DAY * DAYS_AHEAD as u32), self.retention)?;
-        let kept = seconds(self.retention);
-        let params: [Param<'_>; 1] = [(&kept, Type::FLOAT8)];
-        let dropped: Option<String> = session
-            .query("SELECT pingeon.drop_day(make_interval(secs => $1))::text", &params)?
-            .first()
-            .and_then(|row| row.get(0));
+        make_days(session, (0..=DAYS_AHEAD).map(|days| now.plus(DAY * days)), self.retention)?;
+        let past_is_left = delete_past(session, self.retention)?;
+        let dropped = drop_day(session, self.retention)?;
         let condition = condition(session)?;
-        Ok(Kept { deleted: 0, more: dropped.is_some(), dropped: Vec::from_iter(dropped), condition })
+        Ok(Kept { deleted: 0, more: past_is_left || dropped.is_some(), dropped: Vec::from_iter(dropped), condition })
     }
 }
 
@@ -57,33 +57,61 @@ impl Keep for Keeper {
     fn keep(&mut self, now: Timestamp) -> Result<Kept, Fault> {
         self.round(now).map_err(|error| match error {
             Error::Fault(fault) => fault,
-            Error::Postgres(error) => match self.connection.trouble(&error) {
-                Trouble::Fault(fault) => fault,
-                trouble => Fault::Retry(format!("{trouble:?}")),
-            },
+            Error::Postgres(error) => refused(self.connection.trouble(&error)),
         })
     }
 }
 
-/// Makes the days from `first` to `last` that are missing; how many that were.
+/// What the pump does where the days cannot be made or dropped.
+pub(super) fn refused(trouble: Trouble) -> Fault {
+    match trouble {
+        Trouble::Fault(fault) => fault,
+        Trouble::Refused(refusal) => {
+            Fault::Retry(format!("Postgres: {} (SQLSTATE {})", refusal.reason, refusal.sqlstate))
+        }
+        Trouble::NoDay => Fault::Retry("Postgres: a partition is missing".to_owned()),
+        Trouble::Unprepared => Fault::Retry("Postgres: a pooler is in the way of named statements".to_owned()),
+    }
+}
+
+/// Makes the days of `moments` that are missing.
 pub(super) fn make_days(
     session: &mut Session,
-    first: Timestamp,
-    last: Timestamp,
+    moments: impl Iterator<Item = Timestamp>,
     retention: Duration,
-) -> Result<i32, postgres::Error> {
-    let kept = seconds(retention);
-    let (first, last) = (Moment(first), Moment(last));
-    let params: [Param<'_>; 3] = [(&first, Type::TIMESTAMPTZ), (&last, Type::TIMESTAMPTZ), (&kept, Type::FLOAT8)];
-    let rows = session.query(
-        "SELECT pingeon.make_days(($1 AT TIME ZONE 'UTC')::date, ($2 AT TIME ZONE 'UTC')::date, make_interval(secs => $3))",
-        &params,
-    )?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+) -> Result<(), postgres::Error> {
+    let days: BTreeSet<i64> = moments.map(|at| at.as_micros().div_euclid(DAY_MICROS)).collect();
+    let days: Vec<Moment> = days.into_iter().map(|day| Moment(Timestamp::from_micros(day * DAY_MICROS))).collect();
+    let kept = retention.as_secs_f64();
+    for some in days.chunks(DAYS_AT_ONCE_MAX) {
+        let params: [Param<'_>; 2] = [(&some, Type::TIMESTAMPTZ_ARRAY), (&kept, Type::FLOAT8)];
+        session.query(MAKE_DAYS, &params)?;
+    }
+    Ok(())
+}
+
+const MAKE_DAYS: &str = "SELECT pingeon.make_days(ARRAY(SELECT (day AT TIME ZONE 'UTC')::date FROM unnest($1) AS day), \
+    make_interval(secs => $2))";
+
+/// Drops the oldest day that is past the retention, if there is one: `2026-08-28`.
+fn drop_day(session: &mut Session, retention: Duration) -> Result<Option<String>, postgres::Error> {
+    let kept = retention.as_secs_f64();
+    // Not by a cast, which would follow the server's `datestyle`.
+    let sql = "SELECT to_char(pingeon.drop_day(make_interval(secs => $1)), 'YYYY-MM-DD')";
+    let rows = session.query(sql, &[(&kept, Type::FLOAT8)])?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}
+
+/// Deletes some of what else is past the retention; whether anything past it may be left.
+fn delete_past(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
+    let kept = retention.as_secs_f64();
+    let rows = session.query("SELECT pingeon.delete_past(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 fn condition(session: &mut Session) -> Result<Condition, postgres::Error> {
-    let sql = "SELECT days_ahead, oldest::text, newest::text, rejected, retained_at FROM pingeon.condition()";
+    let sql = "SELECT days_ahead, to_char(oldest, 'YYYY-MM-DD'), to_char(newest, 'YYYY-MM-DD'), rejected, retained_at \
+        FROM pingeon.condition()";
     let rows = session.query(sql, &[])?;
     let Some(row) = rows.first() else { return Ok(Condition::default()) };
     Ok(Condition {
@@ -93,8 +121,4 @@ fn condition(session: &mut Session) -> Result<Condition, postgres::Error> {
         rejected: row.get::<_, Option<i64>>(3).and_then(|count| u64::try_from(count).ok()),
         retained_at: row.get::<_, Option<Moment>>(4).map(|moment| moment.0),
     })
-}
-
-fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }

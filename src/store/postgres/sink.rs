@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::columns::{ADD_HOURS, Hours, INSERT, Id, Logs, Param, signed};
 use super::connection::{Connection, Session};
-use super::keeper::make_days;
+use super::keeper::{make_days, refused};
 use super::trouble::Trouble;
 use crate::clock::Clock;
 use crate::config;
@@ -108,14 +108,8 @@ impl Postgres {
 
     /// Makes the days that `logs` lie in.
     fn make_days(&mut self, logs: &[&Log]) -> Result<(), Fault> {
-        let days = logs.iter().map(|log| log.due_at);
-        let (Some(first), Some(last)) = (days.clone().min(), days.max()) else { return Ok(()) };
-        let made = make_days(self.connection.session()?, first, last, self.retention);
-        match made.map_err(|error| self.connection.trouble(&error)) {
-            Ok(_) => Ok(()),
-            Err(Trouble::Fault(fault)) => Err(fault),
-            Err(_) => Err(Fault::Retry("no partition for the batch can be made".to_owned())),
-        }
+        let made = make_days(self.connection.session()?, logs.iter().map(|log| log.due_at), self.retention);
+        made.map_err(|error| refused(self.connection.trouble(&error)))
     }
 }
 

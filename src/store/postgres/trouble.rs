@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use postgres::error::{DbError, Severity};
 
-use super::unreached::Unreached;
+use super::unreached::{Unreached, reason};
 use crate::flow::Fault;
 use crate::net::shown;
 
@@ -98,8 +98,15 @@ pub(super) fn sort(error: &postgres::Error) -> Sort {
 /// What is wrong, and what to do about it.
 pub(super) fn sentence(error: &postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
-        let source = error.source().map(|source| format!(": {}", shown(source.to_string().as_bytes())));
-        return format!("Postgres: {error}{}", source.unwrap_or_default());
+        let source = error.source();
+        return match source.and_then(|source| source.downcast_ref()) {
+            Some(io) => format!("Postgres: the connection was lost: {}", reason(io)),
+            None if error.is_closed() => "Postgres: the server closed the connection".to_owned(),
+            None => {
+                let source = source.map(|source| format!(": {}", shown(source.to_string().as_bytes())));
+                format!("Postgres: {error}{}", source.unwrap_or_default())
+            }
+        };
     };
     let code = said.code().code();
     let message = shown(said.message().as_bytes());

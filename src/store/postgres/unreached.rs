@@ -159,7 +159,7 @@ const OF_CONFIG: &str = "invalid configuration";
 const NO_BINDING: &str = "server did not use channel binding";
 
 /// What an I/O error says, without its number.
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
