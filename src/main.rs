@@ -191,26 +191,32 @@ fn schema(config: &Config) -> Result<String, Failure> {
 
 /// Brings the store's schema up to date, as whom `url` says.
 fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<ExitCode, Failure> {
-    match (the_store(config)?, url) {
-        (config::Store::Postgres(settings), Some(url)) => {
-            store::postgres::migrate(&config::postgres_as(settings, url, password_file)?).map_err(Failure::work)?;
-        }
-        (config::Store::Postgres(settings), None) => {
-            store::postgres::migrate(settings).map_err(Failure::work)?;
-        }
-        (config::Store::Sqlite(_), Some(_)) => {
-            return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
-        }
-        (store @ config::Store::Sqlite(_), None) => drop(store::sink(store).map_err(Failure::work)?),
+    match reached_by(config, url, password_file)? {
+        config::Store::Postgres(settings) => drop(store::postgres::migrate(&settings).map_err(Failure::work)?),
+        store @ config::Store::Sqlite(_) => drop(store::sink(&store).map_err(Failure::work)?),
     }
     print("the store's schema is up to date\n")
+}
+
+/// The store as the config has it, or as `url` reaches it.
+fn reached_by(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<config::Store, Failure> {
+    match (the_store(config)?, url) {
+        (store, None) => Ok(store.clone()),
+        (config::Store::Postgres(settings), Some(url)) => {
+            Ok(config::Store::Postgres(config::postgres_as(settings, url, password_file)?))
+        }
+        (config::Store::Sqlite(_), Some(_)) => {
+            Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None))
+        }
+    }
 }
 
 /// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
 fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
     let now = SystemClock.now().wall;
     let from = report::parse_since(&asked.since, now).map_err(|wrong| Failure::usage(wrong, None))?;
-    let mut archive = archive(config, asked)?;
+    let store = reached_by(config, asked.url.as_deref(), asked.password_file.as_deref())?;
+    let mut archive = store::archive(&store).map_err(Failure::work)?;
     let known = known_to(archive.as_mut(), config)?;
     if let Some(label) = asked.labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
         let known: Vec<&str> = known.iter().map(|label| &**label).collect();
@@ -237,24 +243,6 @@ fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
         ReportFormat::Json => report::json(&report),
         ReportFormat::Csv => report::csv(&report),
     })
-}
-
-/// The store, as whoever may read it.
-fn archive(config: &Config, asked: &cli::Report) -> Result<Box<dyn Archive>, Failure> {
-    let Some(store) = &config.store else {
-        return Err(Failure::usage("the config names no store", None));
-    };
-    let store = match (&asked.url, store) {
-        (None, store) => store.clone(),
-        (Some(url), config::Store::Postgres(store)) => {
-            config::Store::Postgres(config::postgres_as(store, url, asked.password_file.as_deref())?)
-        }
-        (Some(_), config::Store::Sqlite(_)) => {
-            let why = "`--url` is for a store in Postgres, and the config names one in SQLite";
-            return Err(Failure::usage(why, None));
-        }
-    };
-    store::archive(&store).map_err(Failure::work)
 }
 
 /// The labels in the store and in the config, in order.
