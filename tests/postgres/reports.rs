@@ -19,7 +19,8 @@ use serde_json::Map;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::server::{Database, shared};
+use crate::pooler::Pooler;
+use crate::server::{Database, ours, shared};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -50,7 +51,11 @@ impl Place {
     }
 
     fn postgres() -> Self {
-        let (folder, database) = (tempfile::tempdir().unwrap(), shared().database("reports").migrated());
+        Self::within(shared().database("reports").migrated())
+    }
+
+    fn within(database: Database) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let of = |role| settings(&folder, &format!("postgres: {{url: \"{}\", retention: 30d}}", database.url(role)));
         let (writer, reader) = (of("pingeon_writer"), of("pingeon_reader"));
         Place { writer, reader, _database: Some(database), _folder: folder }
@@ -436,6 +441,25 @@ fn what_of_each_run_arrived_is_told_by_its_numbers() {
         assert_eq!(delivery.iter().map(shown).collect::<Vec<_>>(), expect, "{store}");
         assert_eq!(place.archive().delivery(at(6 * DAY)), Ok(Vec::new()), "{store}");
     });
+}
+
+#[test]
+fn a_pooler_may_give_each_answer_another_connection() {
+    let database = ours().database("reports_pooled").migrated();
+    let pooler = Pooler::start(ours(), &["pingeon_reader"]);
+    let url = pooler.url(&database, "pingeon_reader");
+    let place = Place::within(database);
+    place.write((0..100).map(|second| log("shop", "a", second, Verdict::Up)));
+    let folder = tempfile::tempdir().unwrap();
+    let pooled = settings(&folder, &format!("postgres: {{url: \"{url}\"}}"));
+    // More than there are connections behind it, taking turns.
+    let mut archives: Vec<_> = (0..5).map(|_| store::archive(&pooled).unwrap()).collect();
+    for _ in 0..3 {
+        for archive in &mut archives {
+            assert_eq!(rows(archive.as_mut(), &[], at(0), at(100)).len(), 100);
+            assert_eq!(archive.last().map(|last| shown(&last)), Ok(vec!["shop a 99 up".to_owned()]));
+        }
+    }
 }
 
 #[test]
