@@ -55,7 +55,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE", requires = "url")]
         password_file: Option<PathBuf>,
     },
-    /// Print uptime with its unknown share, latency percentiles and outages
+    /// Print uptime with its unknown share, latency percentiles and outages; or what of the logs was delivered
+    #[command(after_help = "Exit codes: 0 done, 1 the work failed or, with --delivery, logs are missing, \
+        2 the command line or config is wrong.")]
     Report {
         /// Which checks; all of them when none is named
         #[arg(value_name = "LABEL")]
@@ -63,6 +65,14 @@ pub enum Command {
         /// From when: how long ago (90m, 24h, 7d) or a time (2026-11-24T10:00:00Z)
         #[arg(long, value_name = "WHEN", default_value = "24h")]
         since: String,
+        /// Sum up whole hours out of roll-ups, from the one that WHEN lies in on: fast for long ranges; percentiles are
+        /// estimates, outages are left out
+        #[arg(long)]
+        rollup: bool,
+        /// Instead, audit the delivery: of each run of an agent that has logs due since WHEN, which ones are stored, rejected,
+        /// duplicate or missing; exit 0 when none is missing, else 1
+        #[arg(long, conflicts_with_all = ["labels", "rollup"])]
+        delivery: bool,
         /// How to print it
         #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
         format: ReportFormat,

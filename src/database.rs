@@ -5,7 +5,7 @@
 
 mod aside;
 
-pub(crate) use aside::{Reject, set_aside};
+pub(crate) use aside::{Reject, Shelf, set_aside};
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -162,6 +162,17 @@ impl Database {
             }
         }
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
+    }
+
+    /// Whether its schema is the newest that this build knows; one that is only read may be older.
+    pub fn is_up_to_date(&self) -> rusqlite::Result<bool> {
+        let version: usize = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok(version == self.kind.migrations.len())
+    }
+
+    /// `error` as a sentence.
+    pub fn said(&self, error: &rusqlite::Error) -> String {
+        explain(&self.path, self.kind, error)
     }
 
     /// What a caller does about `error`.

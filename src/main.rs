@@ -20,9 +20,9 @@ use pingeon::logs::{Author, Log};
 use pingeon::net::Net;
 use pingeon::produce;
 use pingeon::produce::Checked;
-use pingeon::report;
+use pingeon::report::{self, delivery};
 use pingeon::run::{Halves, run};
-use pingeon::store;
+use pingeon::store::{self, Archive};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -89,7 +89,8 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Explain => print(&config::explain(&config)),
         Command::Migrate { print: true, .. } => print(&schema(&config)?),
         Command::Migrate { url, password_file, .. } => migrate(&config, url.as_deref(), password_file.as_deref()),
-        Command::Report { labels, since, format } => tell(&config, labels, since, *format),
+        Command::Report { since, format, delivery: true, .. } => audit(&config, since, *format),
+        Command::Report { labels, since, rollup, format, .. } => tell(&config, labels, since, *rollup, *format),
     }
 }
 
@@ -207,13 +208,18 @@ fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> 
 }
 
 /// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
-fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -> Result<ExitCode, Failure> {
+fn tell(
+    config: &Config,
+    labels: &[String],
+    since: &str,
+    rollup: bool,
+    format: ReportFormat,
+) -> Result<ExitCode, Failure> {
     let now = SystemClock.now().wall;
     let from = report::parse_since(since, now).map_err(|wrong| Failure::usage(wrong, None))?;
-    let Some(store) = &config.store else {
-        return Err(Failure::usage("the config names no store", None));
-    };
-    let mut archive = store::archive(store).map_err(Failure::work)?;
+    let range = if rollup { report::whole_hours(from, now) } else { Ok((from, now)) };
+    let range = range.map_err(|wrong| Failure::usage(wrong, None))?;
+    let mut archive = archive(config)?;
     let mut known = archive.labels().map_err(Failure::work)?;
     known.extend(config.checks.iter().map(|check| check.label.clone()));
     known.sort();
@@ -225,9 +231,14 @@ fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -
     let wanted: Vec<Arc<str>> =
         known.into_iter().filter(|known| labels.is_empty() || labels.iter().any(|label| **label == **known)).collect();
 
-    let progress = Progress::new("logs read", None);
     let asked = if labels.is_empty() { &[] } else { &wanted[..] };
-    let report = report::summed_up(archive.as_mut(), asked, &wanted, (from, now), &mut |rows| progress.show(rows));
+    let progress = Progress::new(if rollup { "roll-ups read" } else { "logs read" }, None);
+    let mut show = |read| progress.show(read);
+    let report = if rollup {
+        report::rolled_up(archive.as_mut(), asked, &wanted, range, now, &mut show)
+    } else {
+        report::summed_up(archive.as_mut(), asked, &wanted, range, &mut show)
+    };
     let report = report.map_err(Failure::work)?;
     progress.clear();
     print(&match format {
@@ -235,6 +246,23 @@ fn tell(config: &Config, labels: &[String], since: &str, format: ReportFormat) -
         ReportFormat::Json => report::json(&report),
         ReportFormat::Csv => report::csv(&report),
     })
+}
+
+/// Prints what of the agents' logs the store has.
+fn audit(config: &Config, since: &str, format: ReportFormat) -> Result<ExitCode, Failure> {
+    let since = report::parse_since(since, SystemClock.now().wall).map_err(|wrong| Failure::usage(wrong, None))?;
+    let runs = archive(config)?.delivery(since).map_err(Failure::work)?;
+    print(&match format {
+        ReportFormat::Table => delivery::table(&runs, since, report::terminal_width(io::stdout()), colour()),
+        ReportFormat::Json => delivery::json(&runs, since),
+        ReportFormat::Csv => delivery::csv(&runs),
+    })?;
+    Ok(if delivery::missing(&runs) == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn archive(config: &Config) -> Result<Box<dyn Archive>, Failure> {
+    let store = config.store.as_ref().ok_or_else(|| Failure::usage("the config names no store", None))?;
+    store::archive(store).map_err(Failure::work)
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::flow::Unreadable;
@@ -11,6 +12,15 @@ use crate::flow::Unreadable;
 const ROWS_MAX: i64 = 1_000;
 /// What one of them may take; the rest is cut off.
 const BYTES_MAX: usize = 64 * 1024;
+
+/// A table for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shelf {
+    /// Its name.
+    pub table: &'static str,
+    /// Whether it tells whose a log was, in `agent`, `boot` and `seq`.
+    pub by_run: bool,
+}
 
 /// Something that is set aside.
 #[derive(Debug)]
@@ -21,19 +31,21 @@ pub(crate) struct Reject<'a> {
     pub origin: Cow<'a, str>,
     /// Why.
     pub reason: &'a str,
+    /// Whose log it is, where it could be read as one: agent, boot and seq.
+    pub run: Option<(&'a str, Uuid, u64)>,
 }
 
 impl<'a> From<&'a Unreadable> for Reject<'a> {
     fn from(Unreadable { bytes, origin, reason }: &'a Unreadable) -> Self {
-        Reject { bytes: bytes.into(), origin: origin.into(), reason }
+        Reject { bytes: bytes.into(), origin: origin.into(), reason, run: None }
     }
 }
 
-/// Sets `rejects` aside in `table`, but for those that it has; how many that were. Then drops the oldest rows that are too
+/// Sets `rejects` aside on `shelf`, but for those that it has; how many that were. Then drops the oldest rows that are too
 /// many or, together, take more than `total_max` bytes.
 pub(crate) fn set_aside(
     transaction: &Connection,
-    table: &'static str,
+    Shelf { table, by_run }: Shelf,
     at: Timestamp,
     rejects: &[Reject<'_>],
     total_max: u64,
@@ -42,12 +54,19 @@ pub(crate) fn set_aside(
         return Ok(0);
     }
     let most = BYTES_MAX.min(usize::try_from(total_max).unwrap_or(usize::MAX));
+    let (columns, values) = if by_run { (", agent, boot, seq", ", ?, ?, ?") } else { ("", "") };
     let mut insert = transaction.prepare_cached(&format!(
-        "INSERT INTO {table} (at, origin, reason, bytes) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        "INSERT INTO {table} (at, origin, reason, bytes{columns}) VALUES (?, ?, ?, ?{values}) ON CONFLICT DO NOTHING"
     ))?;
     let mut new = 0;
-    for Reject { bytes, origin, reason } in rejects {
-        new += insert.execute(params![at.as_micros(), origin, reason, &bytes[..bytes.len().min(most)]])?;
+    for Reject { bytes, origin, reason, run } in rejects {
+        let (at, bytes) = (at.as_micros(), &bytes[..bytes.len().min(most)]);
+        let (agent, boot, seq) = (run.map(|run| run.0), run.map(|run| run.1.into_bytes()), run.map(|run| run.2));
+        new += if by_run {
+            insert.execute(params![at, origin, reason, bytes, agent, boot, seq])?
+        } else {
+            insert.execute(params![at, origin, reason, bytes])?
+        };
     }
     transaction
         .prepare_cached(&format!(
@@ -64,7 +83,7 @@ mod tests {
     use super::*;
 
     fn reject(origin: usize, bytes: &[u8]) -> Reject<'_> {
-        Reject { bytes: bytes.into(), origin: origin.to_string().into(), reason: "odd" }
+        Reject { bytes: bytes.into(), origin: origin.to_string().into(), reason: "odd", run: None }
     }
 
     #[test]
@@ -74,7 +93,14 @@ mod tests {
             "CREATE TABLE shelf (id INTEGER PRIMARY KEY, at INTEGER, origin TEXT UNIQUE, reason TEXT, bytes BLOB)";
         connection.execute_batch(table).unwrap();
         let put = |rejects: &[Reject<'_>]| {
-            let new = set_aside(&connection, "shelf", Timestamp::default(), rejects, 1_000_000).unwrap();
+            let new = set_aside(
+                &connection,
+                Shelf { table: "shelf", by_run: false },
+                Timestamp::default(),
+                rejects,
+                1_000_000,
+            )
+            .unwrap();
             let sql = "SELECT count(*), min(origin + 0), max(origin + 0), max(length(bytes)) FROM shelf";
             connection.query_row(sql, [], |row| Ok((new, row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap()
         };

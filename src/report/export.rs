@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Outage, Percentiles, Report, Shares, Summary};
+use super::{Basis, Outage, Percentiles, Report, Shares, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 
 /// One JSON document, with everything that the report holds.
 pub fn json(report: &Report) -> String {
-    let checks = report.checks.iter().map(CheckForm::of).collect();
-    let form = ReportForm { from: report.from, to: report.to, checks };
+    let checks = report.checks.iter().map(|check| CheckForm::of(check, report.basis)).collect();
+    let form = ReportForm { from: report.from, to: report.to, rollup: report.basis == Basis::Hours, checks };
     // Nothing in it can fail to be written: no map keys that are not strings.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
     text.push('\n');
@@ -22,6 +22,8 @@ pub fn json(report: &Report) -> String {
 struct ReportForm<'a> {
     from: Timestamp,
     to: Timestamp,
+    /// Percentiles are estimates, and outages are not known.
+    rollup: bool,
     checks: Vec<CheckForm<'a>>,
 }
 
@@ -37,8 +39,8 @@ struct CheckForm<'a> {
     logs: u64,
     missed: u64,
     duration_us: DurationForm,
-    outages: Vec<OutageForm<'a>>,
-    outages_left_out: u64,
+    outages: Option<Vec<OutageForm<'a>>>,
+    outages_left_out: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -67,7 +69,8 @@ struct OutageForm<'a> {
 }
 
 impl<'a> CheckForm<'a> {
-    fn of(check: &'a Summary) -> Self {
+    fn of(check: &'a Summary, basis: Basis) -> Self {
+        let exact = basis == Basis::Logs;
         let (shares, time) = (Shares::of(&check.time), check.time);
         CheckForm {
             label: &check.label,
@@ -90,8 +93,8 @@ impl<'a> CheckForm<'a> {
             logs: check.logs,
             missed: check.missed,
             duration_us: DurationForm::of(check.durations),
-            outages: check.outages.iter().map(OutageForm::of).collect(),
-            outages_left_out: check.outages_left_out,
+            outages: exact.then(|| check.outages.iter().map(OutageForm::of).collect()),
+            outages_left_out: exact.then_some(check.outages_left_out),
         }
     }
 }
@@ -141,11 +144,11 @@ const COLUMNS: [&str; 21] = [
 ];
 
 /// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed). Outages have no
-/// place in it, other than their number.
+/// place in it, other than their number; where they are not known, out of roll-ups, that is empty.
 pub fn csv(report: &Report) -> String {
     let mut text = COLUMNS.join(",") + "\r\n";
     for check in &report.checks {
-        let form = CheckForm::of(check);
+        let form = CheckForm::of(check, report.basis);
         let time = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string()).unwrap_or_default();
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
         let percent = |percent: f64| format!("{percent:.3}");
@@ -170,7 +173,7 @@ pub fn csv(report: &Report) -> String {
             number(form.duration_us.p50),
             number(form.duration_us.p95),
             number(form.duration_us.p99),
-            (form.outages.len() as u64 + form.outages_left_out).to_string(),
+            number(form.outages.zip(form.outages_left_out).map(|(listed, left_out)| listed.len() as u64 + left_out)),
         ];
         text.push_str(&fields.join(","));
         text.push_str("\r\n");
@@ -179,7 +182,7 @@ pub fn csv(report: &Report) -> String {
 }
 
 /// A field as RFC 4180 wants it, section 2, rules 5 to 7.
-fn quoted(field: &str) -> String {
+pub(super) fn quoted(field: &str) -> String {
     if field.contains(['"', ',', '\r', '\n']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {

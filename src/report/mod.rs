@@ -7,8 +7,10 @@
 //!
 //! Reading is a stream: what is held at once is a summary for each label and agent, and the durations of one of them.
 
+pub mod delivery;
 mod durations;
 mod export;
+mod rollup;
 mod shares;
 mod since;
 mod sums;
@@ -18,6 +20,7 @@ mod tests;
 
 pub use durations::Percentiles;
 pub use export::{csv, json};
+pub use rollup::{rolled_up, whole_hours};
 pub use shares::Shares;
 pub use since::parse_since;
 pub use sums::Sums;
@@ -40,8 +43,19 @@ pub struct Report {
     pub from: Timestamp,
     /// Its end, which is not in it any more.
     pub to: Timestamp,
+    /// What it was made of.
+    pub basis: Basis,
     /// One for each label and agent, in their order.
     pub checks: Vec<Summary>,
+}
+
+/// What a report was made of, and so how exact it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The logs themselves.
+    Logs,
+    /// Roll-ups: percentiles are estimates (see [`percentile`](crate::store::rollup::percentile)), and outages are not known.
+    Hours,
 }
 
 /// What is known of one label, as one agent saw it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::durations::Durations;
-use super::{Outage, Report, Summary, Time};
+use super::{Basis, Outage, Report, Summary, Time};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::store::Row;
@@ -49,18 +49,26 @@ impl Sums {
     /// The report. A label in `listed` that no row had is unknown all the time.
     pub fn report<'a>(mut self, listed: impl Iterator<Item = &'a Arc<str>>) -> Report {
         self.checks.extend(self.series.take().map(Series::summary));
-        let mut unseen: Vec<_> =
-            listed.filter(|label| !self.checks.iter().any(|check| check.label == **label)).collect();
-        unseen.sort();
-        unseen.dedup();
-        let range = self.to.since(self.from);
-        self.checks.extend(unseen.into_iter().map(|label| nothing_known(Arc::clone(label), range)));
-        self.checks.sort_by(|a, b| (&a.label, &a.agent).cmp(&(&b.label, &b.agent)));
-        Report { from: self.from, to: self.to, checks: self.checks }
+        let checks = with_unseen(self.checks, listed, self.to.since(self.from));
+        Report { from: self.from, to: self.to, basis: Basis::Logs, checks }
     }
 }
 
-fn nothing_known(label: Arc<str>, range: Duration) -> Summary {
+/// `checks`, and those of `listed` that are not among them and unknown for all of `range`, in order.
+pub(super) fn with_unseen<'a>(
+    mut checks: Vec<Summary>,
+    listed: impl Iterator<Item = &'a Arc<str>>,
+    range: Duration,
+) -> Vec<Summary> {
+    let mut unseen: Vec<_> = listed.filter(|label| !checks.iter().any(|check| check.label == **label)).collect();
+    unseen.sort();
+    unseen.dedup();
+    checks.extend(unseen.into_iter().map(|label| nothing_known(Arc::clone(label), range)));
+    checks.sort_by(|a, b| (&a.label, &a.agent).cmp(&(&b.label, &b.agent)));
+    checks
+}
+
+pub(super) fn nothing_known(label: Arc<str>, range: Duration) -> Summary {
     Summary {
         label,
         agent: None,
@@ -220,7 +228,7 @@ impl Series {
 }
 
 /// What the last row says of `now`.
-fn state(last: &Row, now: Timestamp) -> Verdict {
+pub(super) fn state(last: &Row, now: Timestamp) -> Verdict {
     let says_until = last_slot(last).plus(last.interval.saturating_mul(2)).plus(LATE_MAX);
     match last.verdict {
         verdict @ (Verdict::Up | Verdict::Degraded | Verdict::Down) if now <= says_until => verdict,
@@ -229,7 +237,7 @@ fn state(last: &Row, now: Timestamp) -> Verdict {
 }
 
 /// When the last of the slots was due that `row` is about.
-fn last_slot(row: &Row) -> Timestamp {
+pub(super) fn last_slot(row: &Row) -> Timestamp {
     row.missed.map_or(row.due_at, |missed| missed.last_due_at.max(row.due_at))
 }
 

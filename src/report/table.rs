@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
-use super::{Outage, Report, Shares, Summary};
+use super::{Basis, Outage, Report, Shares, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 
 /// How many outages are shown, the newest of all checks.
 const OUTAGES_SHOWN: usize = 20;
+/// What is to be known of a report out of roll-ups.
+const OF_HOURS: &str =
+    "\nof whole hours, out of roll-ups: percentiles are estimates (within 19 %), outages are left out\n";
 /// Spaces between two columns.
 const GAP: u16 = 2;
 
@@ -21,7 +24,10 @@ const GAP: u16 = 2;
 pub fn table(report: &Report, width: Option<u16>, colour: bool) -> String {
     let mut text = format!("{} to {} UTC\n\n", day_and_time(report.from), day_and_time(report.to));
     text.push_str(&checks(report, width));
-    text.push_str(&outages(report, width));
+    text.push_str(&match report.basis {
+        Basis::Logs => outages(report, width),
+        Basis::Hours => OF_HOURS.to_owned(),
+    });
     painted(&text, colour)
 }
 
@@ -101,7 +107,7 @@ fn start(outage: &Outage) -> String {
 }
 
 /// `2026-11-24 10:00:00`, in UTC.
-fn day_and_time(at: Timestamp) -> String {
+pub(super) fn day_and_time(at: Timestamp) -> String {
     at.to_string().replace('T', " ").chars().take_while(|c| *c != '.').collect()
 }
 
@@ -125,7 +131,7 @@ fn length(length: Duration) -> String {
 }
 
 /// What a column shows of a row, and how.
-struct Column<R> {
+pub(super) struct Column<R> {
     name: &'static str,
     cell: fn(&R) -> String,
     alignment: CellAlignment,
@@ -133,21 +139,21 @@ struct Column<R> {
     wraps: bool,
 }
 
-fn column<R>(name: &'static str, cell: fn(&R) -> String) -> Column<R> {
+pub(super) fn column<R>(name: &'static str, cell: fn(&R) -> String) -> Column<R> {
     Column { name, cell, alignment: CellAlignment::Left, wraps: false }
 }
 
 impl<R> Column<R> {
-    fn right(self) -> Self {
+    pub(super) fn right(self) -> Self {
         Column { alignment: CellAlignment::Right, ..self }
     }
 
-    fn wrapped(self) -> Self {
+    pub(super) fn wrapped(self) -> Self {
         Column { wraps: true, ..self }
     }
 }
 
-fn laid_out<R>(columns: &[Column<R>], rows: &[R], width: Option<u16>) -> String {
+pub(super) fn laid_out<R>(columns: &[Column<R>], rows: &[R], width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| Paint::Bold.on(column.name)));
@@ -170,7 +176,7 @@ fn laid_out<R>(columns: &[Column<R>], rows: &[R], width: Option<u16>) -> String 
 /// Colours, as marks that take no room, so that the layout comes out the same with them and without. [`clean`] keeps them
 /// out of what others wrote.
 #[derive(Clone, Copy)]
-enum Paint {
+pub(super) enum Paint {
     Bold,
     Green,
     Yellow,
@@ -191,7 +197,7 @@ impl Paint {
         }
     }
 
-    fn on(self, text: impl fmt::Display) -> String {
+    pub(super) fn on(self, text: impl fmt::Display) -> String {
         format!("{}{text}{}", self.mark(), Self::END)
     }
 
@@ -218,7 +224,7 @@ impl Paint {
 }
 
 /// `text` with its marks made into colours, or left out.
-fn painted(text: &str, colour: bool) -> String {
+pub(super) fn painted(text: &str, colour: bool) -> String {
     let paint = |text: String, mark: char, sequence: &str| text.replace(mark, if colour { sequence } else { "" });
     let text = Paint::ALL.iter().fold(text.to_owned(), |text, of| paint(text, of.mark(), of.sequence()));
     paint(text, Paint::END, "\x1b[0m")
@@ -226,7 +232,7 @@ fn painted(text: &str, colour: bool) -> String {
 
 /// What others wrote, in one line and without what could drive the terminal: control characters, and those that turn the
 /// direction of text or can't be seen.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let visible = |c: &char| {
         !matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
             && !matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')

@@ -11,7 +11,7 @@ use crate::store::Row;
 use crate::store::sqlite::{self, Sqlite};
 
 /// Seconds after the range begins, which most tests take from 0 to 100.
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     let from = Timestamp::parse("2026-11-24T10:00:00Z").unwrap();
     Timestamp::from_micros(from.as_micros() + second * 1_000_000)
 }
@@ -318,7 +318,7 @@ proptest! {
 }
 
 /// A log as an agent would have written it, every second one down.
-fn log(nth: u64) -> Log {
+pub(super) fn log(nth: u64) -> Log {
     let due_at = at(nth as i64);
     Log {
         v: VERSION,

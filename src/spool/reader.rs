@@ -8,13 +8,13 @@ use rusqlite::params;
 
 use super::{BATCH_LOGS_MAX, Shared};
 use crate::clock::{Clock, SystemClock};
-use crate::database::{Database, Reject, set_aside};
+use crate::database::{Database, Reject, Shelf, set_aside};
 use crate::flow::{Batch, Fault, Position, Refused, Source, Unreadable};
 use crate::jobs::Stop;
 use crate::logs::Log;
 
 /// The table of what was refused.
-const REFUSED: &str = "refused";
+const REFUSED: Shelf = Shelf { table: "refused", by_run: false };
 
 /// The end that hands logs on. Dropping it deletes what was handed on.
 #[derive(Debug)]
@@ -91,8 +91,9 @@ impl Reader {
     fn set_refused_aside(&mut self, batch: &Batch, refused: &[Refused]) -> rusqlite::Result<()> {
         let transaction = self.database.begin()?;
         let logs = refused.iter().filter_map(|refused| Some((batch.logs.get(refused.index)?, &refused.reason)));
-        let rejects: Vec<_> =
-            logs.map(|(log, reason)| Reject { bytes: log.to_json().into(), origin: "sink".into(), reason }).collect();
+        let rejects: Vec<_> = logs
+            .map(|(log, reason)| Reject { bytes: log.to_json().into(), origin: "sink".into(), reason, run: None })
+            .collect();
         set_aside(&transaction, REFUSED, SystemClock.now().wall, &rejects, self.bytes_max)?;
         transaction.commit()?;
         self.shared.figures().refused += rejects.len() as u64;

@@ -188,6 +188,11 @@ fn millis(uid: &Uuid) -> u64 {
     uid.as_u64_pair().0 >> 16
 }
 
+/// When a run began: its boot id is a UUIDv7 of that moment.
+pub(crate) fn began_at(boot: &Uuid) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(millis(boot).saturating_mul(1_000)).unwrap_or(i64::MAX))
+}
+
 /// Not after any uid of `at`'s millisecond, and after all of those before it.
 pub(crate) fn first_uid(at: Timestamp) -> Uuid {
     Uuid::from_u64_pair(at.as_millis() << 16, 0)

@@ -5,6 +5,9 @@
 //! where the next one comes earlier (after a change of the interval, or of two agents with one name). A report over the logs
 //! themselves tells these apart.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +15,14 @@ use std::time::Duration;
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::logs::Log;
+use crate::store::Row;
 
 /// How long a roll-up is.
 pub const HOUR: Duration = Duration::from_secs(3_600);
 const HOUR_MICROS: i64 = 3_600_000_000;
-/// A log speaks for no longer than this, in milliseconds: a longer interval counts for its first day.
-const INTERVAL_MS_MAX: u64 = 24 * 3_600_000;
+const HOUR_MS: u32 = 3_600_000;
+/// A log speaks for no longer than this: a longer interval counts for its first day.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How many classes of durations are told apart.
 pub const BUCKETS: usize = 40;
 
@@ -58,6 +63,45 @@ pub struct Slots {
     pub missed: u32,
 }
 
+impl Hour {
+    /// An hour of which nothing is known.
+    pub fn unknown(label: Arc<str>, agent: Arc<str>, hour: Timestamp) -> Self {
+        let (slots, latency) = (Slots::default(), [0; BUCKETS]);
+        Hour { label, agent, hour, up_ms: 0, degraded_ms: 0, down_ms: 0, slots, latency }
+    }
+
+    /// Adds what other logs come to in the same hour. No sum overflows, whatever logs may say.
+    pub fn add(&mut self, other: &Hour) {
+        let Hour { up_ms, degraded_ms, down_ms, slots, latency, .. } = self;
+        for (sum, more) in [
+            (up_ms, other.up_ms),
+            (degraded_ms, other.degraded_ms),
+            (down_ms, other.down_ms),
+            (&mut slots.up, other.slots.up),
+            (&mut slots.degraded, other.slots.degraded),
+            (&mut slots.down, other.slots.down),
+            (&mut slots.unknown, other.slots.unknown),
+            (&mut slots.missed, other.slots.missed),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        add_latency(latency, &other.latency);
+    }
+
+    /// How long it was up, degraded and down; the rest of the hour is unknown. Where logs overlap, and speak for more than an
+    /// hour together, each of the three gets its part of the hour.
+    pub fn time(&self) -> [Duration; 3] {
+        let parts = [self.up_ms, self.degraded_ms, self.down_ms].map(u64::from);
+        let all = parts.iter().sum::<u64>().max(u64::from(HOUR_MS));
+        parts.map(|part| Duration::from_millis(part * u64::from(HOUR_MS) / all))
+    }
+}
+
+/// Adds up counts of durations by their class.
+pub fn add_latency(sum: &mut [u32; BUCKETS], more: &[u32; BUCKETS]) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+}
+
 /// The class of a duration in microseconds: class 0 ends at 125 µs, and each goes up to √2 times the end of the one before; the
 /// last has no end.
 pub fn bucket(duration_us: u64) -> usize {
@@ -77,59 +121,111 @@ const fn bounds() -> [u64; BUCKETS - 1] {
     bounds
 }
 
+/// About how long, in microseconds, `percent` of 100 checks took at most; `None` where there are none. The percentile by nearest
+/// rank lies in the same class as this, its geometric middle: at most 19 % (2^¼) above or below. That holds from 125 µs up to
+/// 65 s; below it is within 125 µs, and above it is at least as long as this says.
+pub fn percentile(latency: &[u32; BUCKETS], percent: u8) -> Option<u64> {
+    let all: u64 = latency.iter().map(|count| u64::from(*count)).sum();
+    let rank = (all * u64::from(percent)).div_ceil(100).max(1);
+    let mut up_to = 0;
+    let class = latency.iter().position(|count| {
+        up_to += u64::from(*count);
+        up_to >= rank
+    })?;
+    Some(match (class.checked_sub(1).map(|before| BOUNDS_US[before]), BOUNDS_US.get(class)) {
+        (Some(from), Some(end)) => (from * end).isqrt(),
+        (Some(from), None) => from,
+        (None, _) => BOUNDS_US[0] / 2,
+    })
+}
+
+/// What a log says that goes into roll-ups.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    label: &'a Arc<str>,
+    agent: &'a Arc<str>,
+    due_at: Timestamp,
+    interval: Duration,
+    verdict: Verdict,
+    duration_us: Option<u64>,
+    /// How many slots it is about.
+    slots: u64,
+}
+
+impl<'a> From<&'a Log> for Said<'a> {
+    fn from(log: &'a Log) -> Self {
+        let Log { label, agent, due_at, interval_ms, verdict, duration_us, .. } = log;
+        let slots = log.as_missed().map_or(1, |missed| missed.slots);
+        let interval = Duration::from_millis(*interval_ms);
+        Said { label, agent, due_at: *due_at, interval, verdict: *verdict, duration_us: *duration_us, slots }
+    }
+}
+
+impl<'a> From<&'a Row> for Said<'a> {
+    fn from(row: &'a Row) -> Self {
+        let Row { label, agent, due_at, interval, verdict, duration_us, missed, .. } = row;
+        let slots = missed.map_or(1, |missed| missed.slots);
+        Said { label, agent, due_at: *due_at, interval: *interval, verdict: *verdict, duration_us: *duration_us, slots }
+    }
+}
+
 /// What `new` logs add, in the order of label, agent and hour: stores that take them in this order do not wait for each other
 /// in a circle.
-pub fn roll_up<'a>(new: impl Iterator<Item = &'a Log>) -> Vec<Hour> {
-    let mut hours = BTreeMap::new();
-    for log in new {
-        add(&mut hours, log);
+pub fn roll_up<'a, S: Into<Said<'a>>>(new: impl IntoIterator<Item = S>) -> Vec<Hour> {
+    let mut hours = Hours::new();
+    for said in new {
+        add(&mut hours, &said.into());
     }
     hours.into_values().collect()
 }
 
 type Hours<'a> = BTreeMap<(&'a str, &'a str, Timestamp), Hour>;
 
-fn add<'a>(hours: &mut Hours<'a>, log: &'a Log) {
-    let first = hour_of(log.due_at);
-    let own = entry(hours, log, first);
-    let (slot, by) = match log.verdict {
-        Verdict::Up => (&mut own.slots.up, 1),
-        Verdict::Degraded => (&mut own.slots.degraded, 1),
-        Verdict::Down => (&mut own.slots.down, 1),
-        Verdict::Unknown => (&mut own.slots.unknown, 1),
-        Verdict::Missed => (&mut own.slots.missed, log.as_missed().map_or(1, |missed| missed.slots)),
-    };
-    *slot = slot.saturating_add(u32::try_from(by).unwrap_or(u32::MAX));
-    if let (Verdict::Up | Verdict::Degraded, Some(duration_us)) = (log.verdict, log.duration_us) {
-        own.latency[bucket(duration_us)] += 1;
-    }
-    let (mut hour, mut at) = (first, log.due_at.as_millis());
-    let end = at + log.interval_ms.min(INTERVAL_MS_MAX);
-    while at < end {
-        let next = end.min(hour.plus(HOUR).as_millis());
-        let of_hour = entry(hours, log, hour);
-        let time_ms = match log.verdict {
-            Verdict::Up => &mut of_hour.up_ms,
-            Verdict::Degraded => &mut of_hour.degraded_ms,
-            Verdict::Down => &mut of_hour.down_ms,
-            Verdict::Unknown | Verdict::Missed => return,
-        };
-        *time_ms = time_ms.saturating_add(u32::try_from(next - at).unwrap_or(u32::MAX));
-        (at, hour) = (next, hour.plus(HOUR));
+fn add<'a>(hours: &mut Hours<'a>, said: &Said<'a>) {
+    let mut hour = hour_of(said.due_at);
+    // Not past the last moment that there is, so that every hour begins before what is left of the time.
+    let end = said.due_at.plus(said.interval.min(INTERVAL_MAX)).as_millis();
+    let until = |hour: Timestamp| end.min(hour.as_millis() + u64::from(HOUR_MS));
+    let mut of_hour = entry(hours, said, hour);
+    add_slots(of_hour, said);
+    let mut from = said.due_at.as_millis();
+    while add_time(of_hour, said.verdict, until(hour) - from) && until(hour) < end {
+        from = until(hour);
+        hour = hour.plus(HOUR);
+        of_hour = entry(hours, said, hour);
     }
 }
 
-fn entry<'h, 'a>(hours: &'h mut Hours<'a>, log: &'a Log, hour: Timestamp) -> &'h mut Hour {
-    hours.entry((&log.label, &log.agent, hour)).or_insert_with(|| Hour {
-        label: log.label.clone(),
-        agent: log.agent.clone(),
-        hour,
-        up_ms: 0,
-        degraded_ms: 0,
-        down_ms: 0,
-        slots: Slots::default(),
-        latency: [0; BUCKETS],
-    })
+fn add_slots(hour: &mut Hour, said: &Said<'_>) {
+    let slots = match said.verdict {
+        Verdict::Up => &mut hour.slots.up,
+        Verdict::Degraded => &mut hour.slots.degraded,
+        Verdict::Down => &mut hour.slots.down,
+        Verdict::Unknown => &mut hour.slots.unknown,
+        Verdict::Missed => &mut hour.slots.missed,
+    };
+    *slots = slots.saturating_add(u32::try_from(said.slots).unwrap_or(u32::MAX));
+    if let (Verdict::Up | Verdict::Degraded, Some(duration_us)) = (said.verdict, said.duration_us) {
+        let class = &mut hour.latency[bucket(duration_us)];
+        *class = class.saturating_add(1);
+    }
+}
+
+/// Whether `verdict` has a share of the time.
+fn add_time(hour: &mut Hour, verdict: Verdict, ms: u64) -> bool {
+    let time_ms = match verdict {
+        Verdict::Up => &mut hour.up_ms,
+        Verdict::Degraded => &mut hour.degraded_ms,
+        Verdict::Down => &mut hour.down_ms,
+        Verdict::Unknown | Verdict::Missed => return false,
+    };
+    *time_ms = time_ms.saturating_add(u32::try_from(ms).unwrap_or(u32::MAX));
+    true
+}
+
+fn entry<'h, 'a>(hours: &'h mut Hours<'a>, said: &Said<'a>, hour: Timestamp) -> &'h mut Hour {
+    let unknown = || Hour::unknown(said.label.clone(), said.agent.clone(), hour);
+    hours.entry((said.label, said.agent, hour)).or_insert_with(unknown)
 }
 
 /// The full hour that `at` lies in.

@@ -4,36 +4,37 @@
 //! What can't be kept as a log (not one, older than the retention, more than a day ahead) goes into `rejected` with its bytes,
 //! origin and reason, in the same transaction, and what comes again is known by its origin: nothing disappears without a
 //! trace. Reports read while `run` writes.
+//!
+//! The same transaction adds what is new to the roll-ups and counts what came again, so both are right after any crash.
 
 mod archive;
+mod delivery;
+mod hours;
+mod retention;
 #[cfg(test)]
 mod tests;
 
 pub use archive::Archive;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::params;
-use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::database::{Access, Database, Kind, Reject, set_aside};
+use crate::database::{Access, Database, Kind, Reject, Shelf, set_aside};
 use crate::flow::{Batch, Delivered, Fault, Sink};
 use crate::logs::Log;
-use crate::store::{AHEAD_MAX, Keep, Kept, first_uid, unfit};
+use crate::store::rollup::roll_up;
+use crate::store::{AHEAD_MAX, unfit};
 
 /// The table of what can't be kept as a log.
-const REJECTED: &str = "rejected";
+const REJECTED: Shelf = Shelf { table: "rejected", by_run: true };
 /// What all of it may take, in bytes.
 const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Logs that one transaction of the retention deletes, and how many of these one call does.
-const RETAIN_CHUNK: usize = 1_000;
-const RETAIN_CHUNKS_MAX: usize = 20;
-/// Free pages that are given back to the disk after each chunk.
-const SHRINK_PAGES: usize = 500;
 /// The page cache, in KiB: the end of the table, and the part of the index that a thousand labels touch.
 const CACHE_KIB: u32 = 2_048;
 
@@ -41,7 +42,7 @@ const STORE: Kind = Kind {
     name: "store",
     key: "store.sqlite.path",
     application_id: i32::from_be_bytes(*b"PngL"),
-    migrations: &[include_str!("../../sql/sqlite/001_log.sql")],
+    migrations: &[include_str!("../../sql/sqlite/001_log.sql"), include_str!("../../sql/sqlite/002_hour.sql")],
     // So that the file can shrink; only a new file can be laid out for it.
     layout: "PRAGMA auto_vacuum = INCREMENTAL",
 };
@@ -65,72 +66,48 @@ impl std::fmt::Debug for Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the store, or makes it, and brings its schema up to date. `clock` tells which logs are too old or too new.
+    /// Opens the store, or makes it, and brings it up to date: its schema, and the roll-ups of logs from before there were any,
+    /// which takes a while once. `clock` tells which logs are too old or too new.
     ///
     /// # Errors
     /// A sentence for people: not a store, damaged, made by a newer Pingeon.
     pub fn open(settings: &config::Sqlite, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let database = Database::open(&settings.path, &STORE, Access::Write, CACHE_KIB)?;
+        let mut database = Database::open(&settings.path, &STORE, Access::Write, CACHE_KIB)?;
+        let hours = hours::prepare(&database.connection).and_then(|()| hours::fill(&mut database));
+        hours.map_err(|error| database.said(&error))?;
         Ok(Sqlite { database, retention: settings.retention, clock })
-    }
-
-    fn delete_before(&mut self, before: Uuid) -> rusqlite::Result<usize> {
-        let transaction = self.database.begin()?;
-        let count = transaction
-            .prepare_cached("DELETE FROM log WHERE uid IN (SELECT uid FROM log WHERE uid < ? ORDER BY uid LIMIT ?)")?
-            .execute(params![before.as_bytes(), RETAIN_CHUNK])?;
-        if count > 0 {
-            // Each step of this pragma frees one page.
-            let mut shrink = transaction.prepare(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))?;
-            let mut freed = shrink.query([])?;
-            while freed.next()?.is_some() {}
-        }
-        transaction.commit()?;
-        Ok(count)
     }
 
     fn take(&mut self, batch: &Batch) -> rusqlite::Result<Delivered> {
         let now = self.clock.now().wall;
         let (oldest, newest) = (now.minus(self.retention), now.plus(AHEAD_MAX));
-        let (mut delivered, mut rejects) = (Delivered::default(), Vec::new());
+        let (mut new, mut known, mut rejects) = (Vec::new(), BTreeMap::<_, u64>::new(), Vec::new());
         let transaction = self.database.begin()?;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for log in &batch.logs {
                 if let Some(reason) = unfit(log, oldest, newest) {
-                    let origin = format!("{} {}", log.agent, log.uid).into();
-                    rejects.push(Reject { bytes: log.to_json().into(), origin, reason });
+                    let (bytes, origin) = (log.to_json().into(), format!("{} {}", log.agent, log.uid).into());
+                    rejects.push(Reject { bytes, origin, reason, run: Some((&log.agent, log.boot, log.seq)) });
                 } else if put(&mut insert, log)? {
-                    delivered.new += 1;
+                    new.push(log);
                 } else {
-                    delivered.duplicate += 1;
+                    *known.entry((&*log.agent, log.boot)).or_default() += 1;
                 }
             }
         }
+        let mut delivered = Delivered { new: new.len(), ..Delivered::default() };
+        hours::add(&transaction, &roll_up(new))?;
+        delivery::count_duplicates(&transaction, &known, now)?;
         rejects.extend(batch.unreadable.iter().map(Reject::from));
         delivered.rejected = set_aside(&transaction, REJECTED, now, &rejects, REJECTED_BYTES_MAX)?;
-        delivered.duplicate += rejects.len() - delivered.rejected;
+        delivered.duplicate = batch.logs.len() + batch.unreadable.len() - delivered.new - delivered.rejected;
         transaction.commit()?;
         if let (Some(Reject { origin, reason, .. }), 1..) = (rejects.first(), delivered.rejected) {
-            log::warn!("set aside in `{REJECTED}`: {}; the first, {origin}: {reason}", delivered.rejected);
+            let table = REJECTED.table;
+            log::warn!("set aside in `{table}`: {}; the first, {origin}: {reason}", delivered.rejected);
         }
         Ok(delivered)
-    }
-}
-
-impl Keep for Sqlite {
-    fn keep(&mut self, now: Timestamp) -> Result<Kept, Fault> {
-        let before = first_uid(now.minus(self.retention));
-        let mut kept = Kept { more: true, ..Kept::default() };
-        for _ in 0..RETAIN_CHUNKS_MAX {
-            let count = self.delete_before(before).map_err(|error| self.database.fault(&error))?;
-            kept.deleted += count as u64;
-            if count < RETAIN_CHUNK {
-                kept.more = false;
-                break;
-            }
-        }
-        Ok(kept)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A batch on its way into Postgres: sorted by uid, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::columns::{ADD_HOURS, Hours, INSERT, Id, Logs, Param, signed};
 use super::connection::{Connection, Session};
 use super::keeper::{make_days, refused};
-use super::trouble::Trouble;
-use crate::clock::Clock;
+use super::trouble::{Refusal, Trouble};
+use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::flow::{Batch, Delivered, Fault, Sink, Unreadable};
 use crate::logs::Log;
@@ -87,8 +87,9 @@ impl Postgres {
         Postgres { connection: Connection::new(settings), retention: settings.retention, clock }
     }
 
+    /// Keeps it, and puts right what can be on the spot.
     fn take(&mut self, logs: &[&Log], rejects: &[Reject]) -> Result<Delivered, Fault> {
-        let mut bisect = false;
+        let (mut bisect, mut days_made) = (false, false);
         for _ in 0..TRIES_MAX {
             let session = self.connection.session()?;
             let trouble = match keep(session, logs, rejects, bisect) {
@@ -97,20 +98,35 @@ impl Postgres {
             };
             match trouble {
                 Trouble::Fault(fault) => return Err(fault),
-                // Asked again on the next try.
                 Trouble::Unprepared => {}
-                Trouble::Refused(_) => bisect = true,
-                Trouble::NoDay => self.make_days(logs)?,
+                Trouble::NoDay if !days_made => {
+                    self.make_days(logs)?;
+                    days_made = true;
+                }
+                Trouble::NoDay | Trouble::Refused(_) => bisect = true,
             }
         }
-        Err(Fault::Retry("the batch could not be kept".to_owned()))
+        Err(Fault::Retry("Postgres: the batch was refused once more after all that could be put right was".to_owned()))
     }
 
-    /// Makes the days that `logs` lie in.
+    /// Makes the days that `logs` lie in. One that cannot be had stays missing: the server may not make days that far back.
     fn make_days(&mut self, logs: &[&Log]) -> Result<(), Fault> {
-        let made = make_days(self.connection.session()?, logs.iter().map(|log| log.due_at), self.retention);
-        made.map_err(|error| refused(self.connection.trouble(&error)))
+        let days: BTreeSet<Timestamp> = logs.iter().map(|log| day_of(log.due_at)).collect();
+        for day in days {
+            let Err(error) = make_days(self.connection.session()?, [day].into_iter(), self.retention) else { continue };
+            match self.connection.trouble(&error) {
+                Trouble::Refused(_) => {}
+                trouble => return Err(refused(trouble)),
+            }
+        }
+        Ok(())
     }
+}
+
+/// The day of UTC that `at` lies in.
+fn day_of(at: Timestamp) -> Timestamp {
+    let micros = at.as_micros();
+    Timestamp::from_micros(micros - micros % 86_400_000_000)
 }
 
 impl Sink for Postgres {
@@ -152,6 +168,9 @@ fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) 
     count_duplicates(session, &known)?;
     let rejected = set_aside(session, rejects)? + set_aside(session, &refused)?;
     session.say("COMMIT")?;
+    if let (Some(Reject { origin, reason, .. }), 1..) = (rejects.iter().chain(&refused).next(), rejected) {
+        log::warn!("set aside in `pingeon.rejected`: {rejected}; the first, {origin}: {reason}");
+    }
     let duplicate = known.len() + rejects.len() + refused.len() - rejected;
     Ok(Delivered { new: new.len(), duplicate, rejected, refused: Vec::new() })
 }
@@ -175,7 +194,11 @@ fn insert_but_refused(
 ) -> Result<(), postgres::Error> {
     session.say("SAVEPOINT part")?;
     let Err(error) = insert(session, logs, new) else { return session.say("RELEASE part") };
-    let Trouble::Refused(why) = Trouble::of(&error) else { return Err(error) };
+    let why = match Trouble::of(&error) {
+        Trouble::Refused(why) => why,
+        Trouble::NoDay => Refusal::no_day(),
+        Trouble::Fault(_) | Trouble::Unprepared => return Err(error),
+    };
     session.say("ROLLBACK TO part; RELEASE part")?;
     if let [log] = logs {
         refused.push(Reject { sqlstate: Some(why.sqlstate), ..Reject::log(log, &why.reason) });

@@ -30,6 +30,14 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
+impl Refusal {
+    /// There is no partition for a row, and none can be made.
+    pub(super) fn no_day() -> Self {
+        let reason = "there is no partition for its day, and none can be made that far from today";
+        Refusal { sqlstate: "23514".to_owned(), reason: reason.to_owned() }
+    }
+}
+
 /// What an error is, whatever the state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {

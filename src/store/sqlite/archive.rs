@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::open_to_read;
+use super::{delivery, hours, open_to_read};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::database::Database;
-use crate::flow::Fault;
 use crate::logs::Missed;
 use crate::store::first_uid;
 use crate::store::rollup::Hour;
@@ -38,9 +37,18 @@ impl Archive {
     }
 
     fn said<T>(&self, result: rusqlite::Result<T>) -> Result<T, String> {
-        result.map_err(|error| match self.database.fault(&error) {
-            Fault::Retry(reason) | Fault::Broken(reason) => reason,
-        })
+        result.map_err(|error| self.database.said(&error))
+    }
+
+    /// A store is read as it is; one of an older build has no `what` yet.
+    fn of_this_build(&self, what: &str) -> Result<(), String> {
+        if self.said(self.database.is_up_to_date())? {
+            return Ok(());
+        }
+        let path = self.database.path().display();
+        Err(format!(
+            "the store `{path}` is one of an older Pingeon, without {what}: `pingeon migrate` brings it up to date"
+        ))
     }
 }
 
@@ -88,16 +96,18 @@ impl store::Archive for Archive {
 
     fn hours(
         &mut self,
-        _wanted: &[Arc<str>],
-        _from: Timestamp,
-        _to: Timestamp,
-        _each: &mut dyn FnMut(Hour),
+        wanted: &[Arc<str>],
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(Hour),
     ) -> Result<(), String> {
-        Err("roll-ups are not in this build yet".to_owned())
+        self.of_this_build("roll-ups")?;
+        self.said(hours::read(&self.database.connection, wanted, (from, to), each))
     }
 
-    fn delivery(&mut self, _since: Timestamp) -> Result<Vec<Delivery>, String> {
-        Err("the delivery audit is not in this build yet".to_owned())
+    fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String> {
+        self.of_this_build("delivery audit")?;
+        self.said(delivery::audit(&self.database.connection, since))
     }
 }
 
@@ -173,7 +183,8 @@ fn covers_until(row: &Row) -> Timestamp {
     row.missed.map_or(row.due_at, |missed| missed.last_due_at.max(row.due_at)).plus(row.interval)
 }
 
-fn read(
+/// From the first six columns of `row`, in the order in which [`rows_of`] selects them.
+pub(super) fn read(
     row: &rusqlite::Row<'_>,
     label: &Arc<str>,
     agent: &Arc<str>,

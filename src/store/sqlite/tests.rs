@@ -3,13 +3,15 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use serde_json::{Map, json};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::*;
 use crate::check::{Phase, Verdict};
 use crate::clock::SimulatedClock;
 use crate::flow::Unreadable;
 use crate::logs::{Cause, Missed, VERSION};
-use crate::store::{Archive as _, Row};
+use crate::store::rollup::Hour;
+use crate::store::{Archive as _, Condition, Delivery, Keep, Kept, Row, rollup};
 
 const DAY: u64 = 24 * 3_600;
 
@@ -165,6 +167,8 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
         "spool 42: expected value, 65536".to_owned(),
     ];
     assert_eq!(rejected, expect);
+    assert_eq!(count(&path, "rejected WHERE agent = 'a' AND length(boot) = 16 AND seq = 1"), 3);
+    assert_eq!(count(&path, "rejected WHERE agent IS NULL AND boot IS NULL AND seq IS NULL"), 1);
 }
 
 #[test]
@@ -330,11 +334,11 @@ fn a_file_that_is_no_store_is_refused() {
     assert!(!path.exists());
 
     let other = "`pingeon.db` is an SQLite file, but not a Pingeon store; name another file in `store.sqlite.path`";
-    let newer = "`pingeon.db` was made by a newer Pingeon: schema 2, and this build knows up to 1";
+    let newer = "`pingeon.db` was made by a newer Pingeon: schema 3, and this build knows up to 2";
     for (sql, reason) in [
         ("CREATE TABLE cat (name TEXT)", other),
         ("DROP TABLE cat; CREATE TABLE log (id); PRAGMA application_id = 1349412689", other),
-        ("PRAGMA application_id = 1349412684; PRAGMA user_version = 2", newer),
+        ("PRAGMA application_id = 1349412684; PRAGMA user_version = 3", newer),
     ] {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         assert_eq!(errors(), (reason.to_owned(), reason.to_owned()));
@@ -357,4 +361,245 @@ fn a_store_that_was_removed_while_it_was_open_is_broken() {
         panic!("it was written to a file that nobody can read")
     };
     assert!(reason.contains("was removed or replaced while it was open"), "{reason}");
+}
+
+fn hours(path: &Path, labels: &[&str], from: i64, to: i64) -> Vec<Hour> {
+    let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
+    let mut hours = Vec::new();
+    Archive::open(path).unwrap().hours(&labels, at(from), at(to), &mut |hour| hours.push(hour)).unwrap();
+    hours
+}
+
+/// Logs of several labels and agents over some hours, that take more or less long.
+fn mixed() -> Vec<Log> {
+    let each = (0..2_000_u64).map(|nth| {
+        let (label, agent) = (["mail", "shop", "web"][nth as usize % 3], ["a", "b"][nth as usize % 2]);
+        let verdict = Verdict::ALL[nth as usize % 4];
+        let due_at = at(nth as i64 * 7);
+        Log {
+            uid: uid(due_at, nth),
+            duration_us: Some(nth * nth),
+            seq: nth + 1,
+            ..log(label, agent, nth as i64 * 7, verdict)
+        }
+    });
+    each.chain([missed("shop", 3_000, 9_000)]).collect()
+}
+
+#[test]
+fn roll_ups_are_those_of_what_was_new() {
+    let (_folder, path, mut store) = store();
+    let logs = mixed();
+    let expect = rollup::roll_up(&logs);
+    assert!(expect.len() > 20 && expect.iter().any(|hour| hour.slots.missed == 2));
+    for (name, first, end) in
+        [("some", 0, 700), ("some again", 300, 1_500), ("the rest", 1_000, 2_001), ("all", 0, 2_001)]
+    {
+        store.deliver(&batch(logs[first..end].iter().cloned())).unwrap();
+        assert_eq!(hours(&path, &[], 0, 36_000), rollup::roll_up(&logs[..end]), "{name}");
+    }
+    let of = |labels: &[&str], from: i64, to: i64| {
+        let inside = |hour: &&Hour| hour.hour >= at(from) && hour.hour < at(to);
+        expect.iter().filter(inside).filter(|hour| labels.contains(&&*hour.label)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(hours(&path, &["web", "mail", "web"], 3_600, 7_200), of(&["web", "mail"], 3_600, 7_200));
+    assert_eq!(hours(&path, &["we"], 0, 36_000), []);
+}
+
+#[test]
+fn roll_ups_stay_as_they_were_where_a_batch_is_not_kept() {
+    let (_folder, path, mut store) = store();
+    let other = Connection::open(&path).unwrap();
+    let broken = "CREATE TRIGGER full BEFORE INSERT ON rejected BEGIN SELECT RAISE(ABORT, 'broken back'); END";
+    other.execute_batch(broken).unwrap();
+    let unreadable = Unreadable { bytes: Vec::new(), origin: "x".to_owned(), reason: "odd".to_owned() };
+    let logs = Batch { unreadable: vec![unreadable], ..batch(mixed()) };
+    assert!(store.deliver(&logs).is_err());
+    assert_eq!((count(&path, "log"), count(&path, "hour"), count(&path, "duplicate")), (0, 0, 0));
+}
+
+/// A store as the build before the roll-ups left it.
+fn older(logs: &[Log]) -> (TempDir, config::Sqlite) {
+    let (folder, path, mut store) = store();
+    store.deliver(&batch(logs.iter().cloned())).unwrap();
+    drop(store);
+    let sql = "DROP TABLE hour; DROP TABLE duplicate; DROP TABLE retention;
+        ALTER TABLE rejected DROP COLUMN agent; ALTER TABLE rejected DROP COLUMN boot; ALTER TABLE rejected DROP COLUMN seq;
+        PRAGMA user_version = 1";
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    (folder, config::Sqlite { path, retention: Duration::from_secs(30 * DAY) })
+}
+
+#[test]
+fn a_store_of_an_older_build_gets_its_roll_ups_when_it_is_opened() {
+    let logs = (0..25_000_i64).map(|nth| Log { uid: uid(at(nth), nth as u64), ..log("shop", "a", nth, Verdict::Up) });
+    let logs: Vec<Log> = logs.chain([missed("shop", 30_000, 80_000)]).collect();
+    let (_folder, settings) = older(&logs);
+    let read = |archive: &mut Archive| archive.hours(&[], at(0), at(100_000), &mut |_| {});
+    let without = read(&mut Archive::open(&settings.path).unwrap()).unwrap_err();
+    let expect = "pingeon.db` is one of an older Pingeon, without roll-ups: `pingeon migrate` brings it up to date";
+    assert!(without.ends_with(expect), "{without}");
+    let audit = Archive::open(&settings.path).unwrap().delivery(at(0)).unwrap_err();
+    assert!(audit.contains("without delivery audit"), "{audit}");
+    assert_eq!(rows(&settings.path, &[], 0, 1), ["shop a 0 up"], "the logs can be read as ever");
+    for _ in 0..2 {
+        drop(Sqlite::open(&settings, Arc::new(SimulatedClock::at(at(0)))).unwrap());
+        assert_eq!(hours(&settings.path, &[], 0, 100_000), rollup::roll_up(&logs));
+    }
+}
+
+#[test]
+fn retention_deletes_roll_ups_and_counts_of_what_came_again() {
+    let (_folder, path, mut store) = store();
+    let logs = batch([0, 3_599, 7_200].map(|second| log("shop", "a", second, Verdict::Up)));
+    store.deliver(&logs).unwrap();
+    store.deliver(&logs).unwrap();
+    assert_eq!((count(&path, "hour"), count(&path, "duplicate WHERE count = 3")), (3, 1));
+    let retention = Duration::from_secs(30 * DAY);
+    let mut left_at = |second| {
+        store.keep(at(second).plus(retention)).unwrap();
+        (count(&path, "log"), count(&path, "hour"), count(&path, "duplicate"))
+    };
+    assert_eq!(left_at(0), (3, 3, 1));
+    // An hour goes when all of it is past.
+    assert_eq!(left_at(3_600), (1, 3, 0));
+    assert_eq!(left_at(3_601), (1, 2, 0));
+    assert_eq!(left_at(90_000), (0, 0, 0));
+}
+
+#[test]
+fn a_missed_range_is_kept_as_long_as_its_end() {
+    let (_folder, path, mut store) = store();
+    store.deliver(&batch([missed("shop", 0, 100), log("shop", "a", 50, Verdict::Up)])).unwrap();
+    let retention = Duration::from_secs(30 * DAY);
+    let mut left_at = |second| {
+        store.keep(at(second).plus(retention)).unwrap();
+        rows(&path, &[], 0, 200)
+    };
+    assert_eq!(left_at(100), ["shop a 0 missed"]);
+    assert_eq!(left_at(101), [""; 0]);
+}
+
+#[test]
+fn keeping_tells_how_the_store_stands() {
+    let (_folder, _, mut store) = store();
+    let mut condition = || store.keep(at(7)).unwrap().condition;
+    let empty = Condition { rejected: Some(0), retained_at: Some(at(7)), ..Condition::default() };
+    assert_eq!(condition(), empty);
+    let ahead = log("shop", "a", 2 * DAY as i64, Verdict::Up);
+    let day = DAY as i64;
+    store.deliver(&batch([log("shop", "a", -day, Verdict::Up), log("shop", "a", day, Verdict::Up), ahead])).unwrap();
+    let (oldest_day, newest_day) = (Some("2026-11-23".to_owned()), Some("2026-11-25".to_owned()));
+    assert_eq!(
+        store.keep(at(8)).unwrap().condition,
+        Condition { oldest_day, newest_day, rejected: Some(1), retained_at: Some(at(8)), days_ahead: None }
+    );
+}
+
+fn audited(path: &Path, since: i64) -> Vec<Delivery> {
+    Archive::open(path).unwrap().delivery(at(since)).unwrap()
+}
+
+/// Of a run that began at second `boot`: a log for each number, one a second from then on.
+fn run(agent: &str, boot: i64, numbers: impl IntoIterator<Item = u64>) -> Vec<Log> {
+    let id = uid(at(boot), agent.len() as u64);
+    let log = |seq: u64| {
+        let second = boot + seq as i64;
+        Log { boot: id, seq, uid: uid(at(second), seq), agent: agent.into(), ..log("shop", agent, second, Verdict::Up) }
+    };
+    numbers.into_iter().map(log).collect()
+}
+
+#[test]
+fn what_is_neither_stored_nor_set_aside_is_missing() {
+    let too_old = |log: Log| Log { due_at: at(-31 * DAY as i64), uid: uid(at(-31 * DAY as i64), log.seq), ..log };
+    for (name, stored, rejected, expect) in [
+        ("all", &[1, 2, 3][..], &[][..], "1..3 of 3+0, 0: "),
+        ("one", &[1], &[], "1..1 of 1+0, 0: "),
+        ("in any order", &[3, 1, 2], &[], "1..3 of 3+0, 0: "),
+        ("the first", &[3, 4], &[], "3..4 of 2+0, 2: 1-2"),
+        ("in the middle", &[1, 2, 5, 9], &[], "1..9 of 4+0, 5: 3-4 6-8"),
+        ("set aside", &[1, 2, 5], &[3, 4], "1..5 of 3+2, 0: "),
+        ("set aside at first", &[3], &[1, 2], "3..3 of 1+2, 0: "),
+        ("set aside in part", &[1, 5], &[3], "1..5 of 2+1, 2: 2-2 4-4"),
+        ("after the highest nobody knows", &[1, 2], &[9], "1..2 of 2+1, 0: "),
+    ] {
+        let (_folder, path, mut store) = store();
+        let rejected = run("a", 0, rejected.iter().copied()).into_iter().map(too_old);
+        store.deliver(&batch(run("a", 0, stored.iter().copied()).into_iter().chain(rejected))).unwrap();
+        let [of] = &audited(&path, 0)[..] else { panic!("{name}") };
+        let Delivery { lowest, highest, stored, rejected, missing, missing_total, .. } = of;
+        let ranges: Vec<String> = missing.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let ranges = ranges.join(" ");
+        assert_eq!(format!("{lowest}..{highest} of {stored}+{rejected}, {missing_total}: {ranges}"), expect, "{name}");
+    }
+}
+
+#[test]
+fn each_run_is_audited_by_itself() {
+    let (_folder, path, mut store) = store();
+    let logs = [run("b", 0, 1..5), run("a", 500, [2, 3]), run("a", 100, 1..4)].concat();
+    store.deliver(&batch(logs.iter().cloned())).unwrap();
+    store.deliver(&batch(logs[..3].iter().cloned().chain([log("shop", "c", 0, Verdict::Up)]))).unwrap();
+    let of = |agent: &str, boot: i64, (lowest, highest): (u64, u64)| Delivery {
+        agent: agent.into(),
+        boot: uid(at(boot), 1),
+        lowest,
+        highest,
+        stored: highest - lowest + 1,
+        rejected: 0,
+        duplicates: 0,
+        missing: Vec::new(),
+        missing_total: 0,
+        first_due_at: at(boot + lowest as i64),
+        last_due_at: at(boot + highest as i64),
+    };
+    let late = Delivery { missing: vec![(1, 1)], missing_total: 1, ..of("a", 500, (2, 3)) };
+    let b = Delivery { duplicates: 3, ..of("b", 0, (1, 4)) };
+    let c = Delivery { boot: uid(at(0), 0), first_due_at: at(0), last_due_at: at(0), ..of("c", 0, (1, 1)) };
+    assert_eq!(audited(&path, 0), [of("a", 100, (1, 3)), late.clone(), b.clone(), c]);
+    assert_eq!(audited(&path, 4), [of("a", 100, (1, 3)), late.clone(), b]);
+    assert_eq!(audited(&path, 503), [late]);
+    assert_eq!(audited(&path, 504), []);
+}
+
+#[test]
+fn of_many_missing_ranges_the_first_are_listed_and_all_are_counted() {
+    let (_folder, path, mut store) = store();
+    store.deliver(&batch(run("a", 0, (1..=500).map(|nth| nth * 3)))).unwrap();
+    let of = &audited(&path, 0)[0];
+    assert_eq!((of.missing.len(), of.missing_total), (100, 1_000));
+    assert_eq!((of.missing[0], of.missing[99]), ((1, 2), (298, 299)));
+}
+
+#[test]
+fn what_the_retention_deleted_is_not_missing() {
+    let (_folder, path, mut store) = store();
+    let (day, retention) = (DAY as i64, Duration::from_secs(30 * DAY));
+    let lost = || -> Vec<u64> { audited(&path, -9 * day).iter().map(|of| of.missing_total).collect() };
+    store.deliver(&batch([run("a", -5 * day, 3..10), run("b", -2 * day, 3..10)].concat())).unwrap();
+    assert_eq!(lost(), [2, 2]);
+    store.keep(at(-5 * day + 5).plus(retention)).unwrap();
+    assert_eq!(lost(), [0, 2], "the first run may have lost its first logs to the retention");
+    assert_eq!(audited(&path, -9 * day)[0].lowest, 5);
+}
+
+#[test]
+fn of_an_older_store_nobody_knows_what_its_retention_deleted() {
+    let (_folder, settings) = older(&[run("a", -5 * DAY as i64, 3..10), run("b", -2 * DAY as i64, 3..10)].concat());
+    drop(Sqlite::open(&settings, Arc::new(SimulatedClock::at(at(0)))).unwrap());
+    let lost: Vec<u64> = audited(&settings.path, -9 * DAY as i64).iter().map(|of| of.missing_total).collect();
+    assert_eq!(lost, [0, 2]);
+}
+
+#[test]
+fn the_retention_looks_at_no_more_than_it_deletes() {
+    let (_folder, _, store) = store();
+    let plan = |sql: &str| {
+        let mut explain = store.database.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = explain.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+        lines.join("\n")
+    };
+    let all = [retention::DELETE_LOGS, retention::DELETE_HOURS];
+    insta::assert_snapshot!(all.map(plan).join("\n\n"));
 }

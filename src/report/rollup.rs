@@ -1,0 +1,196 @@
+//! The same report out of roll-ups: in milliseconds where the logs take minutes, for what it leaves out. See
+//! [`crate::store::rollup`] for how they are made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sums::{last_slot, nothing_known, state, with_unseen};
+use super::{Basis, PROGRESS_ROWS, Percentiles, Report, Summary, Time};
+use crate::clock::Timestamp;
+use crate::store::rollup::{BUCKETS, Hour, add_latency, hour_of, percentile};
+use crate::store::{Archive, Row};
+
+/// The hours from the one that `from` lies in to the last full one before `now`: first beginning and last end.
+///
+/// # Errors
+/// A sentence for people: there is none.
+pub fn whole_hours(from: Timestamp, now: Timestamp) -> Result<(Timestamp, Timestamp), String> {
+    let (first, end) = (hour_of(from), hour_of(now));
+    if first < end {
+        return Ok((first, end));
+    }
+    Err("no full hour has gone by since then, and roll-ups are of full hours: name an earlier time, or leave out `--rollup`"
+        .to_owned())
+}
+
+/// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`, both at full hours; the state is that at
+/// `now`. Those of `asked` and `listed` that it has nothing of are unknown all the time. `progress` is told now and then how many
+/// roll-ups were read.
+///
+/// # Errors
+/// A sentence for people, when the store can't be read.
+pub fn rolled_up(
+    archive: &mut dyn Archive,
+    asked: &[Arc<str>],
+    listed: &[Arc<str>],
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Report, String> {
+    let (mut totals, mut hours) = (BTreeMap::<_, Total>::new(), 0_usize);
+    archive.hours(asked, from, to, &mut |hour| {
+        totals.entry((Arc::clone(&hour.label), Arc::clone(&hour.agent))).or_default().add(&hour);
+        hours += 1;
+        if hours.is_multiple_of(PROGRESS_ROWS) {
+            progress(hours);
+        }
+    })?;
+    for row in archive.last()? {
+        // One that has only begun has no full hour yet.
+        let wanted = asked.is_empty() || asked.contains(&row.label);
+        if wanted && last_slot(&row) >= from {
+            let total = totals.entry((Arc::clone(&row.label), Arc::clone(&row.agent))).or_default();
+            total.last = Some(row);
+        }
+    }
+    let range = to.since(from);
+    let checks = totals.into_iter().map(|((label, agent), total)| total.summary(label, agent, range, now)).collect();
+    Ok(Report { from, to, basis: Basis::Hours, checks: with_unseen(checks, asked.iter().chain(listed), range) })
+}
+
+/// What the hours of one label and agent come to.
+#[derive(Debug)]
+struct Total {
+    time: Time,
+    logs: u64,
+    missed: u64,
+    latency: [u32; BUCKETS],
+    last: Option<Row>,
+}
+
+impl Default for Total {
+    fn default() -> Self {
+        Total { time: Time::default(), logs: 0, missed: 0, latency: [0; BUCKETS], last: None }
+    }
+}
+
+impl Total {
+    fn add(&mut self, hour: &Hour) {
+        let [up, degraded, down] = hour.time();
+        self.time.up += up;
+        self.time.degraded += degraded;
+        self.time.down += down;
+        let slots = hour.slots;
+        self.logs += [slots.up, slots.degraded, slots.down, slots.unknown].map(u64::from).iter().sum::<u64>();
+        self.missed += u64::from(slots.missed);
+        add_latency(&mut self.latency, &hour.latency);
+    }
+
+    fn summary(self, label: Arc<str>, agent: Arc<str>, range: Duration, now: Timestamp) -> Summary {
+        let known = self.time.up + self.time.degraded + self.time.down;
+        let unknown = nothing_known(label, range);
+        let of = |percent| percentile(&self.latency, percent);
+        let durations = of(50).zip(of(95)).zip(of(99)).map(|((p50, p95), p99)| Percentiles { p50, p95, p99 });
+        Summary {
+            agent: Some(agent),
+            state: self.last.as_ref().map_or(unknown.state, |row| state(row, now)),
+            last_due_at: self.last.as_ref().map(|row| last_slot(row).min(now)),
+            time: Time { unknown: range.saturating_sub(known), ..self.time },
+            logs: self.logs,
+            missed: self.missed,
+            durations,
+            ..unknown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Verdict;
+    use crate::clock::SimulatedClock;
+    use crate::flow::{Batch, Sink};
+    use crate::report::tests::{at, log};
+    use crate::report::{csv, json, summed_up, table};
+    use crate::store::sqlite::{self, Sqlite};
+    use crate::{config, logs::Log};
+
+    #[test]
+    fn hours_are_whole_ones() {
+        let time = |text: &str| Timestamp::parse(text).unwrap();
+        for (from, now, expected) in [
+            ("2026-11-24T10:20:00Z", "2026-11-25T10:20:00Z", Some(("2026-11-24T10:00:00Z", "2026-11-25T10:00:00Z"))),
+            ("2026-11-24T10:00:00Z", "2026-11-24T11:00:00Z", Some(("2026-11-24T10:00:00Z", "2026-11-24T11:00:00Z"))),
+            ("2026-11-24T10:59:59Z", "2026-11-24T11:00:00Z", Some(("2026-11-24T10:00:00Z", "2026-11-24T11:00:00Z"))),
+            ("2026-11-24T10:00:00Z", "2026-11-24T10:59:59Z", None),
+        ] {
+            let expected = expected.map(|(first, end)| (time(first), time(end)));
+            assert_eq!(whole_hours(time(from), time(now)).ok(), expected, "{from} {now}");
+        }
+    }
+
+    /// A store with two full hours and a bit of `shop`, and of `mail` what its third hour has.
+    fn store() -> (tempfile::TempDir, sqlite::Archive) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            config::Sqlite { path: folder.path().join("pingeon.db"), retention: Duration::from_secs(86_400) };
+        let mut store = Sqlite::open(&settings, Arc::new(SimulatedClock::at(at(7_300)))).unwrap();
+        let shop = (0..7_300).map(log);
+        let mail = (7_200..7_300).map(|nth| Log { label: "mail".into(), uid: uuid(nth), ..log(nth) });
+        store.deliver(&Batch { logs: shop.chain(mail).collect(), ..Batch::default() }).unwrap();
+        let archive = sqlite::Archive::open(&settings.path).unwrap();
+        (folder, archive)
+    }
+
+    fn uuid(nth: u64) -> uuid::Uuid {
+        let (high, low) = log(nth).uid.as_u64_pair();
+        uuid::Uuid::from_u64_pair(high, low | 1 << 40)
+    }
+
+    fn rolled(archive: &mut sqlite::Archive, asked: &[Arc<str>], listed: &[Arc<str>]) -> Report {
+        rolled_up(archive, asked, listed, (at(0), at(7_200)), at(7_300), &mut |_| {}).unwrap()
+    }
+
+    #[test]
+    fn hours_come_to_what_the_logs_come_to() {
+        let (_folder, mut archive) = store();
+        let report = rolled(&mut archive, &["shop".into()], &[]);
+        let exact = summed_up(&mut archive, &["shop".into()], &[], (at(0), at(7_200)), &mut |_| {}).unwrap();
+        let ([of_hours], [of_logs]) = (&report.checks[..], &exact.checks[..]) else { panic!("{report:?} {exact:?}") };
+        assert_eq!((of_hours.time, of_hours.logs, of_hours.missed), (of_logs.time, of_logs.logs, of_logs.missed));
+        let (estimate, exact) = (of_hours.durations.unwrap(), of_logs.durations.unwrap());
+        for (estimate, exact) in [(estimate.p50, exact.p50), (estimate.p95, exact.p95), (estimate.p99, exact.p99)] {
+            assert!(estimate * 100 <= exact * 119 && exact * 100 <= estimate * 119, "{estimate} for {exact}");
+        }
+        // As it is now, not at the last full hour.
+        assert_eq!((of_hours.state, of_hours.last_due_at), (Verdict::Down, Some(at(7_299))));
+    }
+
+    #[test]
+    fn a_check_without_a_full_hour_is_unknown_and_has_its_state() {
+        let (_folder, mut archive) = store();
+        let report = rolled(&mut archive, &[], &["dns".into(), "shop".into()]);
+        let lines: Vec<_> =
+            report.checks.iter().map(|check| (&*check.label, check.agent.as_deref(), check.state)).collect();
+        let expected = [
+            ("dns", None, Verdict::Unknown),
+            ("mail", Some("edge-01"), Verdict::Down),
+            ("shop", Some("edge-01"), Verdict::Down),
+        ];
+        assert_eq!(lines, expected);
+        for check in &report.checks[..2] {
+            assert_eq!(check.time, Time { unknown: Duration::from_secs(7_200), ..Time::default() });
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_from_roll_ups_is_not_shown_as_none() {
+        let (_folder, mut archive) = store();
+        let report = rolled(&mut archive, &[], &["dns".into()]);
+        insta::assert_snapshot!(table(&report, None, false));
+        insta::assert_snapshot!(csv(&report).replace('\r', ""));
+        let json: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        assert_eq!((&json["rollup"], &json["checks"][0]["outages"]), (&true.into(), &serde_json::Value::Null));
+    }
+}
