@@ -49,7 +49,7 @@ pub(super) fn audit(connection: &Connection, since: Timestamp) -> rusqlite::Resu
     let (mut found, mut numbers) = (Vec::new(), None::<Numbers>);
     while let Some(row) = rows.next()? {
         let (agent, boot) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?);
-        if !numbers.as_ref().is_some_and(|of| (&*of.agent, &of.boot.as_bytes()[..]) == (agent, boot)) {
+        if numbers.as_ref().is_none_or(|of| (&*of.agent, &of.boot.as_bytes()[..]) != (agent, boot)) {
             found.extend(numbers.take().and_then(Numbers::delivery));
         }
         let of = match &mut numbers {
