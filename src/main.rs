@@ -261,8 +261,7 @@ fn audit(config: &Config, since: &str, format: ReportFormat) -> Result<ExitCode,
 }
 
 fn archive(config: &Config) -> Result<Box<dyn Archive>, Failure> {
-    let store = config.store.as_ref().ok_or_else(|| Failure::usage("the config names no store", None))?;
-    store::archive(store).map_err(Failure::work)
+    store::archive(the_store(config)?).map_err(Failure::work)
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {
