@@ -1,5 +1,6 @@
 //! The Postgres store, with a real server.
 
+#[path = "../service/daemon.rs"]
 mod daemon;
 mod disk;
 #[path = "../kafka/pki.rs"]
@@ -9,6 +10,7 @@ mod pooler;
 #[path = "../service/running.rs"]
 #[allow(dead_code, reason = "not every test target starts the program")]
 mod running;
+mod servant;
 mod server;
 
 mod audit;

@@ -17,9 +17,10 @@ use pingeon::store::postgres::{Address, Files};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 
-use crate::daemon::{Daemon, End, as_servant, give};
+use crate::daemon::{Daemon, End};
 use crate::pki::Pki;
 use crate::running::wait_for;
+use crate::servant::{as_servant, give};
 
 /// What to do where something is missing.
 pub const SET_UP: &str = "`tests/run postgres` installs what the Postgres tests need";
@@ -401,7 +402,8 @@ fn configure(folder: &Path, pki: &Pki, port: u16, settings: &[(&str, &str)]) {
 /// Starts what is configured in `folder`, and waits until it serves.
 fn start(folder: &Path, before: &[OsString], superuser: &Config) -> Result<Daemon, String> {
     let command = [program("postgres").into(), OsString::from("-D"), folder.join("data").into()];
-    let daemon = Daemon::start_within(before, &command, End::Quit, &folder.join("server.log"), Some(folder));
+    let daemon =
+        Daemon::start(&[before, &as_servant()].concat(), &command, End::Quit, &folder.join("server.log"), Some(folder));
     let ready = wait_for("Postgres to serve", || {
         let ready = superuser.connect(NoTls).is_ok();
         (ready || !daemon.runs()).then_some(ready)
