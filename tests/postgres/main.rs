@@ -3,6 +3,7 @@
 #[path = "../service/daemon.rs"]
 mod daemon;
 mod disk;
+mod fleet;
 #[path = "../kafka/pki.rs"]
 #[allow(dead_code, reason = "a broker wants its certificate in another form")]
 mod pki;
@@ -13,6 +14,7 @@ mod running;
 mod servant;
 mod server;
 
+mod arrival;
 mod audit;
 mod connect;
 mod harness;
