@@ -98,12 +98,46 @@ fn a_commit_whose_answer_was_lost_is_found_when_it_comes_again() {
     assert_eq!(store.duplicates(), 300);
 }
 
-/// As after a rebalance, when another consumer has what one still works on.
+/// As after a rebalance, when another consumer has what one still works on. Who takes the rows as they come is stopped half way
+/// by a row that a third one holds, and then has what the other wants.
 #[test]
-fn two_that_have_the_same_logs_in_opposite_order_do_not_wait_in_a_circle() {
+fn two_with_the_same_rows_in_opposite_order_do_not_wait_in_a_circle() {
+    let database = shared().database("opposite").migrated();
+    make_days(&database);
+    let forth = fleet(300);
+    let (back, mut third) = (forth.iter().rev().cloned().collect::<Vec<_>>(), database.superuser());
+    let mut held = third.transaction().unwrap();
+    let hold =
+        "INSERT INTO pingeon.log (uid, agent, boot, seq, label, kind, target, due_at, interval_ms, verdict, result)
+        SELECT $1::text::uuid, 'x', $1::text::uuid, 1, 'x', 'x', '', pingeon.uid_time($1::text::uuid), 1, 'up', '{}'";
+    held.execute(hold, &[&forth[150].uid.to_string()]).unwrap();
+    let mut store = Holdings::of(&database);
+    let both = thread::scope(|scope| {
+        let both = [&forth, &back].map(|logs| scope.spawn(|| sink(&database).deliver(&batch(logs)).unwrap()));
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'";
+        wait_for("both to wait", || (store.number(waiting) == 2).then_some(()));
+        held.rollback().unwrap();
+        both.map(|one| one.join().unwrap())
+    });
+    assert!([[kept(300, 0), kept(0, 300)], [kept(0, 300), kept(300, 0)]].contains(&both), "{both:?}");
+    store.are(&forth);
+    assert_eq!(deadlocks(&mut store), 0);
+}
+
+/// How often two waited in a circle, once all who wrote are gone: their figures come with their end.
+fn deadlocks(store: &mut Holdings) -> i64 {
+    let writers =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'pingeon_writer'";
+    wait_for("the writers to be gone", || (store.number(writers) == 0).then_some(()));
+    store.number("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+}
+
+#[test]
+fn what_two_have_at_once_is_new_for_one_and_a_duplicate_for_the_other() {
     const ROUNDS: usize = 20;
     const OF_A_ROUND: usize = 240;
-    let database = shared().database("opposite").migrated();
+    let database = shared().database("at_once").migrated();
     let logs = fleet(ROUNDS * OF_A_ROUND);
     let start = Barrier::new(2);
     let carry = |backwards: bool| {
@@ -114,7 +148,6 @@ fn two_that_have_the_same_logs_in_opposite_order_do_not_wait_in_a_circle() {
                 round.reverse();
             }
             start.wait();
-            // The rows of one batch in opposite order, and batches.
             for some in round.chunks(OF_A_ROUND / [1, 2, 3, 4][nth % 4]) {
                 let delivered = sink.deliver(&batch(some)).unwrap();
                 sum = kept(sum.new + delivered.new, sum.duplicate + delivered.duplicate);
@@ -131,10 +164,7 @@ fn two_that_have_the_same_logs_in_opposite_order_do_not_wait_in_a_circle() {
     let mut store = Holdings::of(&database);
     store.are(&logs);
     assert_eq!(store.duplicates(), i64::try_from(logs.len()).unwrap());
-    let sessions =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'pingeon_writer'";
-    wait_for("the sessions' figures to be there", || (store.number(sessions) == 0).then_some(()));
-    assert_eq!(store.number("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"), 0);
+    assert_eq!(deadlocks(&mut store), 0);
 }
 
 /// Rows that the server refuses, by the name of their kind: of our own schema only jsonb and text do.
