@@ -4,12 +4,22 @@ mod clients;
 mod cluster;
 #[path = "../service/daemon.rs"]
 mod daemon;
+#[path = "../postgres/disk.rs"]
+mod disk;
+#[path = "../postgres/fleet.rs"]
+#[allow(dead_code, reason = "the store's own tests ask for more")]
+mod fleet;
 mod node;
 mod peer;
 mod pki;
 mod proxy;
 #[path = "../service/running.rs"]
 mod running;
+#[path = "../postgres/servant.rs"]
+mod servant;
+#[path = "../postgres/server.rs"]
+#[allow(dead_code, reason = "the store's own tests ask for more")]
+mod server;
 
 mod conformance;
 mod failover;
@@ -18,4 +28,5 @@ mod flow;
 mod group;
 mod harness;
 mod legacy;
+mod postgres;
 mod security;

@@ -313,12 +313,12 @@ impl Database {
         self.superuser().batch_execute(&sql).unwrap();
     }
 
-    /// Waits until so many sessions have committed and have no answer.
+    /// Waits until so many sessions have committed and have no answer, or more.
     pub fn unanswered(&self, sessions: i64) {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'";
         let mut superuser = self.superuser();
         let mut count = || superuser.query_one(sql, &[]).unwrap().get::<_, i64>(0);
-        wait_for("commits without an answer", || (count() == sessions).then_some(()));
+        wait_for("commits without an answer", || (count() >= sessions).then_some(()));
     }
 
     /// What a config would come to, for this role, without TLS.

@@ -1,0 +1,192 @@
+//! Kafka → Postgres by `pingeon consume`, while the server dies again and again, and while its disk is full.
+
+use std::net::TcpListener;
+
+use pingeon::logs::Log;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::cluster::{Broker, Listener, Version, shared};
+use crate::disk::SmallDisk;
+use crate::fleet::{Agent, Holdings};
+use crate::flow::healthz;
+use crate::running::{Place, Service, wait_for};
+use crate::server::{Database, Server, WITHOUT_STANDBY};
+
+const PARTITIONS: usize = 6;
+const WRITER: &str = "pingeon_writer";
+
+/// The logs of a fleet, in a topic.
+struct Topic {
+    broker: &'static Broker,
+    name: String,
+}
+
+impl Topic {
+    fn new(about: &str) -> Self {
+        let broker = shared(Version::V4_3);
+        Topic { broker, name: broker.topic(about, PARTITIONS) }
+    }
+
+    fn takes(&self, logs: &[Log]) {
+        let lines = logs.iter().map(|log| {
+            let value = String::from_utf8(log.to_json()).unwrap();
+            format!("{}\n", json!({"key": format!("{}/{}", log.agent, log.label), "value": value}))
+        });
+        self.broker.peer().produce_lines(&self.name, &lines.collect::<String>(), &[]);
+    }
+
+    /// Up to where the group has committed, over all partitions: how many logs that is.
+    fn committed(&self) -> i64 {
+        self.broker.peer().committed(&self.name, &self.name).values().sum()
+    }
+}
+
+/// A `pingeon consume` at work.
+struct Centre {
+    service: Service,
+    port: u16,
+    _place: Place,
+}
+
+/// What its flows have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Figures {
+    new: i64,
+    duplicate: i64,
+    retries: i64,
+    faults: Vec<String>,
+}
+
+impl Centre {
+    /// Waits until it has its partitions, so that none is shared out anew later.
+    fn start(topic: &Topic, database: &Database, connections: usize, batch_max: usize) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (bootstrap, url) = (topic.broker.bootstrap(Listener::Plaintext), database.url(WRITER));
+        let place = Place::with(&format!(
+            "agent: centre\n\
+             web: {{listen: \"127.0.0.1:{port}\"}}\n\
+             queue: {{kafka: {{brokers: [\"{bootstrap}\"], topic: {name}, group: {name}}}}}\n\
+             store: {{postgres: {{url: \"{url}\", connections: {connections}, batch_max: {batch_max}, batch_wait: 20ms}}}}\n",
+            name = topic.name
+        ));
+        let centre = Centre { service: place.start("consume"), port, _place: place };
+        let share = PARTITIONS / connections;
+        let has_its_share = |flow: &Value| flow["kafka"]["lag"].as_object().is_some_and(|lag| lag.len() == share);
+        wait_for("the partitions to be shared out", || centre.flows()?.iter().all(has_its_share).then_some(()));
+        centre
+    }
+
+    fn flows(&self) -> Option<Vec<Value>> {
+        healthz(self.port)?["flows"].as_array().cloned()
+    }
+
+    fn figures(&self) -> Figures {
+        let flows = wait_for("/healthz to answer", || self.flows());
+        let sum = |name: &str| flows.iter().map(|flow| flow[name].as_i64().unwrap()).sum();
+        let faults = flows.iter().filter_map(|flow| flow["fault"].as_str().map(str::to_owned)).collect();
+        Figures { new: sum("new"), duplicate: sum("duplicate"), retries: sum("retries"), faults }
+    }
+
+    /// Stops it as systemd does; what it said.
+    fn stop(self) -> String {
+        self.service.signal(Signal::TERM);
+        let (status, took, said) = self.service.ends();
+        assert!(status.success(), "{status} after {took:?}\n{said}");
+        said
+    }
+}
+
+fn fleet(count: usize) -> Vec<Log> {
+    let mut agents = ["edge-01", "edge-02", "edge-03"].map(Agent::new);
+    (0..count).flat_map(|nth| agents[nth % 3].logs(1)).collect()
+}
+
+fn stored(store: &mut Holdings) -> i64 {
+    store.number("SELECT count(*) FROM pingeon.log")
+}
+
+/// A server that dies again and again.
+struct Mortal {
+    server: Server,
+    database: Database,
+}
+
+impl Mortal {
+    /// Kills it and brings it back; how many logs it has that the centre was not told of. Who may not come in cannot bring them
+    /// again before they are counted.
+    fn dies(&mut self, centre: &Centre) -> i64 {
+        let let_in = |whether: &str| {
+            self.database.superuser().batch_execute(&format!("ALTER ROLE {WRITER} {whether}")).unwrap();
+        };
+        let_in("NOLOGIN");
+        self.server.restart_immediate();
+        let figures = centre.figures();
+        let in_doubt = stored(&mut Holdings::of(&self.database)) - figures.new - figures.duplicate;
+        let_in("LOGIN");
+        in_doubt
+    }
+}
+
+#[test]
+fn a_server_that_dies_ten_times_loses_nothing_and_doubles_nothing() {
+    let server = Server::alone_with(&WITHOUT_STANDBY);
+    let database = server.database("mortal").migrated();
+    let (topic, logs) = (Topic::new("mortal"), fleet(6_000));
+    let all = i64::try_from(logs.len()).unwrap();
+    let centre = Centre::start(&topic, &database, 2, 50);
+    let mut mortal = Mortal { server, database };
+    topic.takes(&logs);
+    let (mut before, mut in_doubt) = (0, 0);
+    for _ in 0..5 {
+        let progress = || Some(stored(&mut Holdings::of(&mortal.database))).filter(|stored| *stored >= before + 200);
+        wait_for("logs in the store", progress);
+        mortal.database.answers_commits(false);
+        in_doubt += mortal.dies(&centre);
+        mortal.database.unanswered(1);
+        mortal.database.answers_commits(true);
+        let not_told = mortal.dies(&centre);
+        assert!(not_told > 0, "each commit had its answer");
+        in_doubt += not_told;
+        before = stored(&mut Holdings::of(&mortal.database));
+    }
+    assert!(before < all, "the load was over before the last of ten deaths");
+    wait_for("all logs to be committed", || (topic.committed() == all).then_some(()));
+    let mut store = Holdings::of(&mortal.database);
+    store.are(&logs);
+    assert_eq!(store.rejected(), []);
+    let figures = centre.figures();
+    assert_eq!((figures.new + figures.duplicate, &figures.faults), (all, &Vec::new()), "{figures:?}");
+    // What was in doubt came again once, unless that was lost, too, and is in doubt once more.
+    let duplicates = store.duplicates();
+    assert!((figures.duplicate..=in_doubt).contains(&duplicates), "{duplicates}, in doubt {in_doubt}; {figures:?}");
+    assert!(centre.stop().contains("goes on after"));
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_said_once() {
+    let disk = SmallDisk::start(64);
+    let database = disk.database("full").migrated();
+    let (topic, logs) = (Topic::new("full"), fleet(4_000));
+    let all = i64::try_from(logs.len()).unwrap();
+    let (before, during) = logs.split_at(500);
+    let mut centre = Centre::start(&topic, &database, 1, 100);
+    topic.takes(before);
+    wait_for("logs to be committed", || (topic.committed() == 500).then_some(()));
+    disk.fill();
+    topic.takes(during);
+    centre.service.says("No space left on device (SQLSTATE 53100): make room on the server's disk; trying again");
+    let full = wait_for("some tries", || Some(centre.figures()).filter(|figures| figures.retries >= 4));
+    assert!(full.faults.iter().all(|fault| fault.ends_with("make room on the server's disk")), "{full:?}");
+    let mut store = Holdings::of(&database);
+    let kept = stored(&mut store);
+    assert!(kept < all, "there was room for all");
+    assert_eq!((full.new, topic.committed()), (kept, kept), "not what is kept is committed");
+    disk.empty();
+    wait_for("all logs to be committed", || (topic.committed() == all).then_some(()));
+    store.are(&logs);
+    assert_eq!((store.duplicates(), store.rejected(), centre.figures().faults), (0, Vec::new(), Vec::new()));
+    let said = centre.stop();
+    assert!(said.contains("Kafka to store: goes on after"), "{said}");
+    assert_eq!(said.matches("No space left").count(), 1, "{said}");
+}
