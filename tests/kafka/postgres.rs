@@ -146,15 +146,15 @@ fn a_server_that_dies_ten_times_loses_nothing_and_doubles_nothing() {
     topic.takes(&logs);
     let (mut before, mut in_doubt) = (0, 0);
     for _ in 0..5 {
-        let progress = || Some(stored(&mut Holdings::of(&mortal.database))).filter(|stored| *stored >= before + 200);
-        wait_for("logs in the store", progress);
+        // Who has no fault has no batch that is in doubt.
+        let goes_on = |store: &mut Holdings| centre.figures().faults.is_empty() && stored(store) >= before + 200;
+        let mut store = Holdings::of(&mortal.database);
+        wait_for("logs in the store", || goes_on(&mut store).then_some(()));
         mortal.database.answers_commits(false);
         in_doubt += mortal.dies(&centre);
         mortal.database.unanswered(1);
         mortal.database.answers_commits(true);
-        let not_told = mortal.dies(&centre);
-        assert!(not_told > 0, "each commit had its answer");
-        in_doubt += not_told;
+        assert!(mortal.dies(&centre) > 0, "each commit had its answer");
         before = stored(&mut Holdings::of(&mortal.database));
     }
     assert!(before < all, "the load was over before the last of ten deaths");
@@ -164,9 +164,9 @@ fn a_server_that_dies_ten_times_loses_nothing_and_doubles_nothing() {
     assert_eq!(store.rejected(), []);
     let figures = centre.figures();
     assert_eq!((figures.new + figures.duplicate, &figures.faults), (all, &Vec::new()), "{figures:?}");
-    // What was in doubt came again once, unless that was lost, too, and is in doubt once more.
-    let duplicates = store.duplicates();
-    assert!((figures.duplicate..=in_doubt).contains(&duplicates), "{duplicates}, in doubt {in_doubt}; {figures:?}");
+    // Twice came what was in doubt by chance, and was then brought to a server that answers nobody.
+    let twice = store.duplicates() - figures.duplicate;
+    assert!((0..=in_doubt).contains(&twice), "{twice} twice, {in_doubt} in doubt; {figures:?}");
     assert!(centre.stop().contains("goes on after"));
 }
 
