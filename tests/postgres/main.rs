@@ -17,3 +17,4 @@ mod harness;
 mod keeper;
 mod migrate;
 mod rights;
+mod rollup;
