@@ -253,7 +253,7 @@ impl Store {
         let definition = "SELECT pg_get_functiondef('pingeon.add_hours'::regproc)";
         let real: String = client.query_one(definition, &[]).unwrap().get(0);
         let (head, _) = real.split_once("AS $function$").unwrap();
-        client.batch_execute(&format!("{head} AS $function$ SELECT $function$")).unwrap();
+        client.batch_execute(&format!("{head} AS $function$ BEGIN END $function$")).unwrap();
         work();
         client.batch_execute(&real).unwrap();
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::SimulatedClock;
 use crate::config;
 use crate::flow::{Batch, Sink};
-use crate::logs::{Cause, Log, Missed, VERSION};
+use crate::logs::{Cause, Log, Missed, Object, VERSION};
 use crate::store::Row;
 use crate::store::sqlite::{self, Sqlite};
 
@@ -337,7 +337,7 @@ pub(super) fn log(nth: u64) -> Log {
         verdict: if nth.is_multiple_of(2) { Verdict::Up } else { Verdict::Down },
         phase: None,
         reason: Some("refused".into()),
-        result: Map::new(),
+        result: Object::default(),
         unknown_fields: Map::new(),
     }
 }

@@ -2,15 +2,17 @@
 //! goes in as one array for each column.
 
 use std::error::Error;
+use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::check::Phase;
 use crate::clock::Timestamp;
-use crate::logs::Log;
+use crate::logs::{Log, Object};
 use crate::store::rollup::{BUCKETS, Hour};
 
 /// A parameter and its type, so that nothing has to be asked of the server.
@@ -63,9 +65,9 @@ impl FromSql<'_> for Moment {
 
 /// A `jsonb`: its version, 1, and the text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Json<'a>(pub(super) &'a Map<String, Value>);
+pub(super) struct Json<'a, T>(pub(super) &'a T);
 
-impl ToSql for Json<'_> {
+impl<T: Serialize + fmt::Debug> ToSql for Json<'_, T> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Encoded {
         out.put_u8(1);
         serde_json::to_writer(out.writer(), self.0)?;
@@ -131,8 +133,8 @@ pub(super) struct Logs<'a> {
     verdict: Vec<&'a str>,
     phase: Vec<Option<&'a str>>,
     reason: Vec<Option<&'a str>>,
-    result: Vec<Json<'a>>,
-    extra: Vec<Option<Json<'a>>>,
+    result: Vec<Json<'a, Object>>,
+    extra: Vec<Option<Json<'a, Map<String, Value>>>>,
 }
 
 /// Keeps logs; answers with the uids of those that are new, as one array (null: none). The arrays are unnested side by side in the
