@@ -14,6 +14,9 @@ mod cluster;
 #[path = "../tests/postgres/daemon.rs"]
 mod daemon;
 #[allow(dead_code)]
+#[path = "../tests/service/daemon.rs"]
+mod daemon;
+#[allow(dead_code)]
 #[path = "../tests/kafka/node.rs"]
 mod node;
 #[allow(dead_code)]

@@ -10,6 +10,9 @@
 mod cluster;
 mod cost;
 #[allow(dead_code)]
+#[path = "../../tests/service/daemon.rs"]
+mod daemon;
+#[allow(dead_code)]
 #[path = "../../tests/kafka/node.rs"]
 mod node;
 #[allow(dead_code)]

@@ -2,6 +2,8 @@
 
 mod clients;
 mod cluster;
+#[path = "../service/daemon.rs"]
+mod daemon;
 mod node;
 mod peer;
 mod pki;

@@ -1,29 +1,12 @@
 //! One broker process: its settings, its start, its end.
-//!
-//! It is a child of a shell that waits for us: when this process ends, in whatever way, the shell's standard input closes and
-//! it kills the broker; when the shell is killed, the broker dies with it (`PR_SET_PDEATHSIG`, prctl(2)). The shell stands
-//! between because that signal comes with the end of the *thread* that started the child, and every test is a thread.
 
+use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
-use rustix::process::Pid;
+use std::process::Command;
 
 use crate::cluster::Version;
-
-/// `$1`: what to remove when all is over, or nothing; `$2`: where its words go; then the broker's command.
-const KEEPER: &str = r#"
-trap '' INT HUP
-remove=$1 log=$2; shift 2
-setpriv --pdeathsig KILL "$@" >>"$log" 2>&1 </dev/null &
-echo $!
-read -r _
-kill -KILL $! 2>/dev/null
-wait
-[ -z "$remove" ] || rm -rf -- "$remove"
-"#;
+use crate::daemon::{Daemon, End};
 
 /// Small and soon up, for brokers that live for minutes; a benchmark has them work as at a user's.
 const JVM: &[&str] = if cfg!(debug_assertions) {
@@ -33,8 +16,6 @@ const JVM: &[&str] = if cfg!(debug_assertions) {
 };
 /// Of slf4j-simple: warnings, on standard error.
 const LOGGING: &str = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
-/// How much of a broker's own words a failing test shows.
-const WORDS_SHOWN_MAX: usize = 4000;
 
 /// A broker's folder: settings, data, log.
 pub struct Node {
@@ -42,12 +23,7 @@ pub struct Node {
     folder: PathBuf,
     /// What to remove when the process ends.
     remove: Option<PathBuf>,
-    running: Option<Running>,
-}
-
-struct Running {
-    keeper: Child,
-    broker: Pid,
+    running: Option<Daemon>,
 }
 
 impl Node {
@@ -80,32 +56,27 @@ impl Node {
     pub fn start(&mut self) {
         assert!(self.running.is_none(), "it runs already");
         let broker = self.java("kafka.Kafka");
-        let mut keeper = Command::new("/bin/sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(self.remove.as_deref().unwrap_or(Path::new("")));
-        keeper.arg(self.log()).arg(broker.get_program()).args(broker.get_args());
-        keeper.arg(self.folder.join("server.properties"));
-        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut pid = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
-        let broker = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-        self.running = Some(Running { keeper, broker });
+        let mut words: Vec<OsString> = vec![broker.get_program().to_owned()];
+        words.extend(broker.get_args().map(OsString::from));
+        words.push(self.folder.join("server.properties").into());
+        let log = self.folder.join("broker.log");
+        self.running = Some(Daemon::start(&[], &words, End::Kill, &log, self.remove.as_deref()));
     }
 
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.broker.as_raw_nonzero().get().unsigned_abs())
+        self.running.as_ref().map(Daemon::pid)
     }
 
     /// Ends it as a power failure does.
     pub fn kill(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
-        drop(running.keeper.stdin.take());
-        running.keeper.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.end("KILL");
+        }
     }
 
     /// The last of what it said.
     pub fn words(&self) -> String {
-        let said = fs::read(self.log()).unwrap_or_default();
-        lossy(&said[said.len().saturating_sub(WORDS_SHOWN_MAX)..])
+        self.running.as_ref().map(Daemon::words).unwrap_or_default()
     }
 
     /// One of Kafka's programs.
@@ -114,16 +85,6 @@ impl Node {
         let jars = format!("{}/*", self.version.jars().display());
         command.args(JVM).args(["-Djava.awt.headless=true", LOGGING, "-cp", &jars, class]);
         command
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.join("broker.log")
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -19,8 +19,8 @@ use pingeon::secret::Secret;
 use pingeon::store::postgres::{Address, Files, Postgres};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-use crate::daemon::give;
 use crate::pooler::Pooler;
+use crate::servant::give;
 use crate::server::{CERTIFIED, Database, Login, OTHER_HOST, Server, free_port, ours, unique};
 
 const DAY: Duration = Duration::from_secs(86_400);

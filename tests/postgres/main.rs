@@ -1,7 +1,9 @@
 //! The Postgres store, with a real server.
 
+#[path = "../service/daemon.rs"]
 mod daemon;
 mod disk;
+mod fleet;
 #[path = "../kafka/pki.rs"]
 #[allow(dead_code, reason = "a broker wants its certificate in another form")]
 mod pki;
@@ -9,8 +11,10 @@ mod pooler;
 #[path = "../service/running.rs"]
 #[allow(dead_code, reason = "not every test target starts the program")]
 mod running;
+mod servant;
 mod server;
 
+mod arrival;
 mod audit;
 mod connect;
 mod harness;

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use crate::daemon::{Daemon, End, give};
+use crate::daemon::{Daemon, End};
 use crate::running::wait_for;
+use crate::servant::{as_servant, give};
 use crate::server::{Database, SET_UP, Server, free_port, unique};
 
 /// How many connections to the server all clients of one role share.
@@ -35,6 +36,7 @@ impl Pooler {
         fs::write(&settings, text).unwrap();
         give(&folder);
         let daemon = Daemon::start(
+            &as_servant(),
             &[program().into(), OsString::from(&settings)],
             End::Kill,
             &folder.join("log"),

@@ -12,14 +12,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{env, fs};
 
+use pingeon::clock::{Clock as _, SystemClock};
 use pingeon::config;
 use pingeon::store::postgres::{Address, Files};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 
-use crate::daemon::{Daemon, End, as_servant, give};
+use crate::daemon::{Daemon, End};
 use crate::pki::Pki;
 use crate::running::wait_for;
+use crate::servant::{as_servant, give};
 
 /// What to do where something is missing.
 pub const SET_UP: &str = "`tests/run postgres` installs what the Postgres tests need";
@@ -34,18 +36,27 @@ pub const OTHER_HOST: &str = "127.0.0.2";
 
 const SUPERUSER: &str = "postgres";
 const DAY: Duration = Duration::from_secs(86_400);
+const MICROS_OF_A_DAY: i64 = 86_400_000_000;
+/// Less than what is waited for anything.
+const MICROS_OF_A_TEST: i64 = 15_000_000;
 /// A port that was free may be somebody else's a moment later.
 const STARTS_MAX: usize = 3;
 
-/// As at a user's who set some things in his own way: nothing may depend on them. `fsync` and all else is the default.
-const SETTINGS: [(&str, &str); 6] = [
+/// As at a user's who set some things in his own way: nothing may depend on them. `fsync` and all else is the default, but that
+/// what lies on the disk is synced at once after a crash, not file by file, which takes seconds.
+const SETTINGS: [(&str, &str); 7] = [
     ("listen_addresses", "'127.0.0.1,127.0.0.2'"),
     ("max_connections", "200"),
     ("timezone", "'Asia/Kolkata'"),
     ("datestyle", "'SQL, DMY'"),
     ("intervalstyle", "'sql_standard'"),
     ("log_timezone", "'UTC'"),
+    ("recovery_init_sync_method", "syncfs"),
 ];
+
+/// Of a server that can be made to die between a commit and its answer: see [`Database::answers_commits`].
+pub const WITHOUT_STANDBY: [(&str, &str); 2] =
+    [("synchronous_standby_names", "'nobody'"), ("synchronous_commit", "local")];
 
 /// Who has to show what; the first line that fits counts.
 const ACCESS: &str = "
@@ -286,25 +297,48 @@ impl Database {
         self.superuser.connect(NoTls).unwrap()
     }
 
-    /// With the schema of this build.
+    /// With the schema of this build, on a day that goes on for a while: some tests count in days.
     pub fn migrated(self) -> Self {
+        let of_today = || SystemClock.now().wall.as_micros() % MICROS_OF_A_DAY;
+        wait_for("midnight to pass", || (MICROS_OF_A_DAY - of_today() > MICROS_OF_A_TEST).then_some(()));
         pingeon::store::postgres::migrate(&self.settings(self.superuser.get_user().unwrap())).unwrap();
         self
     }
 
+    /// Whether the commits of the writer's next sessions are answered. Where they are not, a session waits for a standby that
+    /// does not exist: what it committed is durable, and nobody sees it before the server comes back.
+    pub fn answers_commits(&self, answers: bool) {
+        let commit = if answers { "local" } else { "on" };
+        let sql = format!("ALTER ROLE pingeon_writer IN DATABASE {} SET synchronous_commit = '{commit}'", self.name);
+        self.superuser().batch_execute(&sql).unwrap();
+    }
+
+    /// Waits until so many sessions have committed and have no answer.
+    pub fn unanswered(&self, sessions: i64) {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'";
+        let mut superuser = self.superuser();
+        let mut count = || superuser.query_one(sql, &[]).unwrap().get::<_, i64>(0);
+        wait_for("commits without an answer", || (count() == sessions).then_some(()));
+    }
+
     /// What a config would come to, for this role, without TLS.
     pub fn settings(&self, role: &str) -> config::Postgres {
-        let none = |name: &str| Err(format!("no file is named, not `{name}`"));
-        let url = Address::parse(&self.url(role), &Files { certificates: &none, key: &none });
-        config::Postgres {
-            url: url.map(Arc::new).unwrap_or_else(|unusable| panic!("{unusable:?}")),
-            password: None,
-            batch_max: 1_000,
-            batch_wait: Duration::from_millis(100),
-            connections: 1,
-            prepared: config::Prepared::Auto,
-            retention: 90 * DAY,
-        }
+        settings(&self.url(role))
+    }
+}
+
+/// What a config with this URL would come to, without TLS.
+pub fn settings(url: &str) -> config::Postgres {
+    let none = |name: &str| Err(format!("no file is named, not `{name}`"));
+    let url = Address::parse(url, &Files { certificates: &none, key: &none });
+    config::Postgres {
+        url: url.map(Arc::new).unwrap_or_else(|unusable| panic!("{unusable:?}")),
+        password: None,
+        batch_max: 1_000,
+        batch_wait: Duration::from_millis(100),
+        connections: 1,
+        prepared: config::Prepared::Auto,
+        retention: 90 * DAY,
     }
 }
 
@@ -401,7 +435,8 @@ fn configure(folder: &Path, pki: &Pki, port: u16, settings: &[(&str, &str)]) {
 /// Starts what is configured in `folder`, and waits until it serves.
 fn start(folder: &Path, before: &[OsString], superuser: &Config) -> Result<Daemon, String> {
     let command = [program("postgres").into(), OsString::from("-D"), folder.join("data").into()];
-    let daemon = Daemon::start_within(before, &command, End::Quit, &folder.join("server.log"), Some(folder));
+    let daemon =
+        Daemon::start(&[before, &as_servant()].concat(), &command, End::Quit, &folder.join("server.log"), Some(folder));
     let ready = wait_for("Postgres to serve", || {
         let ready = superuser.connect(NoTls).is_ok();
         (ready || !daemon.runs()).then_some(ready)

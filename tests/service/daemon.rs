@@ -1,4 +1,4 @@
-//! A server's process: its start, its end, and as whom it runs.
+//! The process of a server that is not ours: its start and its end.
 //!
 //! It is a child of a shell that waits for us: when this process ends, in whatever way, the shell's standard input closes and
 //! it ends the server; when the shell is killed, the server ends by itself (`PR_SET_PDEATHSIG`, prctl(2)). The shell stands
@@ -9,11 +9,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-use rustix::process::geteuid;
-
-/// Whom the servers run as where we are root, since they refuse to be root.
-const SERVANT: &str = "postgres";
 
 /// `$1`: the signal that ends it; `$2`: what to remove when all is over, or nothing; `$3`: where its words go; then the server's
 /// command. A signal by name on standard input ends the server, too, and leaves all there.
@@ -57,22 +52,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command`; what it says goes to the end of `log`. `end` ends it with this process; then `remove` is removed.
-    pub fn start(command: &[OsString], end: End, log: &Path, remove: Option<&Path>) -> Self {
-        Daemon::start_within(&[], command, end, log, remove)
-    }
-
-    /// The same, with these words before the command.
-    pub fn start_within(
-        before: &[OsString],
-        command: &[OsString],
-        end: End,
-        log: &Path,
-        remove: Option<&Path>,
-    ) -> Self {
+    /// Starts `command` with the words `before` it; what it says goes to the end of `log`. `end` ends it with this process; then
+    /// `remove` is removed.
+    pub fn start(before: &[OsString], command: &[OsString], end: End, log: &Path, remove: Option<&Path>) -> Self {
         let mut keeper = Command::new("/bin/sh");
         keeper.args(["-c", KEEPER, "keeper", end.name()]).arg(remove.unwrap_or(Path::new(""))).arg(log);
-        keeper.args(before).args(as_servant()).args(["--pdeathsig", end.name()]).args(command);
+        // Last before the command: who becomes another user loses it.
+        keeper.args(before).args(["setpriv", "--pdeathsig", end.name()]).args(command);
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut pid = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
@@ -105,22 +91,5 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
-    }
-}
-
-/// What stands before a command that the servers' user is to run.
-pub fn as_servant() -> Vec<OsString> {
-    let mut words = vec!["setpriv".to_owned()];
-    if geteuid().is_root() {
-        words.extend([format!("--reuid={SERVANT}"), format!("--regid={SERVANT}"), "--init-groups".to_owned()]);
-    }
-    words.into_iter().map(OsString::from).collect()
-}
-
-/// Gives `path` to the servers' user.
-pub fn give(path: &Path) {
-    if geteuid().is_root() {
-        let given = Command::new("chown").arg("-R").arg(format!("{SERVANT}:")).arg(path).status().unwrap();
-        assert!(given.success(), "`{}` cannot be given to `{SERVANT}`: {}", path.display(), crate::server::SET_UP);
     }
 }
