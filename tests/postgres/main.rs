@@ -15,4 +15,5 @@ mod connect;
 mod harness;
 mod keeper;
 mod migrate;
+mod reports;
 mod rights;
