@@ -1,6 +1,7 @@
 //! What it takes to get logs from Kafka into Postgres: `cargo bench --bench postgres [-- LOGS]`.
 //!
-//! Starts a real broker (4.3.1; `tests/run brokers` brings it) and a real Postgres, and measures in one run, in turns: the program
+//! Starts a real broker (4.3.1; `tests/run brokers` brings it), takes the Postgres database of its own that `PINGEON_TEST_POSTGRES`
+//! names as `postgres` (with the schema of `pingeon migrate`, and emptied), and measures in one run, in turns: the program
 //! itself, as a user runs it (`pingeon consume`, two connections, default batches), reading a topic that is there into an empty
 //! store; the same topic once more (nothing is new); the same without roll-ups; and binary COPY of the same rows into the same
 //! table over two connections, in batches as large and five times as large. Medians of [`ROUNDS`] rounds. CPU is that of the
@@ -10,6 +11,8 @@
 #[allow(dead_code)]
 #[path = "../tests/kafka/cluster.rs"]
 mod cluster;
+#[path = "kafka/cost.rs"]
+mod cost;
 #[allow(dead_code)]
 #[path = "../tests/kafka/node.rs"]
 mod node;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::{Broker, Listener, Version, shared, unique};
+use cost::{Cost, measured, median};
 use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::jobs::Stop;
 use pingeon::kafka::client::Client;
@@ -52,10 +56,6 @@ const BATCH: usize = 2_000;
 const CONNECTIONS: usize = 2;
 /// How long one pass may take.
 const PASS_MAX: Duration = Duration::from_secs(300);
-
-/// Seconds, and CPU seconds of the client.
-#[derive(Clone, Copy, Debug)]
-struct Cost(f64, f64);
 
 fn main() {
     let given = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
@@ -173,22 +173,23 @@ impl Store {
     fn copy_in(&self, rows: &[u8], batch: usize) -> Cost {
         let batches = batches(rows, batch);
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| self.client()).collect();
-        let (begun, cpu) = (Instant::now(), cpu_seconds());
-        std::thread::scope(|threads| {
-            for (nth, client) in clients.iter_mut().enumerate() {
-                let batches = &batches;
-                threads.spawn(move || {
-                    for rows in batches.iter().skip(nth).step_by(CONNECTIONS) {
-                        let mut copy = client.copy_in("COPY pingeon.log FROM STDIN (FORMAT binary)").unwrap();
-                        copy.write_all(HEADER).unwrap();
-                        copy.write_all(rows).unwrap();
-                        copy.write_all(&TRAILER).unwrap();
-                        copy.finish().unwrap();
-                    }
-                });
-            }
-        });
-        Cost(begun.elapsed().as_secs_f64(), cpu_seconds() - cpu)
+        let copy = || {
+            std::thread::scope(|threads| {
+                for (nth, client) in clients.iter_mut().enumerate() {
+                    let batches = &batches;
+                    threads.spawn(move || {
+                        for rows in batches.iter().skip(nth).step_by(CONNECTIONS) {
+                            let mut copy = client.copy_in("COPY pingeon.log FROM STDIN (FORMAT binary)").unwrap();
+                            copy.write_all(HEADER).unwrap();
+                            copy.write_all(rows).unwrap();
+                            copy.write_all(&TRAILER).unwrap();
+                            copy.finish().unwrap();
+                        }
+                    });
+                }
+            })
+        };
+        measured(copy)
     }
 
     /// Does `work` while roll-ups are thrown away.
@@ -278,17 +279,4 @@ fn so_far(port: u16, what: &str) -> u64 {
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let flows = body["flows"].as_array().cloned().unwrap_or_default();
     flows.iter().filter_map(|flow| flow[what].as_u64()).sum()
-}
-
-fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-fn median(mut costs: Vec<Cost>) -> Cost {
-    let mut middle = |of: fn(&Cost) -> f64| {
-        costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
-        of(&costs[costs.len() / 2])
-    };
-    Cost(middle(|cost| cost.0), middle(|cost| cost.1))
 }

@@ -48,17 +48,15 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     let (jobs, stop, drained) = (Jobs::default(), Stop::default(), Stop::default());
     let signals = listen_to_signals(&jobs)?;
     let web = config.web.as_ref().map(|web| Web::listen(web.listen)).transpose()?;
-    let mut started = start(&config, halves, &jobs, (&stop, &drained))?;
+    let Started { agent, spool, flows, store } = start(&config, halves, &jobs, (&stop, &drained))?;
     if let Some(web) = &web {
-        let Started { spool, flows, store, .. } = &mut started;
-        let (agent, roster) = (config.agent.clone(), jobs.roster());
-        let (spool, flows, store) = (spool.take(), std::mem::take(flows), store.take());
-        web.serve(&jobs, Health { agent, roster, spool, flows, store })?;
+        let roster = jobs.roster();
+        web.serve(&jobs, Health { agent: config.agent.clone(), roster, spool, flows, store })?;
     }
     log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
 
     warn_of_too_few_workers(&config);
-    let mut process = Process { longest: longest_timeout(&config), config, agent: started.agent, read };
+    let mut process = Process { longest: longest_timeout(&config), config, agent, read };
     let failed = process.supervise(&jobs, &signals);
     stop.set();
     match &failed {

@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 #[path = "../../tests/kafka/cluster.rs"]
 mod cluster;
+mod cost;
 #[allow(dead_code)]
 #[path = "../../tests/kafka/node.rs"]
 mod node;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::{Broker, Listener, Version, shared, unique};
+use cost::{Cost, measured, median};
 use pingeon::jobs::Stop;
 use pingeon::kafka::client::Client;
 use pingeon::kafka::connection::Access;
@@ -48,10 +50,6 @@ const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = BATCH * (VALUE_BYTES + 30);
 /// What a pump that is behind gives the native client at once; librdkafka gathers as much in its own queue.
 const BACKLOG: usize = 10_000;
-
-/// Seconds and CPU-seconds.
-#[derive(Clone, Copy, Debug)]
-struct Cost(f64, f64);
 
 fn main() {
     let given = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
@@ -190,25 +188,6 @@ fn consume(consumer: &mut dyn Consume, count: usize) {
         assert!(messages.iter().all(|message| message.value.len() == VALUE_BYTES));
         read += messages.len();
     }
-}
-
-fn measured(work: impl FnOnce()) -> Cost {
-    let (begun, cpu) = (Instant::now(), cpu_seconds());
-    work();
-    Cost(begun.elapsed().as_secs_f64(), cpu_seconds() - cpu)
-}
-
-fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-fn median(mut costs: Vec<Cost>) -> Cost {
-    let mut middle = |of: fn(&Cost) -> f64| {
-        costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
-        of(&costs[costs.len() / 2])
-    };
-    Cost(middle(|cost| cost.0), middle(|cost| cost.1))
 }
 
 /// Compiles the other side.

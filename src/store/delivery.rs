@@ -6,11 +6,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::store::{Delivery, MISSING_MAX, began_at};
+use crate::store::{DAY, Delivery, MISSING_MAX, began_at};
 
 /// A run that began within this of what the retention deleted may have lost logs to it: an interval's, whose time reaches back
 /// before the run's beginning.
-pub(super) const MARGIN: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const MARGIN: Duration = DAY;
 
 /// Whether nothing of the run that began at `boot`'s time was deleted for its age, where that may have happened to logs due before
 /// `forgotten`.

@@ -20,7 +20,7 @@ use crate::logs::{Log, Missed};
 use rollup::Hour;
 
 /// How far ahead of this machine's clock a log may be.
-pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const AHEAD_MAX: Duration = DAY;
 
 /// Opens the store for writing, its schema up to date.
 ///
@@ -208,6 +208,15 @@ pub(crate) fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&
     }
     // Queries and retention find a log by the time in its uid.
     (millis(&log.uid) != log.due_at.as_millis()).then_some("the uid has another time than `due_at`")
+}
+
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const DAY_MICROS: i64 = 24 * 3_600 * 1_000_000;
+
+/// The beginning of the day of UTC that `at` lies in.
+pub(crate) fn day_of(at: Timestamp) -> Timestamp {
+    let micros = at.as_micros();
+    Timestamp::from_micros(micros - micros % DAY_MICROS)
 }
 
 /// The milliseconds that a UUIDv7 carries (RFC 9562, section 5.7).

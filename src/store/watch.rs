@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::flow::Fault;
 use crate::jobs::{Pulse, Stop};
-use crate::store::{Condition, Keep, Kept};
+use crate::store::{Condition, DAY, DAY_MICROS, Keep, Kept};
 
 /// How often the store is put in order.
 const EVERY: Duration = Duration::from_secs(600);
@@ -18,7 +18,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PULSE_LIMIT: Duration = Duration::from_secs(120);
 /// With fewer days than this that logs can go into, there is a warning.
 const DAYS_AHEAD_MIN: i64 = 2;
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// What is known of a store.
 #[derive(Debug)]
@@ -138,8 +137,6 @@ fn sweep(store: &mut dyn Keep, watch: &Watch, now: Timestamp, pulse: &Pulse, sto
         }
     }
 }
-
-const DAY_MICROS: i64 = 86_400_000_000;
 
 #[cfg(test)]
 mod tests {

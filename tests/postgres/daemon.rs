@@ -59,13 +59,28 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `command`; what it says goes to the end of `log`. `end` ends it with this process; then `remove` is removed.
     pub fn start(command: &[OsString], end: End, log: &Path, remove: Option<&Path>) -> Self {
+        Daemon::start_within(&[], command, end, log, remove)
+    }
+
+    /// The same, with these words before the command.
+    pub fn start_within(
+        before: &[OsString],
+        command: &[OsString],
+        end: End,
+        log: &Path,
+        remove: Option<&Path>,
+    ) -> Self {
         let mut keeper = Command::new("/bin/sh");
         keeper.args(["-c", KEEPER, "keeper", end.name()]).arg(remove.unwrap_or(Path::new(""))).arg(log);
-        keeper.args(as_servant()).args(["--pdeathsig", end.name()]).args(command);
+        keeper.args(before).args(as_servant()).args(["--pdeathsig", end.name()]).args(command);
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut pid = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
         Daemon { keeper, server: pid.trim().parse().unwrap(), log: log.to_owned() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.server
     }
 
     pub fn runs(&self) -> bool {

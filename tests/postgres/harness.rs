@@ -5,6 +5,7 @@ use std::process::Command;
 use postgres::NoTls;
 use postgres::error::SqlState;
 
+use crate::disk::SmallDisk;
 use crate::pooler::Pooler;
 use crate::server::{CERTIFIED, Database, Login, OTHER_HOST, Server, Stop, ours, shared};
 
@@ -104,4 +105,18 @@ fn a_pooler_shares_connections() {
     backends.sort_unstable();
     backends.dedup();
     assert!(backends.len() < clients.len(), "{backends:?}");
+}
+
+#[test]
+fn a_small_disk_is_filled_and_emptied() {
+    let disk = SmallDisk::start(64);
+    let mut client = disk.database("full").superuser();
+    client.batch_execute("CREATE TABLE here (filler text)").unwrap();
+    let insert = "INSERT INTO here SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
+    client.batch_execute(insert).unwrap();
+    disk.fill();
+    let full = client.batch_execute(insert).unwrap_err();
+    assert_eq!(full.code(), Some(&SqlState::DISK_FULL));
+    disk.empty();
+    client.batch_execute(insert).unwrap();
 }

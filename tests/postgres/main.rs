@@ -1,6 +1,7 @@
 //! The Postgres store, with a real server.
 
 mod daemon;
+mod disk;
 #[path = "../kafka/pki.rs"]
 #[allow(dead_code, reason = "a broker wants its certificate in another form")]
 mod pki;

@@ -123,7 +123,11 @@ impl Server {
 
     /// The same, with these settings in `postgresql.conf` besides.
     pub fn alone_with(settings: &[(&str, &str)]) -> Self {
-        let folder = workplace();
+        Server::start_in(workplace(), &[], settings)
+    }
+
+    /// The same in this folder, started with these words before its command.
+    pub fn start_in(folder: PathBuf, before: &[OsString], settings: &[(&str, &str)]) -> Self {
         let pki = Pki::make(&folder.join("pki"), &[CERTIFIED]);
         // Neither the server nor its clients take a key that others can read.
         for name in ["broker", CERTIFIED] {
@@ -139,7 +143,7 @@ impl Server {
             configure(&folder, &pki, port, settings);
             let mut superuser = Config::new();
             superuser.host("127.0.0.1").port(port).user(SUPERUSER).dbname("postgres");
-            match start(&folder, &superuser) {
+            match start(&folder, before, &superuser) {
                 Ok(daemon) => {
                     let ours = Ours { folder, port, pki, daemon: Some(daemon) };
                     let server = Server { superuser, ours: Some(ours) };
@@ -162,8 +166,13 @@ impl Server {
 
     /// An empty database for the caller alone.
     pub fn database(&self, about: &str) -> Database {
+        self.database_in("pg_default", about)
+    }
+
+    /// The same in this tablespace.
+    pub fn database_in(&self, tablespace: &str, about: &str) -> Database {
         let name = unique(about);
-        self.superuser().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        self.superuser().batch_execute(&format!("CREATE DATABASE {name} TABLESPACE {tablespace}")).unwrap();
         let mut superuser = self.superuser.clone();
         superuser.dbname(&name);
         Database { name, superuser, foreign: self.ours.is_none() }
@@ -199,6 +208,12 @@ impl Server {
         self.of_ours().port
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        let daemon = self.of_ours().daemon.as_ref();
+        daemon.unwrap_or_else(|| panic!("it is stopped")).pid()
+    }
+
     /// Where its files are, among them the folder of its Unix socket.
     pub fn folder(&self) -> &Path {
         &self.of_ours().folder
@@ -224,7 +239,7 @@ impl Server {
         let superuser = self.superuser.clone();
         let ours = self.of_ours_to_change();
         assert!(ours.daemon.is_none(), "it runs already");
-        ours.daemon = Some(start(&ours.folder, &superuser).unwrap_or_else(|complaint| panic!("{complaint}")));
+        ours.daemon = Some(start(&ours.folder, &[], &superuser).unwrap_or_else(|complaint| panic!("{complaint}")));
     }
 
     /// As `pg_ctl restart -m immediate`.
@@ -315,7 +330,7 @@ pub fn unique(about: &str) -> String {
 }
 
 /// A folder for a server, which the servers' user reaches. What a process left that was killed is removed.
-fn workplace() -> PathBuf {
+pub fn workplace() -> PathBuf {
     let (top, start) = (Path::new("/var/tmp"), "pingeon_test_server_");
     for left in fs::read_dir(top).into_iter().flatten().flatten() {
         let name = left.file_name().to_string_lossy().into_owned();
@@ -384,9 +399,9 @@ fn configure(folder: &Path, pki: &Pki, port: u16, settings: &[(&str, &str)]) {
 }
 
 /// Starts what is configured in `folder`, and waits until it serves.
-fn start(folder: &Path, superuser: &Config) -> Result<Daemon, String> {
+fn start(folder: &Path, before: &[OsString], superuser: &Config) -> Result<Daemon, String> {
     let command = [program("postgres").into(), OsString::from("-D"), folder.join("data").into()];
-    let daemon = Daemon::start(&command, End::Quit, &folder.join("server.log"), Some(folder));
+    let daemon = Daemon::start_within(before, &command, End::Quit, &folder.join("server.log"), Some(folder));
     let ready = wait_for("Postgres to serve", || {
         let ready = superuser.connect(NoTls).is_ok();
         (ready || !daemon.runs()).then_some(ready)

@@ -11,14 +11,12 @@ use super::trouble::Trouble;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;
-use crate::store::{Condition, Keep, Kept};
+use crate::store::{Condition, DAY, Keep, Kept, day_of};
 
 /// How many days after today are made ahead.
 const DAYS_AHEAD: u32 = 4;
 /// What `pingeon.make_days` takes.
 const DAYS_AT_ONCE_MAX: usize = 62;
-const DAY: Duration = Duration::from_secs(86_400);
-const DAY_MICROS: i64 = 86_400_000_000;
 
 /// The store, for keeping it in order.
 pub struct Keeper {
@@ -80,8 +78,8 @@ pub(super) fn make_days(
     moments: impl Iterator<Item = Timestamp>,
     retention: Duration,
 ) -> Result<(), postgres::Error> {
-    let days: BTreeSet<i64> = moments.map(|at| at.as_micros().div_euclid(DAY_MICROS)).collect();
-    let days: Vec<Moment> = days.into_iter().map(|day| Moment(Timestamp::from_micros(day * DAY_MICROS))).collect();
+    let days: BTreeSet<Timestamp> = moments.map(day_of).collect();
+    let days: Vec<Moment> = days.into_iter().map(Moment).collect();
     let kept = retention.as_secs_f64();
     for some in days.chunks(DAYS_AT_ONCE_MAX) {
         let params: [Param<'_>; 2] = [(&some, Type::TIMESTAMPTZ_ARRAY), (&kept, Type::FLOAT8)];

@@ -16,7 +16,7 @@ use crate::config;
 use crate::flow::{Batch, Delivered, Fault, Sink, Unreadable};
 use crate::logs::Log;
 use crate::store::rollup::roll_up;
-use crate::store::{AHEAD_MAX, unfit};
+use crate::store::{AHEAD_MAX, day_of, unfit};
 
 /// How many bytes of what is set aside are kept; the rest is cut off.
 const REJECTED_BYTES_MAX: usize = 64 * 1024;
@@ -61,13 +61,13 @@ impl Reject {
         }
     }
 
+    fn refused(log: &Log, why: Refusal) -> Self {
+        Reject { sqlstate: Some(why.sqlstate), ..Reject::log(log, &why.reason) }
+    }
+
     fn unreadable(Unreadable { bytes, origin, reason }: &Unreadable) -> Self {
         let (origin, reason) = (without_nul(origin), without_nul(reason));
         Reject { origin, reason, sqlstate: None, agent: None, run: None, bytes: cut(bytes.clone()) }
-    }
-
-    fn is_of(&self, log: &Log) -> bool {
-        self.run == Some((log.boot, log.seq)) && self.origin.ends_with(&log.uid.to_string())
     }
 }
 
@@ -123,12 +123,6 @@ impl Postgres {
     }
 }
 
-/// The day of UTC that `at` lies in.
-fn day_of(at: Timestamp) -> Timestamp {
-    let micros = at.as_micros();
-    Timestamp::from_micros(micros - micros % 86_400_000_000)
-}
-
 impl Sink for Postgres {
     fn deliver(&mut self, batch: &Batch) -> Result<Delivered, Fault> {
         let now = self.clock.now().wall;
@@ -163,9 +157,10 @@ fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) 
     new.sort_unstable();
     let (new, known): (Vec<&Log>, Vec<&Log>) = logs.iter().partition(|log| new.binary_search(&log.uid).is_ok());
     add_hours(session, &new)?;
-    let is_refused = |log: &Log| refused.iter().any(|reject| reject.is_of(log));
-    let known: Vec<&Log> = known.into_iter().filter(|log| refused.is_empty() || !is_refused(log)).collect();
+    let is_refused = |log: &Log| refused.iter().any(|(refused, _)| refused.uid == log.uid);
+    let known: Vec<&Log> = known.into_iter().filter(|log| !is_refused(log)).collect();
     count_duplicates(session, &known)?;
+    let refused: Vec<Reject> = refused.into_iter().map(|(log, why)| Reject::refused(log, why)).collect();
     let rejected = set_aside(session, rejects)? + set_aside(session, &refused)?;
     session.say("COMMIT")?;
     if let (Some(Reject { origin, reason, .. }), 1..) = (rejects.iter().chain(&refused).next(), rejected) {
@@ -186,11 +181,11 @@ fn insert(session: &mut Session, logs: &[&Log], new: &mut Vec<Uuid>) -> Result<(
 
 /// Likewise; those that the server refuses go into `refused`. Halves what fails until one log is left, each half in the order of
 /// the uids.
-fn insert_but_refused(
+fn insert_but_refused<'a>(
     session: &mut Session,
-    logs: &[&Log],
+    logs: &[&'a Log],
     new: &mut Vec<Uuid>,
-    refused: &mut Vec<Reject>,
+    refused: &mut Vec<(&'a Log, Refusal)>,
 ) -> Result<(), postgres::Error> {
     session.say("SAVEPOINT part")?;
     let Err(error) = insert(session, logs, new) else { return session.say("RELEASE part") };
@@ -201,7 +196,7 @@ fn insert_but_refused(
     };
     session.say("ROLLBACK TO part; RELEASE part")?;
     if let [log] = logs {
-        refused.push(Reject { sqlstate: Some(why.sqlstate), ..Reject::log(log, &why.reason) });
+        refused.push((log, why));
         return Ok(());
     }
     let (first, second) = logs.split_at(logs.len() / 2);

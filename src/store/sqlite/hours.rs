@@ -16,9 +16,6 @@ use crate::store::rollup::{BUCKETS, Hour, Slots, add_latency, roll_up};
 /// How many logs are held at once while roll-ups are filled from them.
 const FILL_LOGS: usize = 10_000;
 
-/// What a sum may come to: that of [`Hour`].
-const SUM_MAX: u32 = u32::MAX;
-
 /// Makes what [`add`] needs of the connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
@@ -31,19 +28,20 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Adds `hours` to those that are there, each in one statement: a batch has one for nearly each label.
+/// Adds `hours` to those that are there, each in one statement: a batch has one for nearly each label. The sums have 64 bits here,
+/// which no number of batches fills, and are cut to what an [`Hour`] holds when they are read.
 pub(super) fn add(transaction: &Connection, hours: &[Hour]) -> rusqlite::Result<()> {
     let mut add = transaction.prepare_cached(
         "INSERT INTO hour (label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO UPDATE SET
-             up_ms = min(up_ms + excluded.up_ms, ?13),
-             degraded_ms = min(degraded_ms + excluded.degraded_ms, ?13),
-             down_ms = min(down_ms + excluded.down_ms, ?13),
-             up = min(up + excluded.up, ?13),
-             degraded = min(degraded + excluded.degraded, ?13),
-             down = min(down + excluded.down, ?13),
-             unknown = min(unknown + excluded.unknown, ?13),
-             missed = min(missed + excluded.missed, ?13),
+             up_ms = up_ms + excluded.up_ms,
+             degraded_ms = degraded_ms + excluded.degraded_ms,
+             down_ms = down_ms + excluded.down_ms,
+             up = up + excluded.up,
+             degraded = degraded + excluded.degraded,
+             down = down + excluded.down,
+             unknown = unknown + excluded.unknown,
+             missed = missed + excluded.missed,
              latency = add_latency(latency, excluded.latency)",
     )?;
     for Hour { label, agent, hour, up_ms, degraded_ms, down_ms, slots, latency } in hours {
@@ -61,8 +59,7 @@ pub(super) fn add(transaction: &Connection, hours: &[Hour]) -> rusqlite::Result<
             down,
             unknown,
             missed,
-            latency,
-            SUM_MAX
+            latency
         ])?;
     }
     Ok(())
@@ -131,21 +128,16 @@ fn listed(labels: &[Arc<str>]) -> rusqlite::Result<Option<String>> {
 }
 
 fn read_hour(row: &Row<'_>, label: &Arc<str>, agent: &Arc<str>) -> rusqlite::Result<Hour> {
+    let sum = |column| Ok::<_, rusqlite::Error>(u32::try_from(row.get::<_, u64>(column)?).unwrap_or(u32::MAX));
     let damaged = || rusqlite::Error::FromSqlConversionFailure(11, Type::Blob, "no counts of durations".into());
     Ok(Hour {
         label: Arc::clone(label),
         agent: Arc::clone(agent),
         hour: Timestamp::from_micros(row.get(2)?),
-        up_ms: row.get(3)?,
-        degraded_ms: row.get(4)?,
-        down_ms: row.get(5)?,
-        slots: Slots {
-            up: row.get(6)?,
-            degraded: row.get(7)?,
-            down: row.get(8)?,
-            unknown: row.get(9)?,
-            missed: row.get(10)?,
-        },
+        up_ms: sum(3)?,
+        degraded_ms: sum(4)?,
+        down_ms: sum(5)?,
+        slots: Slots { up: sum(6)?, degraded: sum(7)?, down: sum(8)?, unknown: sum(9)?, missed: sum(10)? },
         latency: unpacked(row.get_ref(11)?.as_blob()?).ok_or_else(damaged)?,
     })
 }

@@ -407,6 +407,20 @@ fn roll_ups_are_those_of_what_was_new() {
 }
 
 #[test]
+fn sums_past_what_an_hour_holds_are_cut_to_it() {
+    let (_folder, path, mut store) = store();
+    let slots = |nth: i64| {
+        let missed = Missed { cause: Cause::AgentOff, slots: u64::MAX, last_due_at: at(nth + 100) };
+        let result = serde_json::from_value(serde_json::to_value(missed).unwrap()).unwrap();
+        Log { result, ..log("shop", "a", nth, Verdict::Missed) }
+    };
+    for nth in 0..3 {
+        store.deliver(&batch([slots(nth)])).unwrap();
+    }
+    assert_eq!(hours(&path, &[], 0, 3_600)[0].slots.missed, u32::MAX);
+}
+
+#[test]
 fn roll_ups_stay_as_they_were_where_a_batch_is_not_kept() {
     let (_folder, path, mut store) = store();
     let other = Connection::open(&path).unwrap();
