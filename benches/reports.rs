@@ -1,8 +1,22 @@
 //! What questions to Postgres cost, on 5,040,000 logs of 1,000 labels: 30 days with a log every ten minutes, and one with a log
 //! every two. Each is asked nine times after a first one that is not counted; printed is the median, beside what it may take.
 //!
-//! `PINGEON_TEST_POSTGRES=postgresql://postgres@127.0.0.1/postgres cargo bench --bench reports`: a superuser of a server that
-//! lets him in without a password. Makes a database of its own, of 4 GB, in some minutes, and drops it.
+//! `cargo bench --bench reports`. Starts a Postgres (`tests/run postgres` brings it), with its default settings, or takes the one
+//! that `PINGEON_TEST_POSTGRES` names. Makes a database of 4 GB, in some minutes, and drops it.
+
+// The tests' servers; not all of what they offer is needed here.
+#[allow(dead_code)]
+#[path = "../tests/postgres/daemon.rs"]
+mod daemon;
+#[allow(dead_code)]
+#[path = "../tests/kafka/pki.rs"]
+mod pki;
+#[allow(dead_code)]
+#[path = "../tests/service/running.rs"]
+mod running;
+#[allow(dead_code)]
+#[path = "../tests/postgres/server.rs"]
+mod server;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,24 +24,27 @@ use std::time::{Duration, Instant};
 use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::config;
 use pingeon::store::{self, Archive};
-use postgres::config::Host;
-use postgres::{Client, Config, NoTls};
+use server::Database;
 
-const DATABASE: &str = "pingeon_bench_reports";
 const ASKED: usize = 9;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn main() {
-    let Ok(url) = std::env::var("PINGEON_TEST_POSTGRES") else {
-        println!("PINGEON_TEST_POSTGRES names no server: nothing is measured");
-        return;
-    };
-    let server: Config = url.parse().unwrap();
-    let database = Database::make(&server);
+    let database = server::shared().database("bench_reports").migrated();
     let begun = Instant::now();
-    let logs = database.fill();
+    let logs = fill(&database);
     println!("{logs} logs and their roll-ups made in {:.0?}", begun.elapsed());
-    ask(database.archive().as_mut());
+    let store = config::Store::Postgres(database.settings("pingeon_reader"));
+    ask(store::archive(&store).unwrap().as_mut());
+}
+
+fn fill(database: &Database) -> i64 {
+    let mut client = database.superuser();
+    client.batch_execute(FILL).unwrap();
+    // Two minutes after a bulk load autovacuum would do this.
+    client.batch_execute("VACUUM (ANALYZE) pingeon.log").unwrap();
+    client.batch_execute("VACUUM (ANALYZE) pingeon.hour").unwrap();
+    client.query_one("SELECT count(*) FROM pingeon.log", &[]).unwrap().get(0)
 }
 
 fn ask(archive: &mut dyn Archive) {
@@ -77,68 +94,6 @@ fn measure(what: &str, ms_max: u64, mut ask: impl FnMut() -> usize) {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
-}
-
-/// A database that is dropped at the end.
-struct Database {
-    server: Config,
-    own: Config,
-}
-
-impl Database {
-    fn make(server: &Config) -> Self {
-        let mut own = server.clone();
-        own.dbname(DATABASE);
-        let made = Database { server: server.clone(), own };
-        made.drop_it();
-        made.server.connect(NoTls).unwrap().batch_execute(&format!("CREATE DATABASE {DATABASE}")).unwrap();
-        let user = server.get_user().unwrap_or("postgres");
-        store::postgres::migrate(&made.settings(user)).unwrap();
-        made
-    }
-
-    fn connect(&self) -> Client {
-        self.own.connect(NoTls).unwrap()
-    }
-
-    fn fill(&self) -> i64 {
-        let mut client = self.connect();
-        client.batch_execute(FILL).unwrap();
-        // Two minutes after a bulk load autovacuum would do this.
-        client.batch_execute("VACUUM (ANALYZE) pingeon.log").unwrap();
-        client.batch_execute("VACUUM (ANALYZE) pingeon.hour").unwrap();
-        client.query_one("SELECT count(*) FROM pingeon.log", &[]).unwrap().get(0)
-    }
-
-    fn archive(&self) -> Box<dyn Archive> {
-        store::archive(&config::Store::Postgres(self.settings("pingeon_reader"))).unwrap()
-    }
-
-    fn settings(&self, role: &str) -> config::Postgres {
-        let (Some(Host::Tcp(host)), Some(port)) = (self.own.get_hosts().first(), self.own.get_ports().first()) else {
-            panic!("the URL names no host and port");
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pingeon.yaml");
-        let url = format!("postgresql://{role}@{host}:{port}/{DATABASE}");
-        let text = format!("store: {{postgres: {{url: \"{url}\"}}}}\nqueue: {{kafka: {{brokers: ['127.0.0.1:9']}}}}\n");
-        std::fs::write(&path, text).unwrap();
-        match config::load(&path, &|_| None).unwrap().store {
-            Some(config::Store::Postgres(settings)) => settings,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn drop_it(&self) {
-        let sql = format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)");
-        self.server.connect(NoTls).unwrap().batch_execute(&sql).unwrap();
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.drop_it();
-    }
 }
 
 /// In the order of time, as they would have come. Each label is looked at by one of three agents.
