@@ -20,5 +20,6 @@ mod connect;
 mod harness;
 mod keeper;
 mod migrate;
+mod reports;
 mod rights;
 mod rollup;
