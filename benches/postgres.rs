@@ -11,9 +11,6 @@
 #[path = "../tests/kafka/cluster.rs"]
 mod cluster;
 #[allow(dead_code)]
-#[path = "../tests/postgres/daemon.rs"]
-mod daemon;
-#[allow(dead_code)]
 #[path = "../tests/service/daemon.rs"]
 mod daemon;
 #[allow(dead_code)]
@@ -34,6 +31,9 @@ mod proxy;
 #[allow(dead_code)]
 #[path = "../tests/service/running.rs"]
 mod running;
+#[allow(dead_code)]
+#[path = "../tests/postgres/servant.rs"]
+mod servant;
 #[allow(dead_code)]
 #[path = "../tests/postgres/server.rs"]
 mod server;

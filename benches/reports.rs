@@ -6,7 +6,7 @@
 
 // The tests' servers; not all of what they offer is needed here.
 #[allow(dead_code)]
-#[path = "../tests/postgres/daemon.rs"]
+#[path = "../tests/service/daemon.rs"]
 mod daemon;
 #[allow(dead_code)]
 #[path = "../tests/kafka/pki.rs"]
@@ -14,6 +14,9 @@ mod pki;
 #[allow(dead_code)]
 #[path = "../tests/service/running.rs"]
 mod running;
+#[allow(dead_code)]
+#[path = "../tests/postgres/servant.rs"]
+mod servant;
 #[allow(dead_code)]
 #[path = "../tests/postgres/server.rs"]
 mod server;
@@ -117,7 +120,7 @@ FROM (SELECT slot, date_trunc('hour', now()) - interval '31 days' + slot * inter
 CROSS JOIN LATERAL (SELECT nth, begins + nth * interval '57 ms' AS due FROM generate_series(0, 999) nth) labels;
 INSERT INTO pingeon.hour
 SELECT label, agent, hour, least(up * every, 3600) * 1000, degraded * every * 1000, down * every * 1000, up, degraded, down, 0, 0,
-    array_fill(0, ARRAY[14]) || ARRAY[up / 2, up - up / 2, degraded] || array_fill(0, ARRAY[23])
+    (up / 2) * 1e168 + (up - up / 2) * 1e180 + degraded * 1e192
 FROM (SELECT label, agent, date_trunc('hour', due_at) AS hour, (max(interval_ms) / 1000)::integer AS every,
         (count(*) FILTER (WHERE verdict = 'up'))::integer AS up,
         (count(*) FILTER (WHERE verdict = 'degraded'))::integer AS degraded,

@@ -22,4 +22,3 @@ mod keeper;
 mod migrate;
 mod reports;
 mod rights;
-mod rollup;

@@ -9,7 +9,7 @@ use pingeon::check::Verdict;
 use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::config;
 use pingeon::flow::{Batch, Delivered};
-use pingeon::logs::{Cause, Log, Missed, VERSION};
+use pingeon::logs::{Cause, Log, Missed, Object, VERSION};
 use pingeon::report;
 use pingeon::store::rollup::Hour;
 use pingeon::store::{self, Archive, Delivery, Row, Uptime};
@@ -104,7 +104,7 @@ fn log(label: &str, agent: &str, second: i64, verdict: Verdict) -> Log {
         verdict,
         phase: None,
         reason: None,
-        result: Map::new(),
+        result: Object::default(),
         unknown_fields: Map::new(),
     }
 }

@@ -8,9 +8,9 @@ use postgres::types::Type;
 use super::series::{shared, unsigned};
 use crate::clock::Timestamp;
 use crate::store::Uptime;
-use crate::store::postgres::columns::{Moment, Param};
+use crate::store::postgres::columns::{Latency, Moment, Param};
 use crate::store::postgres::connection::Session;
-use crate::store::rollup::{BUCKETS, Hour, Slots};
+use crate::store::rollup::{Hour, Slots};
 
 /// Gives `each` the hours of `wanted` (none: of all labels) in `from..to`, in the order of label, agent and hour.
 pub(super) fn read(
@@ -27,9 +27,6 @@ pub(super) fn read(
         label = shared(row.try_get(0)?, Some(&label));
         agent = shared(row.try_get(1)?, Some(&agent));
         let number = |column| row.try_get::<_, i32>(column).map(small);
-        let mut latency = [0; BUCKETS];
-        let counts: Vec<i32> = row.try_get(11)?;
-        latency.iter_mut().zip(counts).for_each(|(class, count)| *class = small(count));
         each(Hour {
             label: Arc::clone(&label),
             agent: Arc::clone(&agent),
@@ -44,7 +41,7 @@ pub(super) fn read(
                 unknown: number(9)?,
                 missed: number(10)?,
             },
-            latency,
+            latency: row.try_get::<_, Latency>(11)?.0,
         });
         Ok(())
     })
