@@ -1,18 +1,15 @@
 //! What it takes to get logs from Kafka into Postgres: `cargo bench --bench postgres [-- LOGS]`.
 //!
-//! Starts a real broker (4.3.1; `tests/run brokers` brings it), takes the Postgres database of its own that `PINGEON_TEST_POSTGRES`
-//! names as `postgres` (with the schema of `pingeon migrate`, and emptied), and measures in one run, in turns: the program
-//! itself, as a user runs it (`pingeon consume`, two connections, default batches), reading a topic that is there into an empty
-//! store; the same topic once more (nothing is new); the same without roll-ups; and binary COPY of the same rows into the same
-//! table over two connections, in batches as large and five times as large. Medians of [`ROUNDS`] rounds. CPU is that of the
-//! client's own process.
+//! Starts a real broker (4.3.1) and a real Postgres (`tests/run brokers postgres` brings them), and measures in one run, in turns:
+//! the program itself, as a user runs it (`pingeon consume`, two connections, default batches), reading a
+//! topic that is there into an empty store; the same topic once more (nothing is new); the same without roll-ups; and binary
+//! COPY of the same rows into the same table over two connections, in batches as large and five times as large. Medians of
+//! [`ROUNDS`] rounds.
 
 // The tests' brokers and servers; not all of what they offer is needed here.
 #[allow(dead_code)]
 #[path = "../tests/kafka/cluster.rs"]
 mod cluster;
-#[path = "kafka/cost.rs"]
-mod cost;
 #[allow(dead_code)]
 #[path = "../tests/service/daemon.rs"]
 mod daemon;
@@ -31,6 +28,15 @@ mod process;
 #[allow(dead_code)]
 #[path = "../tests/kafka/proxy.rs"]
 mod proxy;
+#[allow(dead_code)]
+#[path = "../tests/service/running.rs"]
+mod running;
+#[allow(dead_code)]
+#[path = "../tests/postgres/servant.rs"]
+mod servant;
+#[allow(dead_code)]
+#[path = "../tests/postgres/server.rs"]
+mod server;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -40,7 +46,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::{Broker, Listener, Version, shared, unique};
-use cost::{Cost, measured, median};
 use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::jobs::Stop;
 use pingeon::kafka::client::Client;
@@ -49,6 +54,7 @@ use pingeon::kafka::producer::Producer;
 use pingeon::kafka::{Compression, Produce as _, Record};
 use pingeon::net::Net;
 use process::Agent;
+use server::Database;
 
 const ROUNDS: usize = 5;
 const LABELS: u64 = 1_000;
@@ -83,18 +89,57 @@ fn main() {
         store.without_roll_ups(|| costs[4].push(consume(&store, broker, &topic, count, "new")));
         eprintln!("round {} of {ROUNDS}", round + 1);
     }
-    println!("{:<44} {:>12} {:>14}", "", "rows/s", "CPU µs/row");
+    println!("\n{:<36} {:>10} {:>18} {:>20}", "", "rows/s", "client CPU µs/row", "Postgres CPU µs/row");
     let [first, again, copy, large_copy, bare] = costs.map(median);
-    let show = |what: &str, Cost(seconds, cpu): Cost| {
-        println!("{what:<44} {:>12.0} {:>14.2}", count as f64 / seconds, cpu * 1e6 / count as f64);
+    for (what, Cost { seconds, client, postgres }) in [
+        ("Kafka to Postgres", first),
+        ("the same again, nothing new", again),
+        ("without roll-ups", bare),
+        (&format!("binary COPY, batches of {BATCH}"), copy),
+        (&format!("binary COPY, batches of {}", 5 * BATCH), large_copy),
+    ] {
+        let [rate, client, postgres] = [count as f64 / seconds, client / count as f64, postgres / count as f64];
+        println!("{what:<36} {rate:>10.0} {:>18.2} {:>20.2}", client * 1e6, postgres * 1e6);
+    }
+    let (ratio, large_ratio) = (copy.seconds / first.seconds, large_copy.seconds / first.seconds);
+    println!("\n{ratio:.2} × COPY, {large_ratio:.2} × COPY in large batches");
+    let of_cpu = (first.client + first.postgres) / (bare.client + bare.postgres) - 1.0;
+    println!("roll-ups: {:.1} % of time, {:.1} % of CPU", (first.seconds / bare.seconds - 1.0) * 100.0, of_cpu * 100.0);
+}
+
+/// What a pass took, in seconds: by the clock, of the client's CPU, of the server's.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    seconds: f64,
+    client: f64,
+    postgres: f64,
+}
+
+fn median(mut costs: Vec<Cost>) -> Cost {
+    let mut middle = |of: fn(&Cost) -> f64| {
+        costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
+        of(&costs[costs.len() / 2])
     };
-    show("Kafka to Postgres", first);
-    show("the same again, nothing new", again);
-    show("without roll-ups", bare);
-    show(&format!("binary COPY, batches of {BATCH}"), copy);
-    show(&format!("binary COPY, batches of {}", 5 * BATCH), large_copy);
-    let fastest = copy.0.min(large_copy.0);
-    println!("\n{:.2} × the faster COPY; roll-ups cost {:.1} %", fastest / first.0, (first.0 / bare.0 - 1.0) * 100.0);
+    Cost {
+        seconds: middle(|cost| cost.seconds),
+        client: middle(|cost| cost.client),
+        postgres: middle(|cost| cost.postgres),
+    }
+}
+
+/// The CPU-seconds of a process and its children, also of those that ended (proc_pid_stat(5)).
+fn cpu_of_all(pid: u32) -> f64 {
+    const TICKS: f64 = 100.0;
+    let stat = |pid: &str| -> Option<[f64; 4]> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        // utime, stime, and those of children that ended
+        Some([11, 12, 13, 14].map(|nth| fields[nth].parse::<f64>().unwrap() / TICKS))
+    };
+    let own: f64 = stat(&pid.to_string()).unwrap().iter().sum();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let of_children: f64 = children.split_whitespace().filter_map(stat).map(|[user, system, ..]| user + system).sum();
+    own + of_children
 }
 
 /// Writes logs into the topic, as agents that see each label every ten seconds would have until now; how many bytes.
@@ -145,17 +190,21 @@ fn log(begin: Timestamp, n: u64) -> Vec<u8> {
 
 /// The database, empty but for the schema.
 struct Store {
-    url: String,
+    database: Database,
 }
 
 impl Store {
     fn new() -> Self {
-        let url = std::env::var("PINGEON_TEST_POSTGRES").unwrap();
-        Store { url }
+        Store { database: server::ours().database("bench").migrated() }
     }
 
     fn client(&self) -> postgres::Client {
-        postgres::Client::connect(&self.url, postgres::NoTls).unwrap()
+        self.database.superuser()
+    }
+
+    /// What the server has used so far.
+    fn cpu(&self) -> f64 {
+        cpu_of_all(server::ours().pid())
     }
 
     fn empty(&self) {
@@ -176,7 +225,7 @@ impl Store {
     fn copy_in(&self, rows: &[u8], batch: usize) -> Cost {
         let batches = batches(rows, batch);
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| self.client()).collect();
-        let copy = || {
+        let mut copy = || {
             std::thread::scope(|threads| {
                 for (nth, client) in clients.iter_mut().enumerate() {
                     let batches = &batches;
@@ -192,7 +241,13 @@ impl Store {
                 }
             })
         };
-        measured(copy)
+        let (begun, client, postgres) = (Instant::now(), cpu_of_all(std::process::id()), self.cpu());
+        copy();
+        Cost {
+            seconds: begun.elapsed().as_secs_f64(),
+            client: cpu_of_all(std::process::id()) - client,
+            postgres: self.cpu() - postgres,
+        }
     }
 
     /// Does `work` while roll-ups are thrown away.
@@ -201,7 +256,7 @@ impl Store {
         let definition = "SELECT pg_get_functiondef('pingeon.add_hours'::regproc)";
         let real: String = client.query_one(definition, &[]).unwrap().get(0);
         let (head, _) = real.split_once("AS $function$").unwrap();
-        client.batch_execute(&format!("{head} AS $function$ SELECT $function$")).unwrap();
+        client.batch_execute(&format!("{head} AS $function$ BEGIN END $function$")).unwrap();
         work();
         client.batch_execute(&real).unwrap();
     }
@@ -242,22 +297,23 @@ fn consume(store: &Store, broker: &Broker, topic: &str, count: u64, what: &str) 
         "agent: bench\nchecks: []\nqueue: {{kafka: {{brokers: [\"{}\"], topic: {topic}, group: {}}}}}\nstore: {{postgres: {{url: \"{}\", connections: {CONNECTIONS}}}}}\nweb: {{listen: \"127.0.0.1:{port}\"}}\n",
         broker.bootstrap(Listener::Plaintext),
         unique("bench"),
-        store.url.replace("postgres@", "pingeon_writer@"),
+        store.database.url("pingeon_writer") + "?sslmode=disable",
     );
     fs::write(folder.path().join("pingeon.yaml"), config).unwrap();
     let program = Agent::start_as("consume", folder.path()).unwrap();
     let by = Instant::now() + PASS_MAX;
-    let mut begun = (Instant::now(), 0.0);
+    let mut begun = (Instant::now(), 0.0, 0.0);
     loop {
         let (done, used) = (so_far(port, what), program.usage().unwrap());
         if done == 0 {
-            begun = (Instant::now(), used.cpu);
+            begun = (Instant::now(), used.cpu, store.cpu());
         }
         if done >= count {
-            let cost = Cost(begun.0.elapsed().as_secs_f64(), used.cpu - begun.1);
-            eprintln!("{what}: {:.2} s, {:.1} MB", cost.0, used.memory_peak);
+            let (seconds, client, postgres) =
+                (begun.0.elapsed().as_secs_f64(), used.cpu - begun.1, store.cpu() - begun.2);
+            eprintln!("{what}: {seconds:.2} s, {:.1} MB", used.memory_peak);
             program.stop().unwrap();
-            return cost;
+            return Cost { seconds, client, postgres };
         }
         assert!(Instant::now() < by, "{done} of {count}: {}", said(folder.path()));
         std::thread::park_timeout(Duration::from_millis(20));

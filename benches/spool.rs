@@ -52,7 +52,7 @@ fn log(label: &Arc<str>, due_at: Timestamp) -> Log {
         verdict: Verdict::Up,
         phase: None,
         reason: None,
-        result: result.as_object().cloned().unwrap_or_default(),
+        result: serde_json::from_value(result).unwrap(),
         unknown_fields: serde_json::Map::new(),
     }
 }

@@ -1,8 +1,9 @@
 //! The command line: what may be typed, and nothing of what is done about it.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Checks whether things are up, from many small machines, and never lies about it.
 #[derive(Debug, Parser)]
@@ -58,25 +59,43 @@ pub enum Command {
     /// Print uptime with its unknown share, latency percentiles and outages; or what of the logs was delivered
     #[command(after_help = "Exit codes: 0 done, 1 the work failed or, with --delivery, logs are missing, \
         2 the command line or config is wrong.")]
-    Report {
-        /// Which checks; all of them when none is named
-        #[arg(value_name = "LABEL")]
-        labels: Vec<String>,
-        /// From when: how long ago (90m, 24h, 7d) or a time (2026-11-24T10:00:00Z)
-        #[arg(long, value_name = "WHEN", default_value = "24h")]
-        since: String,
-        /// Sum up whole hours out of roll-ups, from the one that WHEN lies in on: fast for long ranges; percentiles are
-        /// estimates, outages are left out
-        #[arg(long)]
-        rollup: bool,
-        /// Instead, audit the delivery: of each run of an agent that has logs due since WHEN, which ones are stored, rejected,
-        /// duplicate or missing; exit 0 when none is missing, else 1
-        #[arg(long, conflicts_with_all = ["labels", "rollup"])]
-        delivery: bool,
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-        format: ReportFormat,
-    },
+    Report(Report),
+}
+
+/// What to report, of what and how.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Which checks; all of them when none is named
+    #[arg(value_name = "LABEL")]
+    pub labels: Vec<String>,
+    /// From when: how long ago (90m, 24h, 7d) or a time (2026-11-24T10:00:00Z)
+    #[arg(long, value_name = "WHEN", default_value = "24h")]
+    pub since: String,
+    /// One line for each check, over all agents: down only while at least so many of them say so
+    #[arg(long, value_name = "AGENTS", value_parser = quorum)]
+    pub quorum: Option<NonZeroUsize>,
+    /// Sum up whole hours out of roll-ups, from the one that WHEN lies in on: fast for long ranges; percentiles are
+    /// estimates, outages are left out
+    #[arg(long, conflicts_with = "quorum")]
+    pub rollup: bool,
+    /// Instead, audit the delivery: of each run of an agent that has logs due since WHEN, which ones are stored, rejected,
+    /// duplicate or missing; exit 0 when none is missing, else 1
+    #[arg(long, conflicts_with_all = ["labels", "rollup", "quorum"])]
+    pub delivery: bool,
+    /// How to reach a store in Postgres, and as whom, e.g. postgresql://pingeon_reader@db.example.com/pingeon [default: as the
+    /// config says]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The file with the password for the URL
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub password_file: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+}
+
+fn quorum(typed: &str) -> Result<NonZeroUsize, &'static str> {
+    typed.parse().map_err(|_| "expected a number of agents, from 1 on")
 }
 
 /// How `check` prints its results.

@@ -4,6 +4,7 @@
 //! `seq` starts at 1 with each `boot` and has no holes, so a reader can prove that nothing was lost. A reader ignores fields
 //! that it does not know and hands them on unchanged; `v` changes only when a reader must not guess.
 
+mod object;
 mod wire;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::check::{Check, Outcome, Phase, Verdict};
 use crate::clock::Timestamp;
+pub use object::Object;
 
 /// The version of the wire form that is written and read.
 pub const VERSION: u8 = 1;
@@ -70,7 +72,7 @@ pub struct Log {
     /// Why, for people.
     pub reason: Option<Arc<str>>,
     /// What belongs to the kind; for `missed`, see [`Missed`].
-    pub result: Map<String, Value>,
+    pub result: Object,
     /// Fields that a newer agent wrote and this build does not know.
     pub unknown_fields: Map<String, Value>,
 }
@@ -153,7 +155,7 @@ impl Log {
             verdict: outcome.verdict,
             phase: outcome.phase,
             reason: outcome.reason.map(|reason| cut(&reason, REASON_BYTES_MAX).into()),
-            result: bounded(outcome.result),
+            result: Object::from(&bounded(outcome.result)),
             ..Self::blank(author, check, due_at)
         }
     }
@@ -168,7 +170,7 @@ impl Log {
         Log {
             verdict: Verdict::Missed,
             reason: Some(missed.cause.reason().into()),
-            result: result.into_iter().collect(),
+            result: Object::from(&result.into_iter().collect()),
             ..Self::blank(author, check, first_due_at)
         }
     }
@@ -195,7 +197,7 @@ impl Log {
             verdict: Verdict::Unknown,
             phase: None,
             reason: None,
-            result: Map::new(),
+            result: Object::default(),
             unknown_fields: Map::new(),
         }
     }
@@ -205,7 +207,7 @@ impl Log {
         if self.verdict != Verdict::Missed {
             return None;
         }
-        serde_json::from_value(Value::Object(self.result.clone())).ok()
+        self.result.read()
     }
 }
 

@@ -13,7 +13,7 @@ use log::LevelFilter;
 
 use pingeon::check::show::show;
 use pingeon::check::{Check, Verdict};
-use pingeon::cli::{CheckFormat, Cli, Command, ReportFormat};
+use pingeon::cli::{self, CheckFormat, Cli, Command, ReportFormat};
 use pingeon::clock::{Clock, SystemClock};
 use pingeon::config::{self, Config, ConfigError};
 use pingeon::logs::{Author, Log};
@@ -89,8 +89,8 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Explain => print(&config::explain(&config)),
         Command::Migrate { print: true, .. } => print(&schema(&config)?),
         Command::Migrate { url, password_file, .. } => migrate(&config, url.as_deref(), password_file.as_deref()),
-        Command::Report { since, format, delivery: true, .. } => audit(&config, since, *format),
-        Command::Report { labels, since, rollup, format, .. } => tell(&config, labels, since, *rollup, *format),
+        Command::Report(asked) if asked.delivery => audit(&config, asked),
+        Command::Report(asked) => tell(&config, asked),
     }
 }
 
@@ -192,67 +192,77 @@ fn schema(config: &Config) -> Result<String, Failure> {
 
 /// Brings the store's schema up to date, as whom `url` says.
 fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<ExitCode, Failure> {
-    match (the_store(config)?, url) {
-        (config::Store::Postgres(settings), Some(url)) => {
-            store::postgres::migrate(&config::postgres_as(settings, url, password_file)?).map_err(Failure::work)?;
-        }
-        (config::Store::Postgres(settings), None) => {
-            store::postgres::migrate(settings).map_err(Failure::work)?;
-        }
-        (config::Store::Sqlite(_), Some(_)) => {
-            return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
-        }
-        (store @ config::Store::Sqlite(_), None) => drop(store::sink(store).map_err(Failure::work)?),
+    match reached_by(config, url, password_file)? {
+        config::Store::Postgres(settings) => drop(store::postgres::migrate(&settings).map_err(Failure::work)?),
+        store @ config::Store::Sqlite(_) => drop(store::sink(&store).map_err(Failure::work)?),
     }
     print("the store's schema is up to date\n")
 }
 
+/// The store as the config has it, or as `url` reaches it.
+fn reached_by(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<config::Store, Failure> {
+    match (the_store(config)?, url) {
+        (store, None) => Ok(store.clone()),
+        (config::Store::Postgres(settings), Some(url)) => {
+            Ok(config::Store::Postgres(config::postgres_as(settings, url, password_file)?))
+        }
+        (config::Store::Sqlite(_), Some(_)) => {
+            Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None))
+        }
+    }
+}
+
 /// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
-fn tell(
-    config: &Config,
-    labels: &[String],
-    since: &str,
-    rollup: bool,
-    format: ReportFormat,
-) -> Result<ExitCode, Failure> {
+fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
     let now = SystemClock.now().wall;
-    let from = report::parse_since(since, now).map_err(|wrong| Failure::usage(wrong, None))?;
-    let range = if rollup { report::whole_hours(from, now) } else { Ok((from, now)) };
+    let from = report::parse_since(&asked.since, now).map_err(|wrong| Failure::usage(wrong, None))?;
+    let range = if asked.rollup { report::whole_hours(from, now) } else { Ok((from, now)) };
     let range = range.map_err(|wrong| Failure::usage(wrong, None))?;
-    let mut archive = archive(config)?;
-    let mut known = archive.labels().map_err(Failure::work)?;
-    known.extend(config.checks.iter().map(|check| check.label.clone()));
-    known.sort();
-    known.dedup();
-    if let Some(label) = labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
+    let mut archive = archive(config, asked)?;
+    let archive = archive.as_mut();
+    let known = known_to(archive, config)?;
+    if let Some(label) = asked.labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
         let known: Vec<&str> = known.iter().map(|label| &**label).collect();
         return Err(unknown_label(label, &known));
     }
-    let wanted: Vec<Arc<str>> =
-        known.into_iter().filter(|known| labels.is_empty() || labels.iter().any(|label| **label == **known)).collect();
+    let is_wanted = |known: &Arc<str>| asked.labels.is_empty() || asked.labels.iter().any(|label| **label == **known);
+    let wanted: Vec<Arc<str>> = known.into_iter().filter(is_wanted).collect();
 
-    let asked = if labels.is_empty() { &[] } else { &wanted[..] };
-    let progress = Progress::new(if rollup { "roll-ups read" } else { "logs read" }, None);
+    let named = if asked.labels.is_empty() { &[] } else { &wanted[..] };
+    let progress = Progress::new(if asked.rollup { "roll-ups read" } else { "logs read" }, None);
     let mut show = |read| progress.show(read);
-    let report = if rollup {
-        report::rolled_up(archive.as_mut(), asked, &wanted, range, now, &mut show)
-    } else {
-        report::summed_up(archive.as_mut(), asked, &wanted, range, &mut show)
+    let report = match asked.quorum {
+        Some(quorum) => report::agreed(archive, quorum, named, &wanted, range, &mut show),
+        None if asked.rollup => report::rolled_up(archive, named, &wanted, range, now, &mut show),
+        None => report::summed_up(archive, named, &wanted, range, &mut show),
     };
     let report = report.map_err(Failure::work)?;
     progress.clear();
-    print(&match format {
+    if let Some(warning) = report::too_few_agents(&report) {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    print(&match asked.format {
         ReportFormat::Table => report::table(&report, report::terminal_width(io::stdout()), colour()),
         ReportFormat::Json => report::json(&report),
         ReportFormat::Csv => report::csv(&report),
     })
 }
 
+/// The labels in the store and in the config, in order.
+fn known_to(archive: &mut dyn Archive, config: &Config) -> Result<Vec<Arc<str>>, Failure> {
+    let mut known = archive.labels().map_err(Failure::work)?;
+    known.extend(config.checks.iter().map(|check| check.label.clone()));
+    known.sort();
+    known.dedup();
+    Ok(known)
+}
+
 /// Prints what of the agents' logs the store has.
-fn audit(config: &Config, since: &str, format: ReportFormat) -> Result<ExitCode, Failure> {
-    let since = report::parse_since(since, SystemClock.now().wall).map_err(|wrong| Failure::usage(wrong, None))?;
-    let runs = archive(config)?.delivery(since).map_err(Failure::work)?;
-    print(&match format {
+fn audit(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
+    let since =
+        report::parse_since(&asked.since, SystemClock.now().wall).map_err(|wrong| Failure::usage(wrong, None))?;
+    let runs = archive(config, asked)?.delivery(since).map_err(Failure::work)?;
+    print(&match asked.format {
         ReportFormat::Table => delivery::table(&runs, since, report::terminal_width(io::stdout()), colour()),
         ReportFormat::Json => delivery::json(&runs, since),
         ReportFormat::Csv => delivery::csv(&runs),
@@ -260,8 +270,9 @@ fn audit(config: &Config, since: &str, format: ReportFormat) -> Result<ExitCode,
     Ok(if delivery::missing(&runs) == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn archive(config: &Config) -> Result<Box<dyn Archive>, Failure> {
-    store::archive(the_store(config)?).map_err(Failure::work)
+fn archive(config: &Config, asked: &cli::Report) -> Result<Box<dyn Archive>, Failure> {
+    let store = reached_by(config, asked.url.as_deref(), asked.password_file.as_deref())?;
+    store::archive(&store).map_err(Failure::work)
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

@@ -145,7 +145,7 @@ fn log(author: &Author) -> Log {
         verdict: Verdict::Up,
         phase: None,
         reason: None,
-        result: serde_json::Map::new(),
+        result: pingeon::logs::Object::default(),
         unknown_fields: serde_json::Map::new(),
     }
 }

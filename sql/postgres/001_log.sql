@@ -80,9 +80,9 @@ CREATE TABLE pingeon.hour (
     down        integer     NOT NULL,
     unknown     integer     NOT NULL,
     missed      integer     NOT NULL,
-    -- How many checks that found the target up or degraded took how long: element n, from 1 on, counts those below 125 × √2^(n-1)
-    -- microseconds and in no element before it; the 40th all that took longer.
-    latency     integer[]   NOT NULL,
+    -- How many checks that found the target up or degraded took how long, in forty classes (see src/store/rollup.rs): their counts
+    -- side by side in one number, twelve digits each, so that `sum` adds them all at once. `latencies` takes them apart.
+    latency     numeric     NOT NULL,
     PRIMARY KEY (label, agent, hour)
 ) WITH (fillfactor = 70);
 
@@ -266,18 +266,23 @@ AS $$
         (SELECT value::timestamptz FROM pingeon.setting WHERE name = 'retained_at')
 $$;
 
--- Adds to roll-ups, none of which overflows, whatever logs may say. One element each for a label, agent and hour; `latency` holds
--- forty for each of them.
+-- The counts of a roll-up's `latency`, or of a sum of them: element n, from 1 on, counts the checks that took less than
+-- 125 × √2^(n-1) microseconds and are in no element before it; the 40th all that took longer.
+CREATE FUNCTION pingeon.latencies(latency numeric) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN ARRAY(SELECT substr(lpad(latency::text, 480, '0'), 469 - 12 * class, 12)::bigint FROM generate_series(0, 39) AS class);
+
+-- Adds to roll-ups, none of which overflows, whatever logs may say. One element each for a label, agent and hour. In PL/pgSQL,
+-- which plans it once a session.
 CREATE FUNCTION pingeon.add_hours(label text[], agent text[], hour timestamptz[], up_ms integer[], degraded_ms integer[],
-    down_ms integer[], up integer[], degraded integer[], down integer[], unknown integer[], missed integer[], latency integer[])
+    down_ms integer[], up integer[], degraded integer[], down integer[], unknown integer[], missed integer[], latency numeric[])
 RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     INSERT INTO pingeon.hour AS h
-    SELECT u.label, u.agent, u.hour, u.up_ms, u.degraded_ms, u.down_ms, u.up, u.degraded, u.down, u.unknown, u.missed,
-        add_hours.latency[(u.n - 1) * 40 + 1 : u.n * 40]
-    FROM unnest(label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed) WITH ORDINALITY
-        AS u (label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, n)
+    SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9), unnest($10),
+        unnest($11), unnest($12)
     ON CONFLICT ON CONSTRAINT hour_pkey DO UPDATE SET
         up_ms = least(h.up_ms::bigint + excluded.up_ms, 2147483647)::integer,
         degraded_ms = least(h.degraded_ms::bigint + excluded.degraded_ms, 2147483647)::integer,
@@ -287,19 +292,8 @@ AS $$
         down = least(h.down::bigint + excluded.down, 2147483647)::integer,
         unknown = least(h.unknown::bigint + excluded.unknown, 2147483647)::integer,
         missed = least(h.missed::bigint + excluded.missed, 2147483647)::integer,
-        latency = ARRAY[
-            h.latency[1] + excluded.latency[1], h.latency[2] + excluded.latency[2], h.latency[3] + excluded.latency[3], h.latency[4] + excluded.latency[4],
-            h.latency[5] + excluded.latency[5], h.latency[6] + excluded.latency[6], h.latency[7] + excluded.latency[7], h.latency[8] + excluded.latency[8],
-            h.latency[9] + excluded.latency[9], h.latency[10] + excluded.latency[10], h.latency[11] + excluded.latency[11], h.latency[12] + excluded.latency[12],
-            h.latency[13] + excluded.latency[13], h.latency[14] + excluded.latency[14], h.latency[15] + excluded.latency[15], h.latency[16] + excluded.latency[16],
-            h.latency[17] + excluded.latency[17], h.latency[18] + excluded.latency[18], h.latency[19] + excluded.latency[19], h.latency[20] + excluded.latency[20],
-            h.latency[21] + excluded.latency[21], h.latency[22] + excluded.latency[22], h.latency[23] + excluded.latency[23], h.latency[24] + excluded.latency[24],
-            h.latency[25] + excluded.latency[25], h.latency[26] + excluded.latency[26], h.latency[27] + excluded.latency[27], h.latency[28] + excluded.latency[28],
-            h.latency[29] + excluded.latency[29], h.latency[30] + excluded.latency[30], h.latency[31] + excluded.latency[31], h.latency[32] + excluded.latency[32],
-            h.latency[33] + excluded.latency[33], h.latency[34] + excluded.latency[34], h.latency[35] + excluded.latency[35], h.latency[36] + excluded.latency[36],
-            h.latency[37] + excluded.latency[37], h.latency[38] + excluded.latency[38], h.latency[39] + excluded.latency[39], h.latency[40] + excluded.latency[40]
-        ]
-$$;
+        latency = h.latency + excluded.latency;
+END $$;
 
 -- Adds to the logs that came again.
 CREATE FUNCTION pingeon.add_duplicates(agent text[], boot uuid[], count bigint[]) RETURNS void
@@ -360,6 +354,6 @@ GRANT EXECUTE ON FUNCTION pingeon.schema_version, pingeon.make_days, pingeon.dro
     pingeon.add_hours, pingeon.add_duplicates TO pingeon_writer;
 GRANT SELECT ON pingeon.log, pingeon.hour, pingeon.rejected, pingeon.duplicate, pingeon.stretch, pingeon.missing, pingeon.delivery
     TO pingeon_reader;
-GRANT EXECUTE ON FUNCTION pingeon.uid_floor, pingeon.uid_time, pingeon.days, pingeon.condition, pingeon.schema_version
+GRANT EXECUTE ON FUNCTION pingeon.uid_floor, pingeon.uid_time, pingeon.latencies, pingeon.days, pingeon.condition, pingeon.schema_version
     TO pingeon_reader;
 RESET ROLE;

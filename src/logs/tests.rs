@@ -28,6 +28,7 @@ fn an_older_version_hands_on_what_it_does_not_know() {
 #[test]
 fn what_is_no_log_says_why() {
     let with = |from: &str, to: &str| WIRE.replacen(from, to, 1);
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     let long = |most: usize| "x".repeat(most + 1);
     for (name, bytes, reason) in [
         ("newer", with(r#""v":1"#, r#""v":2"#), "made by a newer Pingeon: v 2"),
@@ -49,7 +50,8 @@ fn what_is_no_log_says_why() {
         ("verdict", with(r#""up""#, r#""sideways""#), "unknown variant `sideways`"),
         ("too long", " ".repeat(LOG_BYTES_MAX + 1), "are too long for a log"),
         ("cut off", WIRE[..200].to_owned(), "EOF while parsing"),
-        ("nested", with(r#""blue""#, &"[".repeat(100_000)), "recursion limit exceeded"),
+        ("nested", with(r#""blue""#, &nested(100_000)), "more than 127 deep"),
+        ("nested elsewhere", with("true", &nested(100_000)), "recursion limit exceeded"),
         ("no object", "[1]".to_owned(), "expected a log"),
         ("text", "hello".to_owned(), "expected value"),
     ] {
@@ -125,7 +127,7 @@ prop_compose! {
     ) -> Log {
         Log {
             v: VERSION, uid: uid_at(due_at), boot: uid_at(boot), agent, seq, label, kind, target, due_at, started_at, ended_at,
-            duration_us, interval_ms, verdict, phase, reason, result, unknown_fields,
+            duration_us, interval_ms, verdict, phase, reason, result: Object::from(&result), unknown_fields,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Reports for programs: JSON and CSV. Times are RFC 3339 in UTC, durations whole microseconds (`_us`).
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +13,8 @@ use crate::clock::Timestamp;
 /// One JSON document, with everything that the report holds.
 pub fn json(report: &Report) -> String {
     let checks = report.checks.iter().map(|check| CheckForm::of(check, report.basis)).collect();
-    let form = ReportForm { from: report.from, to: report.to, rollup: report.basis == Basis::Hours, checks };
+    let Report { from, to, basis, quorum, .. } = *report;
+    let form = ReportForm { from, to, rollup: basis == Basis::Hours, quorum, checks };
     // Nothing in it can fail to be written: no map keys that are not strings.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
     text.push('\n');
@@ -24,6 +27,8 @@ struct ReportForm<'a> {
     to: Timestamp,
     /// Percentiles are estimates, and outages are not known.
     rollup: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quorum: Option<NonZeroUsize>,
     checks: Vec<CheckForm<'a>>,
 }
 
@@ -31,6 +36,9 @@ struct ReportForm<'a> {
 struct CheckForm<'a> {
     label: &'a str,
     agent: Option<&'a str>,
+    /// With a quorum, how many there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<usize>,
     state: Verdict,
     last_due_at: Option<Timestamp>,
     uptime_percent: f64,
@@ -66,6 +74,9 @@ struct OutageForm<'a> {
     open: bool,
     down_us: u64,
     reason: Option<&'a str>,
+    /// With a quorum, who said so.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    agents: &'a [Arc<str>],
 }
 
 impl<'a> CheckForm<'a> {
@@ -75,6 +86,7 @@ impl<'a> CheckForm<'a> {
         CheckForm {
             label: &check.label,
             agent: check.agent.as_deref(),
+            agents: check.quorum.map(|quorum| quorum.agents),
             state: check.state,
             last_due_at: check.last_due_at,
             uptime_percent: shares.uptime().percent(),
@@ -115,6 +127,7 @@ impl<'a> OutageForm<'a> {
             open: outage.end.is_none(),
             down_us: micros(outage.down),
             reason: outage.reason.as_deref(),
+            agents: &outage.agents,
         }
     }
 }
@@ -143,8 +156,9 @@ const COLUMNS: [&str; 21] = [
     "outages",
 ];
 
-/// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed). Outages have no
-/// place in it, other than their number; where they are not known, out of roll-ups, that is empty.
+/// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed); with a quorum, the
+/// agent is how many of how many: `2 of 3`. Outages have no place in it, other than their number; where they are not known, out
+/// of roll-ups, that is empty.
 pub fn csv(report: &Report) -> String {
     let mut text = COLUMNS.join(",") + "\r\n";
     for check in &report.checks {
@@ -154,7 +168,7 @@ pub fn csv(report: &Report) -> String {
         let percent = |percent: f64| format!("{percent:.3}");
         let fields: [String; COLUMNS.len()] = [
             quoted(form.label),
-            quoted(form.agent.unwrap_or_default()),
+            quoted(&check.quorum.map_or_else(|| form.agent.unwrap_or_default().to_owned(), |of| of.to_string())),
             report.from.to_string(),
             report.to.to_string(),
             form.state.to_string(),

@@ -10,28 +10,35 @@
 pub mod delivery;
 mod durations;
 mod export;
+mod outages;
+mod quorum;
 mod rollup;
 mod shares;
 mod since;
 mod sums;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use durations::Percentiles;
 pub use export::{csv, json};
+pub use quorum::{agreed, too_few_agents};
 pub use rollup::{rolled_up, whole_hours};
 pub use shares::Shares;
 pub use since::parse_since;
 pub use sums::Sums;
 pub use table::{table, terminal_width};
 
+use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::Verdict;
 use crate::clock::Timestamp;
-use crate::store::Archive;
+use crate::store::{Archive, Row};
 
 /// How many rows are read from one word on the progress to the next.
 const PROGRESS_ROWS: usize = 4_096;
@@ -45,7 +52,9 @@ pub struct Report {
     pub to: Timestamp,
     /// What it was made of.
     pub basis: Basis,
-    /// One for each label and agent, in their order.
+    /// How many agents have to say so until a label counts as down; `None`: each agent speaks for itself.
+    pub quorum: Option<NonZeroUsize>,
+    /// One for each label and agent, or with a quorum for each label, in their order.
     pub checks: Vec<Summary>,
 }
 
@@ -63,8 +72,10 @@ pub enum Basis {
 pub struct Summary {
     /// Which check.
     pub label: Arc<str>,
-    /// Who looked; `None` where nobody did.
+    /// Who looked; `None` where nobody did, or several together.
     pub agent: Option<Arc<str>>,
+    /// Where several looked together: how many, and how many of them it takes.
+    pub quorum: Option<Quorum>,
     /// How it is at the end of the range: what the last log says, while that is not too old to say anything. Never
     /// `missed`: that is `unknown`.
     pub state: Verdict,
@@ -84,6 +95,22 @@ pub struct Summary {
     pub outages_left_out: u64,
 }
 
+/// How many agents have to say so, of how many that looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// At least this many.
+    pub needed: NonZeroUsize,
+    /// Those that have logs in the range.
+    pub agents: usize,
+}
+
+/// `2 of 3`.
+impl fmt::Display for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.needed, self.agents)
+    }
+}
+
 /// How a range of time is shared out; all four together are the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Time {
@@ -97,6 +124,23 @@ pub struct Time {
     pub unknown: Duration,
 }
 
+impl Time {
+    /// `verdict` lasted for so long; what is unknown is left over at the end.
+    fn add(&mut self, verdict: Verdict, length: Duration) {
+        match verdict {
+            Verdict::Up => self.up += length,
+            Verdict::Degraded => self.degraded += length,
+            Verdict::Down => self.down += length,
+            Verdict::Unknown | Verdict::Missed => {}
+        }
+    }
+
+    /// What is left of `range` is unknown.
+    fn and_the_rest_of(self, range: Duration) -> Self {
+        Time { unknown: range.saturating_sub(self.up + self.degraded + self.down), ..self }
+    }
+}
+
 /// A run of `down` logs. Only `up` or `degraded` ends it: what is unknown in between neither ends it nor counts to its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
@@ -108,8 +152,10 @@ pub struct Outage {
     pub end: Option<Timestamp>,
     /// How long it is known to have been down.
     pub down: Duration,
-    /// Why, by its first log.
+    /// Why, by its first log; with a quorum by the log that completed it.
     pub reason: Option<Arc<str>>,
+    /// With a quorum, who said so while it was complete, in order.
+    pub agents: Vec<Arc<str>>,
 }
 
 /// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`; `to` is not after now. Those of `asked`
@@ -124,13 +170,24 @@ pub fn summed_up(
     (from, to): (Timestamp, Timestamp),
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
-    let (mut sums, mut rows) = (Sums::new(from, to), 0_usize);
+    let mut sums = Sums::new(from, to);
+    read(archive, asked, (from, to), progress, &mut |row| sums.push(row))?;
+    Ok(sums.report(asked.iter().chain(listed)))
+}
+
+fn read(
+    archive: &mut dyn Archive,
+    asked: &[Arc<str>],
+    (from, to): (Timestamp, Timestamp),
+    progress: &mut dyn FnMut(usize),
+    each: &mut dyn FnMut(Row),
+) -> Result<(), String> {
+    let mut rows = 0_usize;
     archive.rows(asked, from, to, &mut |row| {
-        sums.push(row);
+        each(row);
         rows += 1;
         if rows.is_multiple_of(PROGRESS_ROWS) {
             progress(rows);
         }
-    })?;
-    Ok(sums.report(asked.iter().chain(listed)))
+    })
 }

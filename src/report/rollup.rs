@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sums::{last_slot, nothing_known, state, with_unseen};
+use super::sums::nothing_known;
+use super::turns::state;
 use super::{Basis, PROGRESS_ROWS, Percentiles, Report, Summary, Time};
 use crate::clock::Timestamp;
 use crate::store::rollup::{BUCKETS, Hour, add_latency, hour_of, percentile};
@@ -49,14 +50,15 @@ pub fn rolled_up(
     for row in archive.last()? {
         // One that has only begun has no full hour yet.
         let wanted = asked.is_empty() || asked.contains(&row.label);
-        if wanted && last_slot(&row) >= from {
+        if wanted && row.last_slot() >= from {
             let total = totals.entry((Arc::clone(&row.label), Arc::clone(&row.agent))).or_default();
             total.last = Some(row);
         }
     }
     let range = to.since(from);
     let checks = totals.into_iter().map(|((label, agent), total)| total.summary(label, agent, range, now)).collect();
-    Ok(Report { from, to, basis: Basis::Hours, checks: with_unseen(checks, asked.iter().chain(listed), range) })
+    let report = Report { from, to, basis: Basis::Hours, quorum: None, checks };
+    Ok(report.listing(asked.iter().chain(listed)))
 }
 
 /// What the hours of one label and agent come to.
@@ -88,15 +90,14 @@ impl Total {
     }
 
     fn summary(self, label: Arc<str>, agent: Arc<str>, range: Duration, now: Timestamp) -> Summary {
-        let known = self.time.up + self.time.degraded + self.time.down;
-        let unknown = nothing_known(label, range);
+        let unknown = nothing_known(label, None, range);
         let of = |percent| percentile(&self.latency, percent);
         let durations = of(50).zip(of(95)).zip(of(99)).map(|((p50, p95), p99)| Percentiles { p50, p95, p99 });
         Summary {
             agent: Some(agent),
             state: self.last.as_ref().map_or(unknown.state, |row| state(row, now)),
-            last_due_at: self.last.as_ref().map(|row| last_slot(row).min(now)),
-            time: Time { unknown: range.saturating_sub(known), ..self.time },
+            last_due_at: self.last.as_ref().map(|row| row.last_slot().min(now)),
+            time: self.time.and_the_rest_of(range),
             logs: self.logs,
             missed: self.missed,
             durations,

@@ -22,7 +22,15 @@ const GAP: u16 = 2;
 /// The report in at most `width` columns where its figures fit into that, else (`None`: not a terminal) as wide as it is.
 /// Readable without colour.
 pub fn table(report: &Report, width: Option<u16>, colour: bool) -> String {
-    let mut text = format!("{} to {} UTC\n\n", day_and_time(report.from), day_and_time(report.to));
+    let mut text = format!("{} to {} UTC", day_and_time(report.from), day_and_time(report.to));
+    if let Some(quorum) = report.quorum {
+        let _ = write!(
+            text,
+            ", down while at least {quorum} {}",
+            if quorum.get() == 1 { "agent says so" } else { "agents say so" }
+        );
+    }
+    text.push_str("\n\n");
     text.push_str(&checks(report, width));
     text.push_str(&match report.basis {
         Basis::Logs => outages(report, width),
@@ -38,10 +46,11 @@ pub fn terminal_width(terminal: impl AsFd) -> Option<u16> {
 
 fn checks(report: &Report, width: Option<u16>) -> String {
     // Columns that would say nothing leave their room to the others.
-    let many_agents = has_many_agents(report);
     let some_degraded = report.checks.iter().any(|check| !check.time.degraded.is_zero());
     let mut columns = vec![column("check", |check: &Summary| clean(&check.label)).wrapped()];
-    if many_agents {
+    if report.quorum.is_some() {
+        columns.push(column("quorum", |check: &Summary| check.quorum.map(|of| of.to_string()).unwrap_or_default()));
+    } else if has_many_agents(report) {
         columns.push(column("agent", |check: &Summary| agent(check)).wrapped());
     }
     columns.push(column("now", |check: &Summary| Paint::of(check.state).on(check.state)));
@@ -70,7 +79,9 @@ fn outages(report: &Report, width: Option<u16>) -> String {
         return "\nno outages seen\n".to_owned();
     }
     let mut columns = vec![column("outage of", |(check, _): &Shown<'_>| clean(&check.label)).wrapped()];
-    if has_many_agents(report) {
+    if report.quorum.is_some() {
+        columns.push(column("agents", |(_, outage): &Shown<'_>| clean(&outage.agents.join(", "))).wrapped());
+    } else if has_many_agents(report) {
         columns.push(column("agent", |(check, _): &Shown<'_>| agent(check)).wrapped());
     }
     columns.push(column("since", |(_, outage): &Shown<'_>| start(outage)));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use proptest::prelude::*;
 use rusqlite::Connection;
-use serde_json::Map;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::check::Verdict;
@@ -12,7 +12,7 @@ use crate::clock::SimulatedClock;
 use crate::config::WhenFull;
 use crate::flow::{Batch, Fault, Refused, Source};
 use crate::jobs::Pulse;
-use crate::logs::{Cause, Log, Missed, VERSION};
+use crate::logs::{Cause, Log, Missed, Object, VERSION};
 
 const NO_WAIT: Duration = Duration::ZERO;
 
@@ -52,7 +52,7 @@ fn log(label: &str, second: u64, verdict: Verdict) -> Log {
         verdict,
         phase: None,
         reason: None,
-        result: Map::new(),
+        result: Object::default(),
         unknown_fields: Map::new(),
     }
 }
@@ -64,7 +64,7 @@ fn up(second: u64) -> Log {
 /// An `up` that takes about 1,200 bytes in the file.
 fn large(second: u64) -> Log {
     let mut log = up(second);
-    log.result.insert("padding".to_owned(), "x".repeat(700).into());
+    log.result = serde_json::from_value(json!({"padding": "x".repeat(700)})).unwrap();
     log
 }
 
@@ -141,7 +141,7 @@ fn a_batch_is_bounded_by_count_and_by_bytes() {
     assert_eq!(drain(&mut reader).len(), 1);
 
     let mut huge = up(0);
-    huge.result.insert("padding".to_owned(), "x".repeat(700_000).into());
+    huge.result = serde_json::from_value(json!({"padding": "x".repeat(700_000)})).unwrap();
     keep(&mut writer, &[huge.clone(), huge.clone(), huge]);
     // An eighth of the spool's bound is a batch's; a log that is alone may have more than its share.
     assert_eq!(reader.pull(NO_WAIT).unwrap().logs.len(), 1);

@@ -1,6 +1,7 @@
 //! Sinks that know SQL, and the queries that reports and pages ask. What a store is to the rest: three functions that open it,
 //! and what each of them gives back.
 
+mod delivery;
 pub mod postgres;
 pub mod rollup;
 pub mod sqlite;
@@ -131,11 +132,37 @@ pub trait Archive {
         each: &mut dyn FnMut(Hour),
     ) -> Result<(), String>;
 
+    /// What the roll-ups of `wanted` (none: of all labels) in `from..to`, both at full hours, come to: one for each label and
+    /// agent, in their order.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String>;
+
     /// What arrived of each agent's runs whose last log was due at `since` or later, in the order of agent and boot.
     ///
     /// # Errors
     /// A sentence for people.
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String>;
+}
+
+/// The hours of one label and agent in a range, summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which check.
+    pub label: Arc<str>,
+    /// Who looked.
+    pub agent: Arc<str>,
+    /// How long it was up, by [`Hour::time`] of each hour.
+    pub up: Duration,
+    /// How long it was degraded.
+    pub degraded: Duration,
+    /// How long it was down. The rest is unknown.
+    pub down: Duration,
+    /// Slots that were run.
+    pub logs: u64,
+    /// Slots that were not.
+    pub missed: u64,
 }
 
 /// What arrived of one run of an agent.
@@ -207,6 +234,9 @@ pub(crate) fn first_uid(at: Timestamp) -> Uuid {
     Uuid::from_u64_pair(at.as_millis() << 16, 0)
 }
 
+/// As fine as uids tell the time.
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// What a report reads of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -226,4 +256,16 @@ pub struct Row {
     pub reason: Option<Arc<str>>,
     /// Which slots, and why; for `missed` only.
     pub missed: Option<Missed>,
+}
+
+impl Row {
+    /// When the last of the slots was due that it is about.
+    pub fn last_slot(&self) -> Timestamp {
+        self.missed.map_or(self.due_at, |missed| missed.last_due_at.max(self.due_at))
+    }
+
+    /// When the time ends that it speaks for, where no other row comes before.
+    pub fn speaks_until(&self) -> Timestamp {
+        self.last_slot().plus(self.interval)
+    }
 }

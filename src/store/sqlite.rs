@@ -129,7 +129,6 @@ fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Resul
         none if none.is_empty() => None,
         some => Some(serde_json::to_string(some).map_err(json)?),
     };
-    let result = serde_json::to_string(&log.result).map_err(json)?;
     let inserted = insert.execute(params![
         log.uid.as_bytes(),
         log.agent,
@@ -146,7 +145,7 @@ fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Resul
         log.verdict.name(),
         log.phase.map(crate::check::Phase::name),
         log.reason,
-        result,
+        log.result.as_str(),
         extra,
     ])?;
     Ok(inserted > 0)

@@ -3,6 +3,7 @@
 mod clients;
 mod cluster;
 #[path = "../service/daemon.rs"]
+#[allow(dead_code, reason = "Postgres ends otherwise")]
 mod daemon;
 #[path = "../postgres/disk.rs"]
 mod disk;

@@ -71,7 +71,7 @@ fn batch() -> Batch {
         verdict: Verdict::Up,
         phase: None,
         reason: None,
-        result: serde_json::Map::new(),
+        result: pingeon::logs::Object::default(),
         unknown_fields: serde_json::Map::new(),
     };
     Batch { logs: vec![log], ..Batch::default() }

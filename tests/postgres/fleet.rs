@@ -9,6 +9,7 @@ use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::logs::{Author, Cause, Log, Missed, VERSION};
 use pingeon::store::rollup::{Hour, Slots, roll_up};
 use postgres::{Client, Row};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use uuid::{NoContext, Uuid};
 
@@ -102,9 +103,8 @@ fn missed(log: Log) -> Log {
     }
 }
 
-pub fn fields(value: Value) -> Map<String, Value> {
-    let Value::Object(fields) = value else { panic!("{value} has no fields") };
-    fields
+pub fn fields<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
 }
 
 fn uid_at(at: Timestamp) -> Uuid {
@@ -161,14 +161,14 @@ impl Holdings {
     /// All roll-ups, in the order of label, agent and hour.
     pub fn hours(&mut self) -> Vec<Hour> {
         let sql = "SELECT label, agent, (extract(epoch FROM hour) * 1000000)::bigint, up_ms, degraded_ms, down_ms, up, degraded,
-            down, unknown, missed, latency FROM pingeon.hour ORDER BY label, agent, hour";
+            down, unknown, missed, pingeon.latencies(latency) FROM pingeon.hour ORDER BY label, agent, hour";
         self.0.query(sql, &[]).unwrap().iter().map(hour).collect()
     }
 }
 
 fn hour(row: &Row) -> Hour {
     let number = |nth: usize| u32::try_from(row.get::<_, i32>(nth)).unwrap();
-    let latency: Vec<u32> = row.get::<_, Vec<i32>>(11).into_iter().map(|count| count.try_into().unwrap()).collect();
+    let latency: Vec<u32> = row.get::<_, Vec<i64>>(11).into_iter().map(|count| count.try_into().unwrap()).collect();
     let slots = Slots { up: number(6), degraded: number(7), down: number(8), unknown: number(9), missed: number(10) };
     Hour {
         label: Arc::from(row.get::<_, &str>(0)),

@@ -149,7 +149,7 @@ fn what_is_past_goes_and_the_rest_stays() {
     let mut client = database.superuser();
     past_days(&mut client, -5, 0);
     client.batch_execute(
-        "INSERT INTO pingeon.hour SELECT 'label ' || n, 'edge-01', date_trunc('hour', now()) - interval '1 day' * (n % 8), 0, 0, 0, 0, 0, 0, 0, 0, '{}'
+        "INSERT INTO pingeon.hour SELECT 'label ' || n, 'edge-01', date_trunc('hour', now()) - interval '1 day' * (n % 8), 0, 0, 0, 0, 0, 0, 0, 0, 0
             FROM generate_series(1, 40000) n;
          INSERT INTO pingeon.rejected (at, origin, reason, bytes)
             SELECT now() - interval '1 day' * (8 - n / 5000), 'logs/0@' || n, 'no log', 'x' FROM generate_series(0, 39999) n;

@@ -20,4 +20,5 @@ mod connect;
 mod harness;
 mod keeper;
 mod migrate;
+mod reports;
 mod rights;

@@ -26,7 +26,7 @@ const REJECT: &str =
     "INSERT INTO pingeon.rejected (origin, reason, bytes) VALUES ('logs/0@1', 'no log', 'x') ON CONFLICT DO NOTHING";
 const HOUR: &str =
     "SELECT pingeon.add_hours(ARRAY['shop'], ARRAY['edge-01'], ARRAY[date_trunc('hour', now())], '{1}', '{1}', '{1}',
-    '{1}', '{1}', '{1}', '{1}', '{1}', array_fill(1, ARRAY[40]))";
+    '{1}', '{1}', '{1}', '{1}', '{1}', '{1}')";
 
 /// `statements` that the role may not run; each in a transaction of its own, which comes to nothing. `today` is what the name of
 /// today's partition ends in.

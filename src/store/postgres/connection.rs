@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Once;
 
 use postgres::error::SqlState;
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Row, Statement};
 
@@ -127,6 +128,20 @@ impl Session {
         }
         let statement = self.statement(sql, params)?;
         self.client.query(&statement, &values(params))
+    }
+
+    /// Gives `each` the rows of an answer as they come; none are kept. The statement is not prepared.
+    pub(super) fn stream(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        each: &mut dyn FnMut(&Row) -> Result<(), postgres::Error>,
+    ) -> Result<(), postgres::Error> {
+        let mut rows = self.client.query_typed_raw(sql, params.iter().map(|(value, of)| (*value, of.clone())))?;
+        while let Some(row) = rows.next()? {
+            each(&row)?;
+        }
+        Ok(())
     }
 
     /// How many rows a statement changed.

@@ -136,12 +136,7 @@ impl Sink for Postgres {
         }
         rejects.extend(batch.unreadable.iter().map(Reject::unreadable));
         logs.sort_by_key(|log| log.uid);
-        let before = logs.len();
-        logs.dedup_by_key(|log| log.uid);
-        let within = before - logs.len();
-        let mut delivered = self.take(&logs, &rejects)?;
-        delivered.duplicate += within;
-        Ok(delivered)
+        self.take(&logs, &rejects)
     }
 }
 
@@ -155,10 +150,8 @@ fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) 
         insert(session, logs, &mut new)?;
     }
     new.sort_unstable();
-    let (new, known): (Vec<&Log>, Vec<&Log>) = logs.iter().partition(|log| new.binary_search(&log.uid).is_ok());
+    let (new, known) = told_apart(logs, &new, &refused);
     add_hours(session, &new)?;
-    let is_refused = |log: &Log| refused.iter().any(|(refused, _)| refused.uid == log.uid);
-    let known: Vec<&Log> = known.into_iter().filter(|log| !is_refused(log)).collect();
     count_duplicates(session, &known)?;
     let refused: Vec<Reject> = refused.into_iter().map(|(log, why)| Reject::refused(log, why)).collect();
     let rejected = set_aside(session, rejects)? + set_aside(session, &refused)?;
@@ -170,11 +163,28 @@ fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) 
     Ok(Delivered { new: new.len(), duplicate, rejected, refused: Vec::new() })
 }
 
+/// Which of `logs` are new and which were known, by the sorted uids of the new ones; what was refused is neither. All are in the order of
+/// their uids.
+fn told_apart<'a>(logs: &[&'a Log], new: &[Uuid], refused: &[(&Log, Refusal)]) -> (Vec<&'a Log>, Vec<&'a Log>) {
+    let (mut fresh, mut known) = (Vec::with_capacity(new.len()), Vec::with_capacity(logs.len() - new.len()));
+    let mut new = new.iter().peekable();
+    for log in logs {
+        // A log that comes twice in the batch is new once.
+        if new.next_if(|uid| **uid == log.uid).is_some() {
+            fresh.push(*log);
+        } else if !refused.iter().any(|(refused, _)| refused.uid == log.uid) {
+            known.push(*log);
+        }
+    }
+    (fresh, known)
+}
+
 /// Inserts `logs`; adds the uids of those that were not there to `new`.
 fn insert(session: &mut Session, logs: &[&Log], new: &mut Vec<Uuid>) -> Result<(), postgres::Error> {
     if !logs.is_empty() {
         let rows = session.query(INSERT, &Logs::of(logs).params())?;
-        new.extend(rows.iter().map(|row| row.get::<_, Id>(0).0));
+        let uids = rows.iter().filter_map(|row| row.get::<_, Option<Vec<Id>>>(0)).flatten();
+        new.extend(uids.map(|uid| uid.0));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::logs::Missed;
 use crate::store::first_uid;
 use crate::store::rollup::Hour;
-use crate::store::{self, Delivery, Row};
+use crate::store::{self, Delivery, Row, Uptime};
 
 /// The page cache of a reader, in KiB.
 const CACHE_KIB: u32 = 2_048;
@@ -105,6 +105,11 @@ impl store::Archive for Archive {
         self.said(hours::read(&self.database.connection, wanted, (from, to), each))
     }
 
+    fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String> {
+        self.of_this_build("roll-ups")?;
+        self.said(hours::uptimes(&self.database.connection, wanted, (from, to)))
+    }
+
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String> {
         self.of_this_build("delivery audit")?;
         self.said(delivery::audit(&self.database.connection, since))
@@ -138,7 +143,7 @@ fn rows_of(
     each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
     let mut before = rows_before(connection, label, agent, from, REACH_BACK)?;
-    before.retain(|row| covers_until(row) > from);
+    before.retain(|row| row.speaks_until() > from);
     before.into_iter().rev().for_each(&mut *each);
     let mut statement = connection.prepare_cached(concat!(
         "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
@@ -176,11 +181,6 @@ fn rows_before(
             read(row, label, agent, None)
         })?
         .collect()
-}
-
-/// When the time ends that a row speaks for.
-fn covers_until(row: &Row) -> Timestamp {
-    row.missed.map_or(row.due_at, |missed| missed.last_due_at.max(row.due_at)).plus(row.interval)
 }
 
 /// From the first six columns of `row`, in the order in which [`rows_of`] selects them.

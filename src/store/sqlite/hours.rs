@@ -1,6 +1,7 @@
 //! Roll-ups in SQLite: added to, read, and filled once from the logs of a store that an older build made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{FromSqlError, Type};
@@ -9,6 +10,7 @@ use rusqlite::{Connection, Row, params};
 use super::archive;
 use crate::clock::Timestamp;
 use crate::database::Database;
+use crate::store::Uptime;
 use crate::store::rollup::{BUCKETS, Hour, Slots, add_latency, roll_up};
 
 /// How many logs are held at once while roll-ups are filled from them.
@@ -70,9 +72,7 @@ pub(super) fn read(
     (from, to): (Timestamp, Timestamp),
     each: &mut dyn FnMut(Hour),
 ) -> rusqlite::Result<()> {
-    let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-    let names: Vec<&str> = wanted.iter().map(|label| &**label).collect();
-    let names = (!names.is_empty()).then(|| serde_json::to_string(&names)).transpose().map_err(json)?;
+    let names = listed(wanted)?;
     let mut statement = connection.prepare_cached(
         "SELECT label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency FROM hour
          WHERE hour >= ?1 AND hour < ?2 AND (?3 IS NULL OR label IN (SELECT value FROM json_each(?3)))
@@ -91,6 +91,40 @@ pub(super) fn read(
         each(read_hour(row, &label, &agent)?);
     }
     Ok(())
+}
+
+/// The hours of each label and agent of `wanted` (none: of all labels) in `from..to`, summed up, in their order.
+pub(super) fn uptimes(
+    connection: &Connection,
+    wanted: &[Arc<str>],
+    (from, to): (Timestamp, Timestamp),
+) -> rusqlite::Result<Vec<Uptime>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT label, agent, sum(up_ms * 3600000 / most), sum(degraded_ms * 3600000 / most), sum(down_ms * 3600000 / most),
+             sum(up + degraded + down + unknown), sum(missed)
+         FROM (SELECT *, max(up_ms + degraded_ms + down_ms, 3600000) AS most FROM hour
+             WHERE hour >= ?1 AND hour < ?2 AND (?3 IS NULL OR label IN (SELECT value FROM json_each(?3))))
+         GROUP BY label, agent ORDER BY label, agent",
+    )?;
+    let rows = statement.query_map(params![from.as_micros(), to.as_micros(), listed(wanted)?], |row| {
+        let time = |column| row.get(column).map(Duration::from_millis);
+        Ok(Uptime {
+            label: row.get(0)?,
+            agent: row.get(1)?,
+            up: time(2)?,
+            degraded: time(3)?,
+            down: time(4)?,
+            logs: row.get(5)?,
+            missed: row.get(6)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The labels as a list in JSON; `None`: there are none.
+fn listed(labels: &[Arc<str>]) -> rusqlite::Result<Option<String>> {
+    let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    (!labels.is_empty()).then(|| serde_json::to_string(labels)).transpose().map_err(json)
 }
 
 fn read_hour(row: &Row<'_>, label: &Arc<str>, agent: &Arc<str>) -> rusqlite::Result<Hour> {

@@ -9,7 +9,7 @@ use super::*;
 use crate::check::{Phase, Verdict};
 use crate::clock::SimulatedClock;
 use crate::flow::Unreadable;
-use crate::logs::{Cause, Missed, VERSION};
+use crate::logs::{Cause, Missed, Object, VERSION};
 use crate::store::rollup::Hour;
 use crate::store::{Archive as _, Condition, Delivery, Keep, Kept, Row, rollup};
 
@@ -45,7 +45,7 @@ fn log(label: &str, agent: &str, second: i64, verdict: Verdict) -> Log {
         verdict,
         phase: None,
         reason: None,
-        result: Map::new(),
+        result: Object::default(),
         unknown_fields: Map::new(),
     }
 }
@@ -108,7 +108,7 @@ fn every_field_has_its_column() {
     let mut full = log("shop", "a", 1, Verdict::Down);
     full.phase = Some(Phase::FirstByte);
     full.reason = Some("timed out".into());
-    full.result.insert("bytes".to_owned(), 7.into());
+    full.result = serde_json::from_value(json!({"bytes": 7})).unwrap();
     full.unknown_fields.insert("mood".to_owned(), json!({"cheerful": true}));
     store.deliver(&batch([full])).unwrap();
     let columns = Connection::open(&path)
