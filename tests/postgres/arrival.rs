@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pingeon::clock::{Clock as _, SimulatedClock, SystemClock, Timestamp};
 use pingeon::config::{self, Prepared};
-use pingeon::flow::{Batch, Delivered, Fault, Sink as _};
+use pingeon::flow::{Batch, Delivered, Fault, Sink as _, Unreadable};
 use pingeon::logs::Log;
 use pingeon::store::postgres::Postgres;
 use serde_json::json;
@@ -73,6 +73,19 @@ fn what_comes_again_adds_nothing_and_is_counted() {
     assert_eq!(sink.deliver(&batch(&mixed)), Ok(kept(100, 100)));
     store.are(&logs);
     assert_eq!(store.duplicates(), 1_000);
+}
+
+#[test]
+fn what_is_twice_in_one_batch_is_kept_once_and_counted() {
+    let database = shared().database("twice").migrated();
+    let (mut sink, mut store) = (sink(&database), Holdings::of(&database));
+    let logs = fleet(200);
+    assert_eq!(sink.deliver(&batch(&[&logs[..], &logs[..]].concat())), Ok(kept(200, 200)));
+    store.are(&logs);
+    assert_eq!(store.duplicates(), 200);
+    assert_eq!(sink.deliver(&batch(&[&logs[..], &logs[..]].concat())), Ok(kept(0, 400)));
+    store.are(&logs);
+    assert_eq!(store.duplicates(), 600);
 }
 
 /// The server has committed and dies before it says so: it waits for a standby that does not exist.
@@ -299,11 +312,18 @@ fn what_is_too_old_or_too_new_is_set_aside_and_makes_no_days() {
     let (mut sink, mut agent) = (sink(&database), Agent::new("edge-01"));
     let now = SystemClock.now().wall;
     let mut logs = agent.logs(10);
-    let outside = [now.minus(90 * DAY + HOUR), now.plus(DAY + HOUR)].map(|due_at| agent.due(due_at));
+    let [old, new, other] = [now.minus(90 * DAY + HOUR), now.plus(DAY + HOUR), now].map(|due_at| agent.due(due_at));
+    // Whoever looks for it by its time would not find it.
+    let other = Log { due_at: now.minus(HOUR), ..other };
+    let outside = [old, new, other];
     logs.splice(5..5, outside.clone());
-    assert_eq!(sink.deliver(&batch(&logs)), Ok(Delivered { rejected: 2, ..kept(10, 0) }));
+    assert_eq!(sink.deliver(&batch(&logs)), Ok(Delivered { rejected: 3, ..kept(10, 0) }));
     let mut store = Holdings::of(&database);
-    let reasons = ["older than the retention", "more than a day ahead of this machine's clock"];
+    let reasons = [
+        "older than the retention",
+        "more than a day ahead of this machine's clock",
+        "the uid has another time than `due_at`",
+    ];
     let expected = reasons.iter().zip(&outside).map(|(reason, log)| Rejected {
         seq: i64::try_from(log.seq).unwrap(),
         sqlstate: None,
@@ -314,6 +334,39 @@ fn what_is_too_old_or_too_new_is_set_aside_and_makes_no_days() {
     store.are(logs.iter().filter(|log| !outside.contains(log)));
     let foreign = "SELECT count(*) FROM pingeon.days() WHERE abs(days - (now() AT TIME ZONE 'UTC')::date) > 1";
     assert_eq!(store.number(foreign), 0);
+}
+
+#[test]
+fn what_is_no_log_is_set_aside_once_with_where_it_came_from() {
+    let database = shared().database("no_log").migrated();
+    let (mut sink, logs) = (sink(&database), fleet(10));
+    let unreadable = |origin: &str, bytes: &[u8]| Unreadable {
+        bytes: bytes.to_vec(),
+        origin: origin.to_owned(),
+        reason: "no log\0".to_owned(),
+    };
+    // One is longer than what is kept of it, and one came to two places.
+    let long = vec![b'x'; 70_000];
+    let unreadable = vec![
+        unreadable("logs/0@1", b"\0\xff"),
+        unreadable("logs/0@2", &long),
+        unreadable("logs/1@1", b"same"),
+        unreadable("logs/1@2", b"same"),
+    ];
+    let batch = Batch { logs, unreadable, ..Batch::default() };
+    assert_eq!(sink.deliver(&batch), Ok(Delivered { rejected: 4, ..kept(10, 0) }));
+    assert_eq!(sink.deliver(&batch), Ok(kept(0, 14)));
+    let mut store = Holdings::of(&database);
+    let rejected = "SELECT concat_ws(' ', origin, reason, octet_length(bytes), left(encode(bytes, 'hex'), 8)) FROM pingeon.rejected
+        WHERE num_nulls(sqlstate, agent, boot, seq) = 4 ORDER BY origin";
+    let expected = [
+        "0@1 no log\u{fffd} 2 00ff",
+        "0@2 no log\u{fffd} 65536 78787878",
+        "1@1 no log\u{fffd} 4 73616d65",
+        "1@2 no log\u{fffd} 4 73616d65",
+    ];
+    assert_eq!(store.texts(rejected), expected.map(|line| format!("logs/{line}")));
+    store.are(&batch.logs);
 }
 
 /// The clock of the consumer's machine is wrong, and the server's is not.

@@ -134,6 +134,10 @@ impl Holdings {
         self.0.query_one(sql, &[]).unwrap().get(0)
     }
 
+    pub fn texts(&mut self, sql: &str) -> Vec<String> {
+        self.0.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
     /// How often a log came again.
     pub fn duplicates(&mut self) -> i64 {
         self.number("SELECT coalesce(sum(count), 0)::bigint FROM pingeon.duplicate")
