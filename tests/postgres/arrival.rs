@@ -289,6 +289,18 @@ fn all_that_the_server_refuses_may_be_in_one_batch() {
     assert_eq!(store.rejected().len(), POISONS.len());
 }
 
+/// What is refused for itself is found before it is seen that the day of all others is missing.
+#[test]
+fn one_that_is_refused_on_a_new_day_takes_no_other_with_it() {
+    let database = shared().database("new_day").migrated();
+    let mut logs = Agent::new("edge-01").logs(100);
+    logs[50] = POISONS[0].2(logs[50].clone());
+    assert_eq!(sink(&database).deliver(&batch(&logs)), Ok(Delivered { rejected: 1, ..kept(99, 0) }));
+    let mut store = Holdings::of(&database);
+    set_aside(&store.rejected()[0], &logs.remove(50), &POISONS[0]);
+    store.are(&logs);
+}
+
 #[test]
 fn days_that_are_missing_are_made() {
     let database = shared().database("days").migrated();
