@@ -202,9 +202,9 @@ fn databases_of_one_server_are_migrated_at_once() {
             under_way.commit().unwrap();
             assert_eq!(migration.join().unwrap(), Ok(1), "{role}");
         });
-        let gone =
-            format!("DROP DATABASE {}; DROP ROLE pingeon_owner, pingeon_writer, pingeon_reader", database.name());
-        gone.split(';').for_each(|sql| server.superuser().batch_execute(sql).unwrap());
+        let mut superuser = server.superuser();
+        superuser.batch_execute(&format!("DROP DATABASE {}", database.name())).unwrap();
+        superuser.batch_execute("DROP ROLE pingeon_owner, pingeon_writer, pingeon_reader").unwrap();
     }
 }
 
