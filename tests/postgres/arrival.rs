@@ -13,7 +13,7 @@ use pingeon::logs::Log;
 use pingeon::store::postgres::Postgres;
 use serde_json::json;
 
-use crate::fleet::{Agent, Holdings, Rejected, fields};
+use crate::fleet::{Agent, Holdings, Rejected, fields, fleet};
 use crate::pooler::Pooler;
 use crate::running::wait_for;
 use crate::server::{Database, Server, WITHOUT_STANDBY, ours, settings, shared};
@@ -37,12 +37,6 @@ fn batch(logs: &[Log]) -> Batch {
 
 fn kept(new: usize, duplicate: usize) -> Delivered {
     Delivered { new, duplicate, ..Delivered::default() }
-}
-
-/// The logs of three agents, as they lie in a topic.
-fn fleet(count: usize) -> Vec<Log> {
-    let mut agents = ["edge-01", "edge-02", "edge-03"].map(Agent::new);
-    (0..count).flat_map(|nth| agents[nth % 3].logs(1)).collect()
 }
 
 /// Makes the days that the fleet's logs were due in, as the keeper does.
