@@ -1,6 +1,8 @@
 //! Kafka → Postgres by `pingeon consume`, while the server dies again and again, and while its disk is full.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 use pingeon::logs::Log;
 use rustix::process::Signal;
@@ -8,13 +10,15 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Broker, Listener, Version, shared};
 use crate::disk::SmallDisk;
-use crate::fleet::{Holdings, fleet};
+use crate::fleet::{Fleet, Holdings};
 use crate::flow::healthz;
 use crate::running::{Place, Service, wait_for};
 use crate::server::{Database, Server, WITHOUT_STANDBY};
 
 const PARTITIONS: usize = 6;
 const WRITER: &str = "pingeon_writer";
+/// Of the load; each takes half a second or so to be written.
+const PORTIONS_MAX: usize = 100;
 
 /// The logs of a fleet, in a topic.
 struct Topic {
@@ -44,7 +48,7 @@ impl Topic {
     /// Waits until so many logs are in the store, and then until the group has committed them. In this order, since to ask the
     /// broker takes a process.
     fn arrives(&self, store: &mut Holdings, logs: i64) {
-        wait_for("the logs in the store", || (store.logs() == logs).then_some(()));
+        wait_for("the logs in the store", || (stored(store) == logs).then_some(()));
         wait_for("the logs to be committed", || (self.committed() == logs).then_some(()));
     }
 }
@@ -104,6 +108,10 @@ impl Centre {
     }
 }
 
+fn stored(store: &mut Holdings) -> i64 {
+    store.number("SELECT count(*) FROM pingeon.log")
+}
+
 /// A server that dies again and again.
 struct Mortal {
     server: Server,
@@ -111,55 +119,69 @@ struct Mortal {
 }
 
 impl Mortal {
-    /// From now on it commits and does not say so; waits until it owes an answer.
-    fn falls_silent(&self) {
-        self.database.answers_commits(false);
-        let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
-        self.database.superuser().execute(sessions, &[&WRITER]).unwrap();
-        self.database.unanswered(1);
-        self.database.answers_commits(true);
-    }
-
     /// Kills it and brings it back; how many logs it has that the centre was not told of. Who may not come in cannot bring them
     /// again before they are counted.
     fn dies(&mut self, centre: &Centre) -> i64 {
         let let_in = |whether: &str| {
-            self.database.superuser().batch_execute(&format!("ALTER ROLE {WRITER} {whether}")).unwrap();
+            let sql = format!("SET synchronous_commit = local; ALTER ROLE {WRITER} {whether}");
+            self.database.superuser().batch_execute(&sql).unwrap();
         };
         let_in("NOLOGIN");
         self.server.restart_immediate();
         let figures = centre.figures();
-        let in_doubt = Holdings::of(&self.database).logs() - figures.new - figures.duplicate;
+        let in_doubt = stored(&mut Holdings::of(&self.database)) - figures.new - figures.duplicate;
         let_in("LOGIN");
         in_doubt
     }
+}
+
+/// Brings logs to the topic while `meanwhile` goes on; all of them.
+fn under_load(topic: &Topic, meanwhile: impl FnOnce()) -> Vec<Log> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let (mut fleet, mut logs) = (Fleet::new(), Vec::new());
+            for _ in 0..PORTIONS_MAX {
+                let portion = fleet.logs(600);
+                topic.takes(&portion);
+                logs.extend(portion);
+                if over.load(Relaxed) {
+                    break;
+                }
+            }
+            logs
+        });
+        meanwhile();
+        over.store(true, Relaxed);
+        load.join().unwrap()
+    })
 }
 
 #[test]
 fn a_server_that_dies_ten_times_loses_nothing_and_doubles_nothing() {
     let server = Server::alone_with(&WITHOUT_STANDBY);
     let database = server.database("mortal").migrated();
-    let (topic, logs) = (Topic::new("mortal"), fleet(6_000));
-    let all = i64::try_from(logs.len()).unwrap();
+    let topic = Topic::new("mortal");
     let centre = Centre::start(&topic, &database, 2, 50);
     let mut mortal = Mortal { server, database };
-    topic.takes(&logs);
-    let (mut kept, mut in_doubt) = (0, 0);
-    for silent in [false, true].repeat(5) {
-        let mut store = Holdings::of(&mortal.database);
-        // Who has no fault has brought again what was in doubt.
-        let mut goes_on = || centre.figures().faults.is_empty() && store.logs() >= kept + 200;
-        wait_for("the centre to go on", || goes_on().then_some(()));
-        if silent {
-            mortal.falls_silent();
+    let mut in_doubt = 0;
+    let logs = under_load(&topic, || {
+        for silent in [false, true].repeat(5) {
+            let mut store = Holdings::of(&mortal.database);
+            let kept = stored(&mut store);
+            // Who has no fault has brought again what was in doubt.
+            let mut goes_on = || centre.figures().faults.is_empty() && stored(&mut store) >= kept + 200;
+            wait_for("the centre to go on", || goes_on().then_some(()));
+            if silent {
+                mortal.server.falls_silent();
+                mortal.server.owes_answers(1);
+            }
+            let not_told = mortal.dies(&centre);
+            assert!(!silent || not_told > 0, "each commit had its answer");
+            in_doubt += not_told;
         }
-        let not_told = mortal.dies(&centre);
-        assert!(!silent || not_told > 0, "each commit had its answer");
-        in_doubt += not_told;
-        kept = Holdings::of(&mortal.database).logs();
-    }
-    assert!(kept < all, "the load was over before the last of ten deaths");
-    let mut store = Holdings::of(&mortal.database);
+    });
+    let (mut store, all) = (Holdings::of(&mortal.database), i64::try_from(logs.len()).unwrap());
     topic.arrives(&mut store, all);
     store.are(&logs);
     assert_eq!(store.rejected(), []);
@@ -173,7 +195,7 @@ fn a_server_that_dies_ten_times_loses_nothing_and_doubles_nothing() {
 fn a_full_disk_is_waited_for_and_said_once() {
     let disk = SmallDisk::start(64);
     let database = disk.database("full").migrated();
-    let (topic, logs) = (Topic::new("full"), fleet(4_000));
+    let (topic, logs) = (Topic::new("full"), Fleet::new().logs(4_000));
     let all = i64::try_from(logs.len()).unwrap();
     let (before, during) = logs.split_at(500);
     let mut centre = Centre::start(&topic, &database, 1, 100);
@@ -185,7 +207,7 @@ fn a_full_disk_is_waited_for_and_said_once() {
     centre.service.says("No space left on device (SQLSTATE 53100): make room on the server's disk; trying again");
     let full = wait_for("some tries", || Some(centre.figures()).filter(|figures| figures.retries >= 4));
     assert!(full.faults.iter().all(|fault| fault.ends_with("make room on the server's disk")), "{full:?}");
-    let kept = store.logs();
+    let kept = stored(&mut store);
     assert!(kept < all, "there was room for all");
     assert_eq!((full.new, topic.committed()), (kept, kept), "not what is kept is committed");
     disk.empty();

@@ -13,7 +13,7 @@ use pingeon::logs::Log;
 use pingeon::store::postgres::Postgres;
 use serde_json::json;
 
-use crate::fleet::{Agent, Holdings, Rejected, fields, fleet};
+use crate::fleet::{Agent, Fleet, Holdings, Rejected, fields};
 use crate::pooler::Pooler;
 use crate::running::wait_for;
 use crate::server::{Database, Server, WITHOUT_STANDBY, ours, settings, shared};
@@ -49,7 +49,7 @@ fn make_days(database: &Database) {
 fn what_comes_again_adds_nothing_and_is_counted() {
     let database = shared().database("again").migrated();
     let (mut sink, mut store) = (sink(&database), Holdings::of(&database));
-    let logs = fleet(1_000);
+    let logs = Fleet::new().logs(1_000);
     let (first, later) = logs.split_at(900);
     for some in first.chunks(300) {
         assert_eq!(sink.deliver(&batch(some)), Ok(kept(300, 0)));
@@ -73,7 +73,7 @@ fn what_comes_again_adds_nothing_and_is_counted() {
 fn what_is_twice_in_one_batch_is_kept_once_and_counted() {
     let database = shared().database("twice").migrated();
     let (mut sink, mut store) = (sink(&database), Holdings::of(&database));
-    let logs = fleet(200);
+    let logs = Fleet::new().logs(200);
     assert_eq!(sink.deliver(&batch(&[&logs[..], &logs[..]].concat())), Ok(kept(200, 200)));
     store.are(&logs);
     assert_eq!(store.duplicates(), 200);
@@ -87,14 +87,13 @@ fn what_is_twice_in_one_batch_is_kept_once_and_counted() {
 fn a_commit_whose_answer_was_lost_is_found_when_it_comes_again() {
     let mut server = Server::alone_with(&WITHOUT_STANDBY);
     let database = server.database("lost").migrated();
-    let logs = fleet(300);
+    let logs = Fleet::new().logs(300);
     make_days(&database);
-    database.answers_commits(false);
+    server.falls_silent();
     let mut sink = sink(&database);
     let fault = thread::scope(|scope| {
         let delivery = scope.spawn(|| sink.deliver(&batch(&logs)));
-        database.unanswered(1);
-        database.answers_commits(true);
+        server.owes_answers(1);
         server.restart_immediate();
         delivery.join().unwrap().unwrap_err()
     });
@@ -111,7 +110,7 @@ fn a_commit_whose_answer_was_lost_is_found_when_it_comes_again() {
 fn two_with_the_same_rows_in_opposite_order_do_not_wait_in_a_circle() {
     let database = shared().database("opposite").migrated();
     make_days(&database);
-    let forth = fleet(300);
+    let forth = Fleet::new().logs(300);
     let (back, mut third) = (forth.iter().rev().cloned().collect::<Vec<_>>(), database.superuser());
     let mut held = third.transaction().unwrap();
     let hold =
@@ -145,7 +144,7 @@ fn what_two_have_at_once_is_new_for_one_and_a_duplicate_for_the_other() {
     const ROUNDS: usize = 20;
     const OF_A_ROUND: usize = 240;
     let database = shared().database("at_once").migrated();
-    let logs = fleet(ROUNDS * OF_A_ROUND);
+    let logs = Fleet::new().logs(ROUNDS * OF_A_ROUND);
     let start = Barrier::new(2);
     let carry = |backwards: bool| {
         let (mut sink, mut sum, mut faults) = (sink(&database), kept(0, 0), Vec::new());
@@ -346,7 +345,7 @@ fn what_is_too_old_or_too_new_is_set_aside_and_makes_no_days() {
 #[test]
 fn what_is_no_log_is_set_aside_once_with_where_it_came_from() {
     let database = shared().database("no_log").migrated();
-    let (mut sink, logs) = (sink(&database), fleet(10));
+    let (mut sink, logs) = (sink(&database), Fleet::new().logs(10));
     let unreadable = |origin: &str, bytes: &[u8]| Unreadable {
         bytes: bytes.to_vec(),
         origin: origin.to_owned(),
@@ -408,7 +407,7 @@ fn behind_a_pooler_many_at_once_keep_each_log_once() {
         make_days(&database);
         let pooler = Pooler::start(ours(), &[WRITER]);
         let settings = config::Postgres { prepared, ..settings(&pooler.url(&database, WRITER)) };
-        let logs = fleet(1_200);
+        let logs = Fleet::new().logs(1_200);
         let start = Barrier::new(4);
         let carry = |nth: usize| {
             let mut sink = Postgres::new(&settings, Arc::new(SystemClock));

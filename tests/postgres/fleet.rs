@@ -20,10 +20,18 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How long ago the first slots were due: their logs go into more than one hour.
 const BEGUN_BEFORE: Duration = Duration::from_secs(2 * 3_600);
 
-/// The logs of three agents, as they lie in a topic.
-pub fn fleet(count: usize) -> Vec<Log> {
-    let mut agents = ["edge-01", "edge-02", "edge-03"].map(Agent::new);
-    (0..count).flat_map(|nth| agents[nth % 3].logs(1)).collect()
+/// Three agents.
+pub struct Fleet([Agent; 3]);
+
+impl Fleet {
+    pub fn new() -> Self {
+        Fleet(["edge-01", "edge-02", "edge-03"].map(Agent::new))
+    }
+
+    /// Their next logs, in turns.
+    pub fn logs(&mut self, count: usize) -> Vec<Log> {
+        (0..count).flat_map(|nth| self.0[nth % 3].logs(1)).collect()
+    }
 }
 
 /// One run of an agent.
@@ -142,11 +150,6 @@ impl Holdings {
 
     pub fn texts(&mut self, sql: &str) -> Vec<String> {
         self.0.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
-    }
-
-    /// How many logs there are.
-    pub fn logs(&mut self) -> i64 {
-        self.number("SELECT count(*) FROM pingeon.log")
     }
 
     /// How often a log came again.
