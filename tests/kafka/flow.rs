@@ -176,7 +176,7 @@ fn one_process_does_it_all_and_shows_it() {
 }
 
 /// What /healthz answers, when it does.
-fn healthz(port: u16) -> Option<Value> {
+pub fn healthz(port: u16) -> Option<Value> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
     connection.set_read_timeout(Some(PATIENCE)).ok()?;
     connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;

@@ -5,12 +5,22 @@ mod cluster;
 #[path = "../service/daemon.rs"]
 #[allow(dead_code, reason = "Postgres ends otherwise")]
 mod daemon;
+#[path = "../postgres/disk.rs"]
+mod disk;
+#[path = "../postgres/fleet.rs"]
+#[allow(dead_code, reason = "the store's own tests ask for more")]
+mod fleet;
 mod node;
 mod peer;
 mod pki;
 mod proxy;
 #[path = "../service/running.rs"]
 mod running;
+#[path = "../postgres/servant.rs"]
+mod servant;
+#[path = "../postgres/server.rs"]
+#[allow(dead_code, reason = "the store's own tests ask for more")]
+mod server;
 
 mod conformance;
 mod failover;
@@ -19,4 +29,5 @@ mod flow;
 mod group;
 mod harness;
 mod legacy;
+mod postgres;
 mod security;

@@ -20,6 +20,20 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How long ago the first slots were due: their logs go into more than one hour.
 const BEGUN_BEFORE: Duration = Duration::from_secs(2 * 3_600);
 
+/// Three agents.
+pub struct Fleet([Agent; 3]);
+
+impl Fleet {
+    pub fn new() -> Self {
+        Fleet(["edge-01", "edge-02", "edge-03"].map(Agent::new))
+    }
+
+    /// Their next logs, in turns.
+    pub fn logs(&mut self, count: usize) -> Vec<Log> {
+        (0..count).flat_map(|nth| self.0[nth % 3].logs(1)).collect()
+    }
+}
+
 /// One run of an agent.
 pub struct Agent {
     author: Author,
@@ -132,6 +146,10 @@ impl Holdings {
 
     pub fn number(&mut self, sql: &str) -> i64 {
         self.0.query_one(sql, &[]).unwrap().get(0)
+    }
+
+    pub fn texts(&mut self, sql: &str) -> Vec<String> {
+        self.0.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
     }
 
     /// How often a log came again.

@@ -188,8 +188,8 @@ fn of_two_at_once_one_waits() {
 /// Roles belong to all databases of a server: another one's migration may make them at the same time.
 #[test]
 fn databases_of_one_server_are_migrated_at_once() {
+    let server = Server::alone();
     for role in ["pingeon_owner NOLOGIN", "pingeon_writer LOGIN", "pingeon_reader LOGIN"] {
-        let server = Server::alone();
         let (database, mut other) = (server.database("at_once"), server.superuser());
         let mut under_way = other.transaction().unwrap();
         under_way.batch_execute(&format!("CREATE ROLE {role}")).unwrap();
@@ -202,6 +202,9 @@ fn databases_of_one_server_are_migrated_at_once() {
             under_way.commit().unwrap();
             assert_eq!(migration.join().unwrap(), Ok(1), "{role}");
         });
+        let mut superuser = server.superuser();
+        superuser.batch_execute(&format!("DROP DATABASE {}", database.name())).unwrap();
+        superuser.batch_execute("DROP ROLE pingeon_owner, pingeon_writer, pingeon_reader").unwrap();
     }
 }
 

@@ -54,7 +54,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("recovery_init_sync_method", "syncfs"),
 ];
 
-/// Of a server that can be made to die between a commit and its answer: see [`Database::answers_commits`].
+/// Of a server that can be made to die between a commit and its answer: see [`Server::falls_silent`].
 pub const WITHOUT_STANDBY: [(&str, &str); 2] =
     [("synchronous_standby_names", "'nobody'"), ("synchronous_commit", "local")];
 
@@ -250,7 +250,28 @@ impl Server {
         let superuser = self.superuser.clone();
         let ours = self.of_ours_to_change();
         assert!(ours.daemon.is_none(), "it runs already");
+        // Where `ALTER SYSTEM` writes to.
+        fs::write(ours.folder.join("data/postgresql.auto.conf"), "").unwrap();
         ours.daemon = Some(start(&ours.folder, &[], &superuser).unwrap_or_else(|complaint| panic!("{complaint}")));
+    }
+
+    /// From now on and until its next start it commits and does not say so: it waits for a standby that does not exist. What is
+    /// committed then is durable, and nobody sees it before that start. Needs [`WITHOUT_STANDBY`].
+    pub fn falls_silent(&self) {
+        let mut superuser = self.superuser();
+        superuser.batch_execute("ALTER SYSTEM SET synchronous_commit = on").unwrap();
+        superuser.batch_execute("SELECT pg_reload_conf()").unwrap();
+        // Who comes in now has it, and so has everybody else before the next statement.
+        let commits = || self.superuser().query_one("SHOW synchronous_commit", &[]).unwrap().get::<_, String>(0);
+        wait_for("the setting to be read", || (commits() == "on").then_some(()));
+    }
+
+    /// Waits until so many sessions, or more, have committed and have no answer.
+    pub fn owes_answers(&self, sessions: i64) {
+        let mut superuser = self.superuser();
+        let owed = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let mut owed = || superuser.query_one(owed, &[]).unwrap().get::<_, i64>(0);
+        wait_for("commits without an answer", || (owed() >= sessions).then_some(()));
     }
 
     /// As `pg_ctl restart -m immediate`.
@@ -303,22 +324,6 @@ impl Database {
         wait_for("midnight to pass", || (MICROS_OF_A_DAY - of_today() > MICROS_OF_A_TEST).then_some(()));
         pingeon::store::postgres::migrate(&self.settings(self.superuser.get_user().unwrap())).unwrap();
         self
-    }
-
-    /// Whether the commits of the writer's next sessions are answered. Where they are not, a session waits for a standby that
-    /// does not exist: what it committed is durable, and nobody sees it before the server comes back.
-    pub fn answers_commits(&self, answers: bool) {
-        let commit = if answers { "local" } else { "on" };
-        let sql = format!("ALTER ROLE pingeon_writer IN DATABASE {} SET synchronous_commit = '{commit}'", self.name);
-        self.superuser().batch_execute(&sql).unwrap();
-    }
-
-    /// Waits until so many sessions have committed and have no answer.
-    pub fn unanswered(&self, sessions: i64) {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'";
-        let mut superuser = self.superuser();
-        let mut count = || superuser.query_one(sql, &[]).unwrap().get::<_, i64>(0);
-        wait_for("commits without an answer", || (count() == sessions).then_some(()));
     }
 
     /// What a config would come to, for this role, without TLS.
