@@ -17,7 +17,7 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::config;
 use crate::flow::{Fault, Sink};
 use crate::logs::{Log, Missed};
-use rollup::Hour;
+use rollup::Uptime;
 
 /// How far ahead of this machine's clock a log may be.
 pub(crate) const AHEAD_MAX: Duration = DAY;
@@ -119,19 +119,6 @@ pub trait Archive {
     /// A sentence for people.
     fn last(&mut self) -> Result<Vec<Row>, String>;
 
-    /// Gives `each` the roll-ups of `wanted` (none: of all labels) whose hours lie in `from..to`, both at full hours, in the
-    /// order of label, agent and hour.
-    ///
-    /// # Errors
-    /// A sentence for people.
-    fn hours(
-        &mut self,
-        wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
-        each: &mut dyn FnMut(Hour),
-    ) -> Result<(), String>;
-
     /// What the roll-ups of `wanted` (none: of all labels) in `from..to`, both at full hours, come to: one for each label and
     /// agent, in their order.
     ///
@@ -144,25 +131,6 @@ pub trait Archive {
     /// # Errors
     /// A sentence for people.
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String>;
-}
-
-/// The hours of one label and agent in a range, summed up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uptime {
-    /// Which check.
-    pub label: Arc<str>,
-    /// Who looked.
-    pub agent: Arc<str>,
-    /// How long it was up, by [`Hour::time`] of each hour.
-    pub up: Duration,
-    /// How long it was degraded.
-    pub degraded: Duration,
-    /// How long it was down. The rest is unknown.
-    pub down: Duration,
-    /// Slots that were run.
-    pub logs: u64,
-    /// Slots that were not.
-    pub missed: u64,
 }
 
 /// What arrived of one run of an agent.

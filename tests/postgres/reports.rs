@@ -11,8 +11,8 @@ use pingeon::config;
 use pingeon::flow::{Batch, Delivered};
 use pingeon::logs::{Cause, Log, Missed, Object, VERSION};
 use pingeon::report;
-use pingeon::store::rollup::Hour;
-use pingeon::store::{self, Archive, Delivery, Row, Uptime};
+use pingeon::store::rollup::{self, Uptime};
+use pingeon::store::{self, Archive, Delivery, Row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Map;
@@ -279,27 +279,12 @@ fn any_logs() -> impl Strategy<Value = Vec<Log>> {
     prop::collection::vec(log, 0..60)
 }
 
-fn hour(at: Timestamp) -> Timestamp {
-    Timestamp::from_micros(at.as_micros() / 3_600_000_000 * 3_600_000_000)
-}
-
-fn summed_up(hours: &[Hour]) -> Vec<Uptime> {
-    let mut all: Vec<Uptime> = Vec::new();
-    for hour in hours {
-        let (label, agent) = (hour.label.clone(), hour.agent.clone());
-        if all.last().is_none_or(|last| (&last.label, &last.agent) != (&label, &agent)) {
-            let none = Duration::ZERO;
-            all.push(Uptime { label, agent, up: none, degraded: none, down: none, logs: 0, missed: 0 });
-        }
-        let (sum, [up, degraded, down]) = (all.last_mut().unwrap(), hour.time());
-        (sum.up, sum.degraded, sum.down) = (sum.up + up, sum.degraded + degraded, sum.down + down);
-        sum.logs += [hour.slots.up, hour.slots.degraded, hour.slots.down, hour.slots.unknown]
-            .map(u64::from)
-            .iter()
-            .sum::<u64>();
-        sum.missed += u64::from(hour.slots.missed);
-    }
-    all
+/// What the roll-ups of `logs` come to within a range, by their order.
+fn summed_up(logs: &[Log], (from, to): (Timestamp, Timestamp)) -> Vec<Uptime> {
+    let mut sums = rollup::Uptimes::new();
+    let inside = |hour: &rollup::Hour| hour.hour >= from && hour.hour < to;
+    rollup::roll_up(logs).iter().filter(|hour| inside(hour)).for_each(|hour| rollup::add_hour(&mut sums, hour));
+    sums.into_values().collect()
 }
 
 #[test]
@@ -330,15 +315,15 @@ fn both_stores_answer_the_same() {
                 let report = report::summed_up(archive.as_mut(), &labels, &[], range, &mut |_| {});
                 let two = NonZeroUsize::new(2).unwrap();
                 let agreed = report::agreed(archive.as_mut(), two, &labels, &[], range, &mut |_| {});
-                let (mut hours, range) = (Vec::new(), (hour(range.0), hour(range.1)));
-                archive.hours(&labels, range.0, range.1, &mut |hour| hours.push(hour)).unwrap();
-                let uptimes = archive.uptimes(&labels, range.0, range.1).unwrap();
-                assert_eq!(uptimes, summed_up(&hours));
+                let range = (rollup::hour_of(range.0), rollup::hour_of(range.1));
+                assert_eq!(archive.uptimes(&labels, range.0, range.1).unwrap(), summed_up(&logs, range));
+                let rolled_up = report::rolled_up(archive.as_mut(), &labels, &[], range, range.1);
                 let delivery = archive.delivery(at(from));
-                (rows, report, agreed, archive.labels(), archive.last(), hours, delivery)
+                (rows, report, agreed, rolled_up, archive.labels(), archive.last(), delivery)
             });
             prop_assert_eq!(&answers[0], &answers[1]);
-            prop_assert!(answers[0].1.is_ok() && answers[0].2.is_ok());
+            let (_, report, agreed, rolled_up, ..) = &answers[0];
+            prop_assert!(report.is_ok() && agreed.is_ok() && rolled_up.is_ok());
             Ok(())
         })
         .unwrap();

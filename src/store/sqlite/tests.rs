@@ -363,11 +363,13 @@ fn a_store_that_was_removed_while_it_was_open_is_broken() {
     assert!(reason.contains("was removed or replaced while it was open"), "{reason}");
 }
 
+/// In the order of label, agent and hour.
 fn hours(path: &Path, labels: &[&str], from: i64, to: i64) -> Vec<Hour> {
     let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
-    let mut hours = Vec::new();
-    Archive::open(path).unwrap().hours(&labels, at(from), at(to), &mut |hour| hours.push(hour)).unwrap();
-    hours
+    let (connection, mut found) = (Connection::open(path).unwrap(), Vec::new());
+    hours::read(&connection, &labels, (at(from), at(to)), &mut |hour| found.push(hour)).unwrap();
+    found.sort_by_key(|hour| (hour.label.clone(), hour.agent.clone(), hour.hour));
+    found
 }
 
 /// Logs of several labels and agents over some hours, that take more or less long.
@@ -449,8 +451,7 @@ fn a_store_of_an_older_build_gets_its_roll_ups_when_it_is_opened() {
     let logs = (0..25_000_i64).map(|nth| Log { uid: uid(at(nth), nth as u64), ..log("shop", "a", nth, Verdict::Up) });
     let logs: Vec<Log> = logs.chain([missed("shop", 30_000, 80_000)]).collect();
     let (_folder, settings) = older(&logs);
-    let read = |archive: &mut Archive| archive.hours(&[], at(0), at(100_000), &mut |_| {});
-    let without = read(&mut Archive::open(&settings.path).unwrap()).unwrap_err();
+    let without = Archive::open(&settings.path).unwrap().uptimes(&[], at(0), at(100_000)).unwrap_err();
     let expect = "pingeon.db` is one of an older Pingeon, without roll-ups: `pingeon migrate` brings it up to date";
     assert!(without.ends_with(expect), "{without}");
     let audit = Archive::open(&settings.path).unwrap().delivery(at(0)).unwrap_err();
