@@ -126,7 +126,8 @@ pub trait Archive {
     /// A sentence for people.
     fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String>;
 
-    /// What arrived of each agent's runs whose last log was due at `since` or later, in the order of agent and boot.
+    /// What arrived of each agent's runs that have a log due at `since` or later, or one set aside since then, in the order of agent
+    /// and boot.
     ///
     /// # Errors
     /// A sentence for people.
@@ -140,7 +141,7 @@ pub struct Delivery {
     pub agent: Arc<str>,
     /// Which run of it.
     pub boot: Uuid,
-    /// The lowest `seq` of what is there.
+    /// The lowest `seq` of what arrived: is there, or was set aside.
     pub lowest: u64,
     /// The highest.
     pub highest: u64,
@@ -150,15 +151,14 @@ pub struct Delivery {
     pub rejected: u64,
     /// How many came again and were dropped.
     pub duplicates: u64,
-    /// Between the lowest and the highest, what is neither there nor set aside: first and last `seq` of each range, in order,
-    /// at most [`MISSING_MAX`] of them. From 1 on, unless the run began before the oldest day that the store still has.
+    /// Up to the highest, what is neither there nor set aside: first and last `seq` of each range, in order, at most
+    /// [`MISSING_MAX`] of them. From 1 on, or in a run that began before the oldest day that the store still has, from the first
+    /// that is there.
     pub missing: Vec<(u64, u64)>,
     /// How many numbers are missing, also in ranges that are left out.
     pub missing_total: u64,
-    /// When the first of the logs was due.
-    pub first_due_at: Timestamp,
-    /// When the last was.
-    pub last_due_at: Timestamp,
+    /// When the first and the last of the logs that are there was due; `None`: all were set aside.
+    pub due_at: Option<(Timestamp, Timestamp)>,
 }
 
 /// How many missing ranges of one run are listed.

@@ -378,13 +378,14 @@ fn what_of_each_run_arrived_is_told_by_its_numbers() {
     };
     // Its agent was off for longer than any interval.
     let off = Log { boot: boot(5 * DAY), seq: 1, ..missed("shop", "off", DAY, 5 * DAY) };
-    let old = Log { boot: boot(0), seq: 3, ..log("shop", "some aside", -30 * DAY, Verdict::Up) };
+    let old =
+        |seq: u64, agent: &str| Log { boot: boot(0), seq, ..log("shop", agent, -30 * DAY - seq as i64, Verdict::Up) };
     let logs = [
         run("all there", 0, &[1, 2, 3, 4]),
         run("holes", 0, &[1, 2, 5, 6, 9]),
         run("no beginning", 0, &[3, 4]),
         run("some aside", 0, &[1, 2, 4, 6]),
-        vec![old],
+        vec![old(3, "some aside"), old(9, "some aside"), old(2, "all aside"), old(3, "all aside"), old(5, "all aside")],
         run("twice", 0, &[1, 2]),
         run("over", -2 * DAY, &[1, 2, 4]),
         run("off", 5 * DAY, &[2, 3]),
@@ -394,37 +395,41 @@ fn what_of_each_run_arrived_is_told_by_its_numbers() {
     ]
     .concat();
     let expect = [
+        "all aside: 2 to 5, 0 stored, 3 aside, 0 again; missing 2: [(1, 1), (4, 4)]",
         "all there: 1 to 4, 4 stored, 0 aside, 0 again, 1 to 4 s; missing 0: []",
         "began anew: 1 to 2, 2 stored, 0 aside, 0 again, 1 to 2 s; missing 0: []",
         "began anew: 1 to 3, 2 stored, 0 aside, 0 again, 3601 to 3603 s; missing 1: [(2, 2)]",
         "holes: 1 to 9, 5 stored, 0 aside, 0 again, 1 to 9 s; missing 4: [(3, 4), (7, 8)]",
         "no beginning: 3 to 4, 2 stored, 0 aside, 0 again, 3 to 4 s; missing 2: [(1, 2)]",
         "off: 1 to 3, 3 stored, 0 aside, 0 again, 86400 to 432003 s; missing 0: []",
-        "some aside: 1 to 6, 4 stored, 1 aside, 0 again, 1 to 6 s; missing 1: [(5, 5)]",
+        "some aside: 1 to 9, 4 stored, 2 aside, 0 again, 1 to 6 s; missing 3: [(5, 5), (7, 8)]",
         "twice: 1 to 2, 2 stored, 0 aside, 2 again, 1 to 2 s; missing 0: []",
     ];
     each_store(|store, place| {
-        assert_eq!(place.write(logs.clone()).rejected, 1, "{store}");
+        assert_eq!(place.write(logs.clone()).rejected, 5, "{store}");
         assert_eq!(place.write(run("twice", 0, &[1, 2])).duplicate, 2, "{store}");
         let shown = |of: &Delivery| {
             let second = |moment: Timestamp| (moment.as_micros() - at(0).as_micros()) / 1_000_000;
+            let due = of.due_at.map(|(first, last)| format!(", {} to {} s", second(first), second(last)));
             format!(
-                "{}: {} to {}, {} stored, {} aside, {} again, {} to {} s; missing {}: {:?}",
+                "{}: {} to {}, {} stored, {} aside, {} again{}; missing {}: {:?}",
                 of.agent,
                 of.lowest,
                 of.highest,
                 of.stored,
                 of.rejected,
                 of.duplicates,
-                second(of.first_due_at),
-                second(of.last_due_at),
+                due.unwrap_or_default(),
                 of.missing_total,
                 of.missing
             )
         };
         let delivery = place.archive().delivery(at(0)).unwrap();
         assert_eq!(delivery.iter().map(shown).collect::<Vec<_>>(), expect, "{store}");
-        assert_eq!(place.archive().delivery(at(6 * DAY)), Ok(Vec::new()), "{store}");
+        // They were set aside just now.
+        let later = place.archive().delivery(at(6 * DAY)).unwrap();
+        assert_eq!(later.iter().map(shown).collect::<Vec<_>>(), [expect[0], expect[7]], "{store}");
+        assert_eq!(place.archive().delivery(at(12 * DAY)), Ok(Vec::new()), "{store}");
     });
 }
 

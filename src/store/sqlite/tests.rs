@@ -535,9 +535,10 @@ fn what_is_neither_stored_nor_set_aside_is_missing() {
         ("the first", &[3, 4], &[], "3..4 of 2+0, 2: 1-2"),
         ("in the middle", &[1, 2, 5, 9], &[], "1..9 of 4+0, 5: 3-4 6-8"),
         ("set aside", &[1, 2, 5], &[3, 4], "1..5 of 3+2, 0: "),
-        ("set aside at first", &[3], &[1, 2], "3..3 of 1+2, 0: "),
+        ("set aside at first", &[3], &[1, 2], "1..3 of 1+2, 0: "),
         ("set aside in part", &[1, 5], &[3], "1..5 of 2+1, 2: 2-2 4-4"),
-        ("after the highest nobody knows", &[1, 2], &[9], "1..2 of 2+1, 0: "),
+        ("before one set aside", &[1, 2], &[5, 9], "1..9 of 2+2, 5: 3-4 6-8"),
+        ("nothing but set aside", &[], &[2, 3], "2..3 of 0+2, 1: 1-1"),
     ] {
         let (_folder, path, mut store) = store();
         let rejected = run("a", 0, rejected.iter().copied()).into_iter().map(too_old);
@@ -566,12 +567,11 @@ fn each_run_is_audited_by_itself() {
         duplicates: 0,
         missing: Vec::new(),
         missing_total: 0,
-        first_due_at: at(boot + lowest as i64),
-        last_due_at: at(boot + highest as i64),
+        due_at: Some((at(boot + lowest as i64), at(boot + highest as i64))),
     };
     let late = Delivery { missing: vec![(1, 1)], missing_total: 1, ..of("a", 500, (2, 3)) };
     let b = Delivery { duplicates: 3, ..of("b", 0, (1, 4)) };
-    let c = Delivery { boot: uid(at(0), 0), first_due_at: at(0), last_due_at: at(0), ..of("c", 0, (1, 1)) };
+    let c = Delivery { boot: uid(at(0), 0), due_at: Some((at(0), at(0))), ..of("c", 0, (1, 1)) };
     assert_eq!(audited(&path, 0), [of("a", 100, (1, 3)), late.clone(), b.clone(), c]);
     assert_eq!(audited(&path, 4), [of("a", 100, (1, 3)), late.clone(), b]);
     assert_eq!(audited(&path, 503), [late]);
