@@ -78,8 +78,8 @@ pub struct Report {
     /// estimates, outages are left out
     #[arg(long, conflicts_with = "quorum")]
     pub rollup: bool,
-    /// Instead, audit the delivery: of each run of an agent that has logs due since WHEN, which ones are stored, rejected,
-    /// duplicate or missing; exit 0 when none is missing, else 1
+    /// Instead, audit the delivery: of each run of an agent that has logs due or rejected since WHEN, which ones are stored,
+    /// rejected, duplicate or missing; exit 0 when none is missing, else 1
     #[arg(long, conflicts_with_all = ["labels", "rollup", "quorum"])]
     pub delivery: bool,
     /// How to reach a store in Postgres, and as whom, e.g. postgresql://pingeon_reader@db.example.com/pingeon [default: as the

@@ -229,11 +229,11 @@ fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
     let wanted: Vec<Arc<str>> = known.into_iter().filter(is_wanted).collect();
 
     let named = if asked.labels.is_empty() { &[] } else { &wanted[..] };
-    let progress = Progress::new(if asked.rollup { "roll-ups read" } else { "logs read" }, None);
+    let progress = Progress::new("logs read", None);
     let mut show = |read| progress.show(read);
     let report = match asked.quorum {
         Some(quorum) => report::agreed(archive, quorum, named, &wanted, range, &mut show),
-        None if asked.rollup => report::rolled_up(archive, named, &wanted, range, now, &mut show),
+        None if asked.rollup => report::rolled_up(archive, named, &wanted, range, now),
         None => report::summed_up(archive, named, &wanted, range, &mut show),
     };
     let report = report.map_err(Failure::work)?;

@@ -19,7 +19,7 @@ pub fn missing(runs: &[Delivery]) -> u64 {
 /// The audit in at most `width` columns where its figures fit into that, else (`None`: not a terminal) as wide as it is. The last
 /// line says whether anything is missing.
 pub fn table(runs: &[Delivery], since: Timestamp, width: Option<u16>, colour: bool) -> String {
-    let mut text = format!("runs with logs that were due since {} UTC\n\n", day_and_time(since));
+    let mut text = format!("runs with logs that were due or rejected since {} UTC\n\n", day_and_time(since));
     let columns = [
         column("agent", |run: &Delivery| clean(&run.agent)).wrapped(),
         // Its first 12 digits are the time, to the millisecond.
@@ -31,8 +31,8 @@ pub fn table(runs: &[Delivery], since: Timestamp, width: Option<u16>, colour: bo
         column("rejected", |run: &Delivery| run.rejected.to_string()).right(),
         column("duplicates", |run: &Delivery| run.duplicates.to_string()).right(),
         column("missing", |run: &Delivery| count_missing(run)).right(),
-        column("first due", |run: &Delivery| day_and_time(run.first_due_at)),
-        column("last due", |run: &Delivery| day_and_time(run.last_due_at)),
+        column("first due", |run: &Delivery| due(run.due_at.map(|(first, _)| first))),
+        column("last due", |run: &Delivery| due(run.due_at.map(|(_, last)| last))),
         column("missing are", |run: &Delivery| ranges(run, RANGES_SHOWN)).wrapped(),
     ];
     text.push_str(&laid_out(&columns, runs, width));
@@ -42,11 +42,15 @@ pub fn table(runs: &[Delivery], since: Timestamp, width: Option<u16>, colour: bo
 
 fn verdict(runs: &[Delivery]) -> String {
     match (missing(runs), runs.len()) {
-        (_, 0) => "no run has a log that was due since then: there is nothing to audit".to_owned(),
+        (_, 0) => "no run has a log that was due or rejected since then: there is nothing to audit".to_owned(),
         (0, _) => "nothing is missing".to_owned(),
         (1, _) => Paint::Red.on("1 log is missing"),
         (count, _) => Paint::Red.on(format!("{count} logs are missing")),
     }
+}
+
+fn due(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), day_and_time)
 }
 
 fn count_missing(run: &Delivery) -> String {
@@ -101,8 +105,9 @@ struct RunForm<'a> {
     missing: &'a [(u64, u64)],
     /// There are more ranges than are listed.
     missing_left_out: bool,
-    first_due_at: Timestamp,
-    last_due_at: Timestamp,
+    /// Of those that are stored.
+    first_due_at: Option<Timestamp>,
+    last_due_at: Option<Timestamp>,
 }
 
 impl<'a> RunForm<'a> {
@@ -119,8 +124,8 @@ impl<'a> RunForm<'a> {
             missing_total: run.missing_total,
             missing: &run.missing,
             missing_left_out: lists_some(run),
-            first_due_at: run.first_due_at,
-            last_due_at: run.last_due_at,
+            first_due_at: run.due_at.map(|(first, _)| first),
+            last_due_at: run.due_at.map(|(_, last)| last),
         }
     }
 }
@@ -155,8 +160,8 @@ pub fn csv(runs: &[Delivery]) -> String {
             run.duplicates.to_string(),
             run.missing_total.to_string(),
             quoted(&ranges(run, usize::MAX)),
-            run.first_due_at.to_string(),
-            run.last_due_at.to_string(),
+            run.due_at.map(|(first, _)| first.to_string()).unwrap_or_default(),
+            run.due_at.map(|(_, last)| last.to_string()).unwrap_or_default(),
         ];
         text.push_str(&fields.join(","));
         text.push_str("\r\n");
@@ -184,9 +189,13 @@ mod tests {
             duplicates: 7,
             missing: missing.to_vec(),
             missing_total,
-            first_due_at: at("2026-11-24T10:00:00Z"),
-            last_due_at: at("2026-11-25T09:59:59Z"),
+            due_at: Some((at("2026-11-24T10:00:00Z"), at("2026-11-25T09:59:59Z"))),
         }
+    }
+
+    /// Nothing of it is stored.
+    fn set_aside() -> Delivery {
+        Delivery { lowest: 2, highest: 3, stored: 0, rejected: 2, due_at: None, ..run("edge-05", &[(1, 1)], 1) }
     }
 
     fn of_all_sorts() -> Vec<Delivery> {
@@ -196,6 +205,7 @@ mod tests {
             run("edge-02", &[(3, 3), (7, 9)], 4),
             run("edge \x1b[31m, \"03\"", &many, 1_000),
             run("edge-04", &many[..6], 12),
+            set_aside(),
         ]
     }
 
@@ -209,7 +219,7 @@ mod tests {
     #[test]
     fn the_last_line_says_whether_anything_is_missing() {
         for (runs, expected) in [
-            (vec![], "no run has a log that was due since then: there is nothing to audit"),
+            (vec![], "no run has a log that was due or rejected since then: there is nothing to audit"),
             (vec![run("a", &[], 0)], "nothing is missing"),
             (vec![run("a", &[(3, 3)], 1), run("b", &[], 0)], "1 log is missing"),
             (vec![run("a", &[(3, 3)], 1), run("b", &[(3, 4)], 2)], "3 logs are missing"),
@@ -221,8 +231,8 @@ mod tests {
 
     #[test]
     fn for_programs() {
-        insta::assert_snapshot!(json(&of_all_sorts()[..2], at("2026-11-24T10:00:00Z")));
-        let text = csv(&[&of_all_sorts()[..2], &[run("edge \"03\"", &[(1, 2)], 1_000)]].concat());
+        insta::assert_snapshot!(json(&[run("edge-02", &[(3, 3), (7, 9)], 4), set_aside()], at("2026-11-24T10:00:00Z")));
+        let text = csv(&[&of_all_sorts()[..2], &[run("edge \"03\"", &[(1, 2)], 1_000), set_aside()]].concat());
         assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
         insta::assert_snapshot!(text.replace('\r', ""));
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::sums::nothing_known;
 use super::turns::state;
-use super::{Basis, PROGRESS_ROWS, Percentiles, Report, Summary, Time};
+use super::{Basis, Percentiles, Report, Summary, Time};
 use crate::clock::Timestamp;
-use crate::store::rollup::{BUCKETS, Hour, add_latency, hour_of, percentile};
-use crate::store::{Archive, Row};
+use crate::store::Archive;
+use crate::store::rollup::{Uptime, hour_of, percentile};
 
 /// The hours from the one that `from` lies in to the last full one before `now`: first beginning and last end.
 ///
@@ -26,8 +26,7 @@ pub fn whole_hours(from: Timestamp, now: Timestamp) -> Result<(Timestamp, Timest
 }
 
 /// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`, both at full hours; the state is that at
-/// `now`. Those of `asked` and `listed` that it has nothing of are unknown all the time. `progress` is told now and then how many
-/// roll-ups were read.
+/// `now`. Those of `asked` and `listed` that it has nothing of are unknown all the time.
 ///
 /// # Errors
 /// A sentence for people, when the store can't be read.
@@ -37,72 +36,37 @@ pub fn rolled_up(
     listed: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
     now: Timestamp,
-    progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
-    let (mut totals, mut hours) = (BTreeMap::<_, Total>::new(), 0_usize);
-    archive.hours(asked, from, to, &mut |hour| {
-        totals.entry((Arc::clone(&hour.label), Arc::clone(&hour.agent))).or_default().add(&hour);
-        hours += 1;
-        if hours.is_multiple_of(PROGRESS_ROWS) {
-            progress(hours);
-        }
-    })?;
+    let range = to.since(from);
+    let by_name = |check: Summary| ((Arc::clone(&check.label), check.agent.clone()), check);
+    let uptimes = archive.uptimes(asked, from, to)?;
+    let mut checks: BTreeMap<_, _> = uptimes.into_iter().map(|of| by_name(summary(of, range))).collect();
     for row in archive.last()? {
-        // One that has only begun has no full hour yet.
         let wanted = asked.is_empty() || asked.contains(&row.label);
         if wanted && row.last_slot() >= from {
-            let total = totals.entry((Arc::clone(&row.label), Arc::clone(&row.agent))).or_default();
-            total.last = Some(row);
+            // One that has only begun has no full hour yet.
+            let begun = || summary(Uptime::none(Arc::clone(&row.label), Arc::clone(&row.agent)), range);
+            let check = checks.entry((Arc::clone(&row.label), Some(Arc::clone(&row.agent)))).or_insert_with(begun);
+            check.state = state(&row, now);
+            check.last_due_at = Some(row.last_slot().min(now));
         }
     }
-    let range = to.since(from);
-    let checks = totals.into_iter().map(|((label, agent), total)| total.summary(label, agent, range, now)).collect();
-    let report = Report { from, to, basis: Basis::Hours, quorum: None, checks };
+    let report = Report { from, to, basis: Basis::Hours, quorum: None, checks: checks.into_values().collect() };
     Ok(report.listing(asked.iter().chain(listed)))
 }
 
-/// What the hours of one label and agent come to.
-#[derive(Debug)]
-struct Total {
-    time: Time,
-    logs: u64,
-    missed: u64,
-    latency: [u32; BUCKETS],
-    last: Option<Row>,
-}
-
-impl Default for Total {
-    fn default() -> Self {
-        Total { time: Time::default(), logs: 0, missed: 0, latency: [0; BUCKETS], last: None }
-    }
-}
-
-impl Total {
-    fn add(&mut self, hour: &Hour) {
-        let [up, degraded, down] = hour.time();
-        self.time.up += up;
-        self.time.degraded += degraded;
-        self.time.down += down;
-        let slots = hour.slots;
-        self.logs += [slots.up, slots.degraded, slots.down, slots.unknown].map(u64::from).iter().sum::<u64>();
-        self.missed += u64::from(slots.missed);
-        add_latency(&mut self.latency, &hour.latency);
-    }
-
-    fn summary(self, label: Arc<str>, agent: Arc<str>, range: Duration, now: Timestamp) -> Summary {
-        let unknown = nothing_known(label, None, range);
-        let of = |percent| percentile(&self.latency, percent);
-        let durations = of(50).zip(of(95)).zip(of(99)).map(|((p50, p95), p99)| Percentiles { p50, p95, p99 });
-        Summary {
-            agent: Some(agent),
-            state: self.last.as_ref().map_or(unknown.state, |row| state(row, now)),
-            last_due_at: self.last.as_ref().map(|row| row.last_slot().min(now)),
-            time: self.time.and_the_rest_of(range),
-            logs: self.logs,
-            missed: self.missed,
-            durations,
-            ..unknown
-        }
+/// As far as the hours tell: not how it is now.
+fn summary(of: Uptime, range: Duration) -> Summary {
+    let estimate = |percent| percentile(&of.latency, percent);
+    let durations = estimate(50).zip(estimate(95)).zip(estimate(99));
+    let Uptime { up, degraded, down, .. } = of;
+    Summary {
+        agent: Some(of.agent),
+        time: Time { up, degraded, down, ..Time::default() }.and_the_rest_of(range),
+        logs: of.logs,
+        missed: of.missed,
+        durations: durations.map(|((p50, p95), p99)| Percentiles { p50, p95, p99 }),
+        ..nothing_known(of.label, None, range)
     }
 }
 
@@ -150,7 +114,7 @@ mod tests {
     }
 
     fn rolled(archive: &mut sqlite::Archive, asked: &[Arc<str>], listed: &[Arc<str>]) -> Report {
-        rolled_up(archive, asked, listed, (at(0), at(7_200)), at(7_300), &mut |_| {}).unwrap()
+        rolled_up(archive, asked, listed, (at(0), at(7_200)), at(7_300)).unwrap()
     }
 
     #[test]

@@ -18,38 +18,47 @@ pub(super) fn is_whole(boot: &Uuid, forgotten: Timestamp) -> bool {
     began_at(boot) >= forgotten.plus(MARGIN)
 }
 
+/// How a number arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arrived {
+    /// In a log that was due then.
+    Stored(Timestamp),
+    /// In one that was set aside then.
+    SetAside(Timestamp),
+}
+
 /// The numbers of runs, given in the order of agent, boot and number; in what comes out, no log came again.
 #[derive(Debug)]
 pub(super) struct Runs {
+    since: Timestamp,
     forgotten: Timestamp,
     current: Option<(Arc<str>, Uuid, Numbers)>,
     ended: Vec<Delivery>,
 }
 
 impl Runs {
-    /// None yet; `forgotten` as for [`is_whole`].
-    pub(super) fn new(forgotten: Timestamp) -> Self {
-        Runs { forgotten, current: None, ended: Vec::new() }
+    /// Of those that have a log due at `since` or later, or one set aside since then; `forgotten` as for [`is_whole`].
+    pub(super) fn new(since: Timestamp, forgotten: Timestamp) -> Self {
+        Runs { since, forgotten, current: None, ended: Vec::new() }
     }
 
-    /// The next number: that of a log due at `due_at`, or (`None`) of one that was set aside.
-    pub(super) fn push(&mut self, agent: &str, boot: Uuid, seq: u64, due_at: Option<Timestamp>) {
+    /// The next number.
+    pub(super) fn push(&mut self, agent: &str, boot: Uuid, seq: u64, arrived: Arrived) {
         let current = match self.current.take() {
             Some(current) if (&*current.0, current.1) == (agent, boot) => current,
             before => {
                 self.end(before);
-                (agent.into(), boot, Numbers::new(is_whole(&boot, self.forgotten)))
+                (agent.into(), boot, Numbers::new(is_whole(&boot, self.forgotten), seq))
             }
         };
-        let (_, _, numbers) = self.current.insert(current);
-        match due_at {
-            Some(due_at) => numbers.stored(seq, due_at),
-            None => numbers.rejected(seq),
-        }
+        self.current.insert(current).2.push(seq, arrived);
     }
 
     fn end(&mut self, run: Option<(Arc<str>, Uuid, Numbers)>) {
-        self.ended.extend(run.and_then(|(agent, boot, numbers)| numbers.delivery(agent, boot)));
+        let Some((agent, boot, numbers)) = run else { return };
+        if numbers.newest >= self.since {
+            self.ended.push(numbers.delivery(agent, boot));
+        }
     }
 
     /// There are no more.
@@ -61,75 +70,73 @@ impl Runs {
 }
 
 /// The numbers of one run, given in their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
-    /// The number that comes next when none is missing; `None`: whichever is the first.
+    /// The number that comes next when none is missing; `None`: whichever is the first that is stored.
     due: Option<u64>,
-    /// Lowest and highest, and the first and last time, of what is stored.
-    span: Option<(u64, u64, Timestamp, Timestamp)>,
+    lowest: u64,
+    highest: u64,
     stored: u64,
     rejected: u64,
-    /// What is missing before a number that is stored: the first ranges, and how many numbers in all.
+    /// The first ranges.
     missing: Vec<(u64, u64)>,
     missing_total: u64,
-    /// Likewise after it: nobody knows yet whether they have been given out.
-    pending: Vec<(u64, u64)>,
-    pending_total: u64,
+    /// When the first and the last of what is stored was due.
+    due_at: Option<(Timestamp, Timestamp)>,
+    /// When the last log was due or was set aside.
+    newest: Timestamp,
 }
 
 impl Numbers {
-    /// Of a run, from 1 on where it is `whole`.
-    fn new(whole: bool) -> Self {
-        Numbers { due: whole.then_some(1), ..Numbers::default() }
-    }
-
-    /// There is a log with this number.
-    fn stored(&mut self, seq: u64, due_at: Timestamp) {
-        self.pass(seq);
-        let room = MISSING_MAX - self.missing.len();
-        self.missing.extend(self.pending.drain(..).take(room));
-        self.missing_total += std::mem::take(&mut self.pending_total);
-        let (lowest, highest, first, last) = self.span.unwrap_or((seq, seq, due_at, due_at));
-        self.span = Some((lowest.min(seq), highest.max(seq), first.min(due_at), last.max(due_at)));
-        self.stored += 1;
-    }
-
-    /// One with this number was set aside.
-    fn rejected(&mut self, seq: u64) {
-        // Where it is not known what came before the first that is stored, it does not matter.
-        if self.due.is_some() {
-            self.pass(seq);
+    /// Of a run whose lowest number is given, from 1 on where it is `whole`.
+    fn new(whole: bool, lowest: u64) -> Self {
+        Numbers {
+            due: whole.then_some(1),
+            lowest,
+            highest: lowest,
+            stored: 0,
+            rejected: 0,
+            missing: Vec::new(),
+            missing_total: 0,
+            due_at: None,
+            newest: Timestamp::from_micros(0),
         }
-        self.rejected += 1;
+    }
+
+    fn push(&mut self, seq: u64, arrived: Arrived) {
+        self.highest = seq;
+        match arrived {
+            Arrived::Stored(due_at) => {
+                self.pass(seq);
+                self.stored += 1;
+                let (first, last) = self.due_at.unwrap_or((due_at, due_at));
+                self.due_at = Some((first.min(due_at), last.max(due_at)));
+                self.newest = self.newest.max(due_at);
+            }
+            Arrived::SetAside(at) => {
+                // What comes again of a time whose logs are deleted says nothing of those after it.
+                if self.due.is_some() {
+                    self.pass(seq);
+                }
+                self.rejected += 1;
+                self.newest = self.newest.max(at);
+            }
+        }
     }
 
     fn pass(&mut self, seq: u64) {
         let due = self.due.unwrap_or(seq);
         if seq > due {
-            if self.pending.len() < MISSING_MAX {
-                self.pending.push((due, seq - 1));
+            if self.missing.len() < MISSING_MAX {
+                self.missing.push((due, seq - 1));
             }
-            self.pending_total += seq - due;
+            self.missing_total += seq - due;
         }
         self.due = Some(due.max(seq.saturating_add(1)));
     }
 
-    /// `None`: nothing of the run is stored.
-    fn delivery(self, agent: Arc<str>, boot: Uuid) -> Option<Delivery> {
-        let Numbers { stored, rejected, missing, missing_total, .. } = self;
-        let (lowest, highest, first_due_at, last_due_at) = self.span?;
-        Some(Delivery {
-            agent,
-            boot,
-            lowest,
-            highest,
-            stored,
-            rejected,
-            duplicates: 0,
-            missing,
-            missing_total,
-            first_due_at,
-            last_due_at,
-        })
+    fn delivery(self, agent: Arc<str>, boot: Uuid) -> Delivery {
+        let Numbers { lowest, highest, stored, rejected, missing, missing_total, due_at, .. } = self;
+        Delivery { agent, boot, lowest, highest, stored, rejected, duplicates: 0, missing, missing_total, due_at }
     }
 }

@@ -17,7 +17,7 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::config;
 use crate::flow::{Fault, Sink};
 use crate::logs::{Log, Missed};
-use rollup::Hour;
+use rollup::Uptime;
 
 /// How far ahead of this machine's clock a log may be.
 pub(crate) const AHEAD_MAX: Duration = DAY;
@@ -119,19 +119,6 @@ pub trait Archive {
     /// A sentence for people.
     fn last(&mut self) -> Result<Vec<Row>, String>;
 
-    /// Gives `each` the roll-ups of `wanted` (none: of all labels) whose hours lie in `from..to`, both at full hours, in the
-    /// order of label, agent and hour.
-    ///
-    /// # Errors
-    /// A sentence for people.
-    fn hours(
-        &mut self,
-        wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
-        each: &mut dyn FnMut(Hour),
-    ) -> Result<(), String>;
-
     /// What the roll-ups of `wanted` (none: of all labels) in `from..to`, both at full hours, come to: one for each label and
     /// agent, in their order.
     ///
@@ -139,30 +126,12 @@ pub trait Archive {
     /// A sentence for people.
     fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String>;
 
-    /// What arrived of each agent's runs whose last log was due at `since` or later, in the order of agent and boot.
+    /// What arrived of each agent's runs that have a log due at `since` or later, or one set aside since then, in the order of agent
+    /// and boot.
     ///
     /// # Errors
     /// A sentence for people.
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String>;
-}
-
-/// The hours of one label and agent in a range, summed up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uptime {
-    /// Which check.
-    pub label: Arc<str>,
-    /// Who looked.
-    pub agent: Arc<str>,
-    /// How long it was up, by [`Hour::time`] of each hour.
-    pub up: Duration,
-    /// How long it was degraded.
-    pub degraded: Duration,
-    /// How long it was down. The rest is unknown.
-    pub down: Duration,
-    /// Slots that were run.
-    pub logs: u64,
-    /// Slots that were not.
-    pub missed: u64,
 }
 
 /// What arrived of one run of an agent.
@@ -172,7 +141,7 @@ pub struct Delivery {
     pub agent: Arc<str>,
     /// Which run of it.
     pub boot: Uuid,
-    /// The lowest `seq` of what is there.
+    /// The lowest `seq` of what arrived: is there, or was set aside.
     pub lowest: u64,
     /// The highest.
     pub highest: u64,
@@ -182,15 +151,14 @@ pub struct Delivery {
     pub rejected: u64,
     /// How many came again and were dropped.
     pub duplicates: u64,
-    /// Between the lowest and the highest, what is neither there nor set aside: first and last `seq` of each range, in order,
-    /// at most [`MISSING_MAX`] of them. From 1 on, unless the run began before the oldest day that the store still has.
+    /// Up to the highest, what is neither there nor set aside: first and last `seq` of each range, in order, at most
+    /// [`MISSING_MAX`] of them. From 1 on, or in a run that began before the oldest day that the store still has, from the first
+    /// that is there.
     pub missing: Vec<(u64, u64)>,
     /// How many numbers are missing, also in ranges that are left out.
     pub missing_total: u64,
-    /// When the first of the logs was due.
-    pub first_due_at: Timestamp,
-    /// When the last was.
-    pub last_due_at: Timestamp,
+    /// When the first and the last of the logs that are there was due; `None`: all were set aside.
+    pub due_at: Option<(Timestamp, Timestamp)>,
 }
 
 /// How many missing ranges of one run are listed.

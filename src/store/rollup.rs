@@ -97,6 +97,57 @@ impl Hour {
     }
 }
 
+/// The hours of one label and agent in a range, summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which check.
+    pub label: Arc<str>,
+    /// Who looked.
+    pub agent: Arc<str>,
+    /// How long it was up, by [`Hour::time`] of each hour.
+    pub up: Duration,
+    /// How long it was degraded.
+    pub degraded: Duration,
+    /// How long it was down. The rest is unknown.
+    pub down: Duration,
+    /// Slots that were run.
+    pub logs: u64,
+    /// Slots that were not.
+    pub missed: u64,
+    /// As in [`Hour::latency`].
+    pub latency: [u32; BUCKETS],
+}
+
+impl Uptime {
+    /// Of no hours.
+    pub fn none(label: Arc<str>, agent: Arc<str>) -> Self {
+        let (up, degraded, down) = Default::default();
+        Uptime { label, agent, up, degraded, down, logs: 0, missed: 0, latency: [0; BUCKETS] }
+    }
+
+    /// Adds an hour of its label and agent.
+    pub fn add(&mut self, hour: &Hour) {
+        let [up, degraded, down] = hour.time();
+        self.up += up;
+        self.degraded += degraded;
+        self.down += down;
+        let Slots { up, degraded, down, unknown, missed } = hour.slots;
+        self.logs += [up, degraded, down, unknown].map(u64::from).iter().sum::<u64>();
+        self.missed += u64::from(missed);
+        add_latency(&mut self.latency, &hour.latency);
+    }
+}
+
+/// Sums by label and agent.
+pub type Uptimes = BTreeMap<(Arc<str>, Arc<str>), Uptime>;
+
+/// Adds an hour to the sum that it belongs to.
+pub fn add_hour(sums: &mut Uptimes, hour: &Hour) {
+    let (label, agent) = (Arc::clone(&hour.label), Arc::clone(&hour.agent));
+    let none = || Uptime::none(Arc::clone(&hour.label), Arc::clone(&hour.agent));
+    sums.entry((label, agent)).or_insert_with(none).add(hour);
+}
+
 /// Adds up counts of durations by their class.
 pub fn add_latency(sum: &mut [u32; BUCKETS], more: &[u32; BUCKETS]) {
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));

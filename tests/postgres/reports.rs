@@ -11,8 +11,8 @@ use pingeon::config;
 use pingeon::flow::{Batch, Delivered};
 use pingeon::logs::{Cause, Log, Missed, Object, VERSION};
 use pingeon::report;
-use pingeon::store::rollup::Hour;
-use pingeon::store::{self, Archive, Delivery, Row, Uptime};
+use pingeon::store::rollup::{self, Uptime};
+use pingeon::store::{self, Archive, Delivery, Row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Map;
@@ -279,27 +279,12 @@ fn any_logs() -> impl Strategy<Value = Vec<Log>> {
     prop::collection::vec(log, 0..60)
 }
 
-fn hour(at: Timestamp) -> Timestamp {
-    Timestamp::from_micros(at.as_micros() / 3_600_000_000 * 3_600_000_000)
-}
-
-fn summed_up(hours: &[Hour]) -> Vec<Uptime> {
-    let mut all: Vec<Uptime> = Vec::new();
-    for hour in hours {
-        let (label, agent) = (hour.label.clone(), hour.agent.clone());
-        if all.last().is_none_or(|last| (&last.label, &last.agent) != (&label, &agent)) {
-            let none = Duration::ZERO;
-            all.push(Uptime { label, agent, up: none, degraded: none, down: none, logs: 0, missed: 0 });
-        }
-        let (sum, [up, degraded, down]) = (all.last_mut().unwrap(), hour.time());
-        (sum.up, sum.degraded, sum.down) = (sum.up + up, sum.degraded + degraded, sum.down + down);
-        sum.logs += [hour.slots.up, hour.slots.degraded, hour.slots.down, hour.slots.unknown]
-            .map(u64::from)
-            .iter()
-            .sum::<u64>();
-        sum.missed += u64::from(hour.slots.missed);
-    }
-    all
+/// What the roll-ups of `logs` come to within a range, by their order.
+fn summed_up(logs: &[Log], (from, to): (Timestamp, Timestamp)) -> Vec<Uptime> {
+    let mut sums = rollup::Uptimes::new();
+    let inside = |hour: &rollup::Hour| hour.hour >= from && hour.hour < to;
+    rollup::roll_up(logs).iter().filter(|hour| inside(hour)).for_each(|hour| rollup::add_hour(&mut sums, hour));
+    sums.into_values().collect()
 }
 
 #[test]
@@ -330,15 +315,15 @@ fn both_stores_answer_the_same() {
                 let report = report::summed_up(archive.as_mut(), &labels, &[], range, &mut |_| {});
                 let two = NonZeroUsize::new(2).unwrap();
                 let agreed = report::agreed(archive.as_mut(), two, &labels, &[], range, &mut |_| {});
-                let (mut hours, range) = (Vec::new(), (hour(range.0), hour(range.1)));
-                archive.hours(&labels, range.0, range.1, &mut |hour| hours.push(hour)).unwrap();
-                let uptimes = archive.uptimes(&labels, range.0, range.1).unwrap();
-                assert_eq!(uptimes, summed_up(&hours));
+                let range = (rollup::hour_of(range.0), rollup::hour_of(range.1));
+                assert_eq!(archive.uptimes(&labels, range.0, range.1).unwrap(), summed_up(&logs, range));
+                let rolled_up = report::rolled_up(archive.as_mut(), &labels, &[], range, range.1);
                 let delivery = archive.delivery(at(from));
-                (rows, report, agreed, archive.labels(), archive.last(), hours, delivery)
+                (rows, report, agreed, rolled_up, archive.labels(), archive.last(), delivery)
             });
             prop_assert_eq!(&answers[0], &answers[1]);
-            prop_assert!(answers[0].1.is_ok() && answers[0].2.is_ok());
+            let (_, report, agreed, rolled_up, ..) = &answers[0];
+            prop_assert!(report.is_ok() && agreed.is_ok() && rolled_up.is_ok());
             Ok(())
         })
         .unwrap();
@@ -393,13 +378,14 @@ fn what_of_each_run_arrived_is_told_by_its_numbers() {
     };
     // Its agent was off for longer than any interval.
     let off = Log { boot: boot(5 * DAY), seq: 1, ..missed("shop", "off", DAY, 5 * DAY) };
-    let old = Log { boot: boot(0), seq: 3, ..log("shop", "some aside", -30 * DAY, Verdict::Up) };
+    let old =
+        |seq: u64, agent: &str| Log { boot: boot(0), seq, ..log("shop", agent, -30 * DAY - seq as i64, Verdict::Up) };
     let logs = [
         run("all there", 0, &[1, 2, 3, 4]),
         run("holes", 0, &[1, 2, 5, 6, 9]),
         run("no beginning", 0, &[3, 4]),
         run("some aside", 0, &[1, 2, 4, 6]),
-        vec![old],
+        vec![old(3, "some aside"), old(9, "some aside"), old(2, "all aside"), old(3, "all aside"), old(5, "all aside")],
         run("twice", 0, &[1, 2]),
         run("over", -2 * DAY, &[1, 2, 4]),
         run("off", 5 * DAY, &[2, 3]),
@@ -409,37 +395,41 @@ fn what_of_each_run_arrived_is_told_by_its_numbers() {
     ]
     .concat();
     let expect = [
+        "all aside: 2 to 5, 0 stored, 3 aside, 0 again; missing 2: [(1, 1), (4, 4)]",
         "all there: 1 to 4, 4 stored, 0 aside, 0 again, 1 to 4 s; missing 0: []",
         "began anew: 1 to 2, 2 stored, 0 aside, 0 again, 1 to 2 s; missing 0: []",
         "began anew: 1 to 3, 2 stored, 0 aside, 0 again, 3601 to 3603 s; missing 1: [(2, 2)]",
         "holes: 1 to 9, 5 stored, 0 aside, 0 again, 1 to 9 s; missing 4: [(3, 4), (7, 8)]",
         "no beginning: 3 to 4, 2 stored, 0 aside, 0 again, 3 to 4 s; missing 2: [(1, 2)]",
         "off: 1 to 3, 3 stored, 0 aside, 0 again, 86400 to 432003 s; missing 0: []",
-        "some aside: 1 to 6, 4 stored, 1 aside, 0 again, 1 to 6 s; missing 1: [(5, 5)]",
+        "some aside: 1 to 9, 4 stored, 2 aside, 0 again, 1 to 6 s; missing 3: [(5, 5), (7, 8)]",
         "twice: 1 to 2, 2 stored, 0 aside, 2 again, 1 to 2 s; missing 0: []",
     ];
     each_store(|store, place| {
-        assert_eq!(place.write(logs.clone()).rejected, 1, "{store}");
+        assert_eq!(place.write(logs.clone()).rejected, 5, "{store}");
         assert_eq!(place.write(run("twice", 0, &[1, 2])).duplicate, 2, "{store}");
         let shown = |of: &Delivery| {
             let second = |moment: Timestamp| (moment.as_micros() - at(0).as_micros()) / 1_000_000;
+            let due = of.due_at.map(|(first, last)| format!(", {} to {} s", second(first), second(last)));
             format!(
-                "{}: {} to {}, {} stored, {} aside, {} again, {} to {} s; missing {}: {:?}",
+                "{}: {} to {}, {} stored, {} aside, {} again{}; missing {}: {:?}",
                 of.agent,
                 of.lowest,
                 of.highest,
                 of.stored,
                 of.rejected,
                 of.duplicates,
-                second(of.first_due_at),
-                second(of.last_due_at),
+                due.unwrap_or_default(),
                 of.missing_total,
                 of.missing
             )
         };
         let delivery = place.archive().delivery(at(0)).unwrap();
         assert_eq!(delivery.iter().map(shown).collect::<Vec<_>>(), expect, "{store}");
-        assert_eq!(place.archive().delivery(at(6 * DAY)), Ok(Vec::new()), "{store}");
+        // They were set aside just now.
+        let later = place.archive().delivery(at(6 * DAY)).unwrap();
+        assert_eq!(later.iter().map(shown).collect::<Vec<_>>(), [expect[0], expect[7]], "{store}");
+        assert_eq!(place.archive().delivery(at(12 * DAY)), Ok(Vec::new()), "{store}");
     });
 }
 

@@ -20,8 +20,8 @@ use super::trouble::Trouble;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;
-use crate::store::rollup::Hour;
-use crate::store::{self, Delivery, MILLISECOND, Row, Uptime, first_uid};
+use crate::store::rollup::Uptime;
+use crate::store::{self, Delivery, MILLISECOND, Row, first_uid};
 
 /// Logs before the range that are looked at for one that reaches into it: the last, and those that a restart may have left
 /// out of order with it.
@@ -119,16 +119,6 @@ impl store::Archive for Archive {
             let series = ends(session)?;
             latest(session, &series, Timestamp::MAX, 1)
         })
-    }
-
-    fn hours(
-        &mut self,
-        wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
-        each: &mut dyn FnMut(Hour),
-    ) -> Result<(), String> {
-        self.ask(|session| hours::read(session, wanted, (from, to), each))
     }
 
     fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String> {

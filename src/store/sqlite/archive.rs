@@ -12,8 +12,8 @@ use crate::clock::Timestamp;
 use crate::database::Database;
 use crate::logs::Missed;
 use crate::store::first_uid;
-use crate::store::rollup::Hour;
-use crate::store::{self, Delivery, Row, Uptime};
+use crate::store::rollup::Uptime;
+use crate::store::{self, Delivery, Row};
 
 /// The page cache of a reader, in KiB.
 const CACHE_KIB: u32 = 2_048;
@@ -92,17 +92,6 @@ impl store::Archive for Archive {
             Ok(last)
         };
         self.said(read())
-    }
-
-    fn hours(
-        &mut self,
-        wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
-        each: &mut dyn FnMut(Hour),
-    ) -> Result<(), String> {
-        self.of_this_build("roll-ups")?;
-        self.said(hours::read(&self.database.connection, wanted, (from, to), each))
     }
 
     fn uptimes(&mut self, wanted: &[Arc<str>], from: Timestamp, to: Timestamp) -> Result<Vec<Uptime>, String> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::store::delivery::Runs;
+use crate::store::delivery::{Arrived, Runs};
 use crate::store::{Delivery, first_uid};
 
 /// Takes note of logs that came again at `at`, by agent and boot.
@@ -26,27 +26,31 @@ pub(super) fn count_duplicates(
     Ok(())
 }
 
-/// The numbers of the runs that have a log from ?1 on, with the time of those that are stored. Goes through all logs and sorts
-/// these, on disk where they are many: an index for it would cost each log more than an audit now and then is worth.
-const NUMBERS: &str = "WITH run (boot) AS MATERIALIZED (SELECT DISTINCT boot FROM log WHERE uid >= ?1)
-    SELECT agent, boot, seq, due_at FROM log WHERE boot IN run
-    UNION ALL SELECT agent, boot, seq, NULL FROM rejected WHERE boot IN run
+/// The numbers of the runs that have a log from ?1 on or one set aside from ?2 on, and when each log was due or was set aside. Goes
+/// through all logs and sorts these, on disk where they are many: an index for it would cost each log more than an audit now and
+/// then is worth.
+const NUMBERS: &str = "WITH run (boot) AS MATERIALIZED (
+        SELECT boot FROM log WHERE uid >= ?1 UNION SELECT boot FROM rejected WHERE at >= ?2 AND boot IS NOT NULL)
+    SELECT agent, boot, seq, due_at, NULL FROM log WHERE boot IN run
+    UNION ALL SELECT agent, boot, seq, NULL, at FROM rejected WHERE boot IN run
     ORDER BY agent, boot, seq";
 
-/// What arrived of each run whose last log was due at `since` or later, in the order of agent and boot.
+/// What arrived of each run that has a log due at `since` or later, or one set aside since then, in the order of agent and boot.
 pub(super) fn audit(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Delivery>> {
     // One transaction, so that all is seen at one moment.
     let transaction = connection.unchecked_transaction()?;
     let forgotten: i64 = transaction.query_row("SELECT forgotten FROM retention", [], |row| row.get(0))?;
-    let mut runs = Runs::new(Timestamp::from_micros(forgotten));
+    let mut runs = Runs::new(since, Timestamp::from_micros(forgotten));
     let mut statement = transaction.prepare(NUMBERS)?;
-    let mut rows = statement.query([first_uid(since).as_bytes()])?;
+    let mut rows = statement.query(params![first_uid(since).as_bytes(), since.as_micros()])?;
     while let Some(row) = rows.next()? {
-        let due_at = row.get::<_, Option<i64>>(3)?.map(Timestamp::from_micros);
-        runs.push(row.get_ref(0)?.as_str()?, boot(row.get_ref(1)?.as_blob()?)?, row.get(2)?, due_at);
+        let arrived = match row.get::<_, Option<i64>>(3)? {
+            Some(due_at) => Arrived::Stored(Timestamp::from_micros(due_at)),
+            None => Arrived::SetAside(Timestamp::from_micros(row.get(4)?)),
+        };
+        runs.push(row.get_ref(0)?.as_str()?, boot(row.get_ref(1)?.as_blob()?)?, row.get(2)?, arrived);
     }
     let mut found = runs.deliveries();
-    found.retain(|run| run.last_due_at >= since);
     for run in &mut found {
         run.duplicates = duplicates(&transaction, run)?;
     }

@@ -1,7 +1,6 @@
 //! Roll-ups in SQLite: added to, read, and filled once from the logs of a store that an older build made.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{FromSqlError, Type};
@@ -10,8 +9,7 @@ use rusqlite::{Connection, Row, params};
 use super::archive;
 use crate::clock::Timestamp;
 use crate::database::Database;
-use crate::store::Uptime;
-use crate::store::rollup::{BUCKETS, Hour, Slots, add_latency, roll_up};
+use crate::store::rollup::{BUCKETS, Hour, Slots, Uptime, Uptimes, add_hour, add_latency, roll_up};
 
 /// How many logs are held at once while roll-ups are filled from them.
 const FILL_LOGS: usize = 10_000;
@@ -65,74 +63,45 @@ pub(super) fn add(transaction: &Connection, hours: &[Hour]) -> rusqlite::Result<
     Ok(())
 }
 
-/// Gives `each` the hours of `wanted` (none: of all labels) in `from..to`, in the order of label, agent and hour.
+/// The hours of each label and agent of `wanted` (none: of all labels) in `from..to`, summed up, in their order.
+pub(super) fn uptimes(
+    connection: &Connection,
+    wanted: &[Arc<str>],
+    range: (Timestamp, Timestamp),
+) -> rusqlite::Result<Vec<Uptime>> {
+    let mut sums = Uptimes::new();
+    read(connection, wanted, range, &mut |hour| add_hour(&mut sums, &hour))?;
+    Ok(sums.into_values().collect())
+}
+
+/// Gives `each` the hours of `wanted` (none: of all labels) in `from..to`, in the order of hour, label and agent, which is that of
+/// the table.
 pub(super) fn read(
     connection: &Connection,
     wanted: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
     each: &mut dyn FnMut(Hour),
 ) -> rusqlite::Result<()> {
-    let names = listed(wanted)?;
+    let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let names = (!wanted.is_empty()).then(|| serde_json::to_string(wanted)).transpose().map_err(json)?;
     let mut statement = connection.prepare_cached(
         "SELECT label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency FROM hour
          WHERE hour >= ?1 AND hour < ?2 AND (?3 IS NULL OR label IN (SELECT value FROM json_each(?3)))
-         ORDER BY label, agent, hour",
+         ORDER BY hour, label, agent",
     )?;
     let mut rows = statement.query(params![from.as_micros(), to.as_micros(), names])?;
-    // Names repeat from hour to hour, and are shared while they do.
-    let (mut label, mut agent) = (Arc::from(""), Arc::from(""));
     while let Some(row) = rows.next()? {
-        for (name, column) in [(&mut label, 0), (&mut agent, 1)] {
-            let text = row.get_ref(column)?.as_str()?;
-            if **name != *text {
-                *name = Arc::from(text);
-            }
-        }
-        each(read_hour(row, &label, &agent)?);
+        each(read_hour(row)?);
     }
     Ok(())
 }
 
-/// The hours of each label and agent of `wanted` (none: of all labels) in `from..to`, summed up, in their order.
-pub(super) fn uptimes(
-    connection: &Connection,
-    wanted: &[Arc<str>],
-    (from, to): (Timestamp, Timestamp),
-) -> rusqlite::Result<Vec<Uptime>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT label, agent, sum(up_ms * 3600000 / most), sum(degraded_ms * 3600000 / most), sum(down_ms * 3600000 / most),
-             sum(up + degraded + down + unknown), sum(missed)
-         FROM (SELECT *, max(up_ms + degraded_ms + down_ms, 3600000) AS most FROM hour
-             WHERE hour >= ?1 AND hour < ?2 AND (?3 IS NULL OR label IN (SELECT value FROM json_each(?3))))
-         GROUP BY label, agent ORDER BY label, agent",
-    )?;
-    let rows = statement.query_map(params![from.as_micros(), to.as_micros(), listed(wanted)?], |row| {
-        let time = |column| row.get(column).map(Duration::from_millis);
-        Ok(Uptime {
-            label: row.get(0)?,
-            agent: row.get(1)?,
-            up: time(2)?,
-            degraded: time(3)?,
-            down: time(4)?,
-            logs: row.get(5)?,
-            missed: row.get(6)?,
-        })
-    })?;
-    rows.collect()
-}
-
-/// The labels as a list in JSON; `None`: there are none.
-fn listed(labels: &[Arc<str>]) -> rusqlite::Result<Option<String>> {
-    let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-    (!labels.is_empty()).then(|| serde_json::to_string(labels)).transpose().map_err(json)
-}
-
-fn read_hour(row: &Row<'_>, label: &Arc<str>, agent: &Arc<str>) -> rusqlite::Result<Hour> {
+fn read_hour(row: &Row<'_>) -> rusqlite::Result<Hour> {
     let sum = |column| Ok::<_, rusqlite::Error>(u32::try_from(row.get::<_, u64>(column)?).unwrap_or(u32::MAX));
     let damaged = || rusqlite::Error::FromSqlConversionFailure(11, Type::Blob, "no counts of durations".into());
     Ok(Hour {
-        label: Arc::clone(label),
-        agent: Arc::clone(agent),
+        label: row.get(0)?,
+        agent: row.get(1)?,
         hour: Timestamp::from_micros(row.get(2)?),
         up_ms: sum(3)?,
         degraded_ms: sum(4)?,

@@ -363,11 +363,13 @@ fn a_store_that_was_removed_while_it_was_open_is_broken() {
     assert!(reason.contains("was removed or replaced while it was open"), "{reason}");
 }
 
+/// In the order of label, agent and hour.
 fn hours(path: &Path, labels: &[&str], from: i64, to: i64) -> Vec<Hour> {
     let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
-    let mut hours = Vec::new();
-    Archive::open(path).unwrap().hours(&labels, at(from), at(to), &mut |hour| hours.push(hour)).unwrap();
-    hours
+    let (connection, mut found) = (Connection::open(path).unwrap(), Vec::new());
+    hours::read(&connection, &labels, (at(from), at(to)), &mut |hour| found.push(hour)).unwrap();
+    found.sort_by_key(|hour| (hour.label.clone(), hour.agent.clone(), hour.hour));
+    found
 }
 
 /// Logs of several labels and agents over some hours, that take more or less long.
@@ -449,8 +451,7 @@ fn a_store_of_an_older_build_gets_its_roll_ups_when_it_is_opened() {
     let logs = (0..25_000_i64).map(|nth| Log { uid: uid(at(nth), nth as u64), ..log("shop", "a", nth, Verdict::Up) });
     let logs: Vec<Log> = logs.chain([missed("shop", 30_000, 80_000)]).collect();
     let (_folder, settings) = older(&logs);
-    let read = |archive: &mut Archive| archive.hours(&[], at(0), at(100_000), &mut |_| {});
-    let without = read(&mut Archive::open(&settings.path).unwrap()).unwrap_err();
+    let without = Archive::open(&settings.path).unwrap().uptimes(&[], at(0), at(100_000)).unwrap_err();
     let expect = "pingeon.db` is one of an older Pingeon, without roll-ups: `pingeon migrate` brings it up to date";
     assert!(without.ends_with(expect), "{without}");
     let audit = Archive::open(&settings.path).unwrap().delivery(at(0)).unwrap_err();
@@ -534,9 +535,10 @@ fn what_is_neither_stored_nor_set_aside_is_missing() {
         ("the first", &[3, 4], &[], "3..4 of 2+0, 2: 1-2"),
         ("in the middle", &[1, 2, 5, 9], &[], "1..9 of 4+0, 5: 3-4 6-8"),
         ("set aside", &[1, 2, 5], &[3, 4], "1..5 of 3+2, 0: "),
-        ("set aside at first", &[3], &[1, 2], "3..3 of 1+2, 0: "),
+        ("set aside at first", &[3], &[1, 2], "1..3 of 1+2, 0: "),
         ("set aside in part", &[1, 5], &[3], "1..5 of 2+1, 2: 2-2 4-4"),
-        ("after the highest nobody knows", &[1, 2], &[9], "1..2 of 2+1, 0: "),
+        ("before one set aside", &[1, 2], &[5, 9], "1..9 of 2+2, 5: 3-4 6-8"),
+        ("nothing but set aside", &[], &[2, 3], "2..3 of 0+2, 1: 1-1"),
     ] {
         let (_folder, path, mut store) = store();
         let rejected = run("a", 0, rejected.iter().copied()).into_iter().map(too_old);
@@ -565,12 +567,11 @@ fn each_run_is_audited_by_itself() {
         duplicates: 0,
         missing: Vec::new(),
         missing_total: 0,
-        first_due_at: at(boot + lowest as i64),
-        last_due_at: at(boot + highest as i64),
+        due_at: Some((at(boot + lowest as i64), at(boot + highest as i64))),
     };
     let late = Delivery { missing: vec![(1, 1)], missing_total: 1, ..of("a", 500, (2, 3)) };
     let b = Delivery { duplicates: 3, ..of("b", 0, (1, 4)) };
-    let c = Delivery { boot: uid(at(0), 0), first_due_at: at(0), last_due_at: at(0), ..of("c", 0, (1, 1)) };
+    let c = Delivery { boot: uid(at(0), 0), due_at: Some((at(0), at(0))), ..of("c", 0, (1, 1)) };
     assert_eq!(audited(&path, 0), [of("a", 100, (1, 3)), late.clone(), b.clone(), c]);
     assert_eq!(audited(&path, 4), [of("a", 100, (1, 3)), late.clone(), b]);
     assert_eq!(audited(&path, 503), [late]);

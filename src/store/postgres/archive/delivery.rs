@@ -4,7 +4,7 @@
 //! runs are gone through one by one. The times of the runs leave out the days before them: should a run have logs that are older
 //! still (of the time when its agent was off), the count lacks them, and they are found with the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use postgres::types::Type;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::series::unsigned;
 use crate::clock::Timestamp;
-use crate::store::delivery::{MARGIN, Runs, is_whole};
+use crate::store::delivery::{Arrived, MARGIN, Runs, is_whole};
 use crate::store::postgres::columns::{Id, Moment, Param};
 use crate::store::postgres::connection::Session;
 use crate::store::{Delivery, began_at, first_uid};
@@ -20,36 +20,38 @@ use crate::store::{Delivery, began_at, first_uid};
 /// A run of an agent.
 type Run = (Arc<str>, Uuid);
 
-/// What arrived of each run whose last log was due at `since` or later, in the order of agent and boot.
+/// What arrived of each run that has a log due at `since` or later, or one set aside since then, in the order of agent and boot.
 pub(super) fn audit(session: &mut Session, since: Timestamp) -> Result<Vec<Delivery>, postgres::Error> {
-    let active = active(session, since)?;
-    let duplicates = counts(session, "SELECT agent, boot, sum(count)::bigint FROM pingeon.duplicate GROUP BY 1, 2")?;
-    let rejected = counts(
-        session,
-        "SELECT agent, boot, count(*) FROM pingeon.rejected WHERE agent IS NOT NULL AND boot IS NOT NULL GROUP BY 1, 2",
-    )?;
+    let set_aside = set_aside(session)?;
+    let mut active = active(session, since)?;
+    active.extend(set_aside.iter().filter(|(_, at)| **at >= since).map(|(run, _)| run.clone()));
     let forgotten = forgotten(session)?;
-    let mut found = counted(session, &active, &duplicates)?;
-    found.retain(|run, delivery| {
-        let Delivery { lowest, highest, stored, .. } = *delivery;
-        let from_the_first = lowest == 1 || !is_whole(&run.1, forgotten);
-        from_the_first && !rejected.contains_key(run) && highest - lowest + 1 == stored
+    let whole: Vec<&Run> = active.iter().filter(|run| !set_aside.contains_key(run)).collect();
+    let mut found = counted(session, &whole)?;
+    found.retain(|(_, boot), Delivery { lowest, highest, stored, .. }| {
+        (*lowest == 1 || !is_whole(boot, forgotten)) && *highest - *lowest + 1 == *stored
     });
     let rest: Vec<&Run> = active.iter().filter(|run| !found.contains_key(run)).collect();
     if !rest.is_empty() {
-        found.extend(gone_through(session, &rest, &duplicates, forgotten)?);
+        let rest = gone_through(session, &rest, Runs::new(since, forgotten))?;
+        found.extend(rest.into_iter().map(|delivery| ((Arc::clone(&delivery.agent), delivery.boot), delivery)));
     }
-    Ok(found.into_values().collect())
+    let duplicates = duplicates(session)?;
+    let with_duplicates = |(run, delivery)| {
+        let duplicates = duplicates.get(&run).copied().unwrap_or(0);
+        Delivery { duplicates, ..delivery }
+    };
+    Ok(found.into_iter().map(with_duplicates).collect())
 }
 
-/// The runs whose last log was due at `since` or later.
-fn active(session: &mut Session, since: Timestamp) -> Result<Vec<Run>, postgres::Error> {
+/// The runs that have a log due at `since` or later.
+fn active(session: &mut Session, since: Timestamp) -> Result<BTreeSet<Run>, postgres::Error> {
     let (first, since) = (Id(first_uid(since)), Moment(since));
     let params: [Param<'_>; 2] = [(&first, Type::UUID), (&since, Type::TIMESTAMPTZ)];
-    let mut active = Vec::new();
+    let mut active = BTreeSet::new();
     let sql = "SELECT DISTINCT agent, boot FROM pingeon.log WHERE uid >= $1 AND due_at >= $2";
     session.stream(sql, &params, &mut |row| {
-        active.push(run(row)?);
+        active.insert(run(row)?);
         Ok(())
     })?;
     Ok(active)
@@ -59,13 +61,26 @@ fn run(row: &postgres::Row) -> Result<Run, postgres::Error> {
     Ok((row.try_get::<_, &str>(0)?.into(), row.try_get::<_, Id>(1)?.0))
 }
 
-fn counts(session: &mut Session, sql: &str) -> Result<BTreeMap<Run, u64>, postgres::Error> {
-    let mut counts = BTreeMap::new();
+/// The runs that have logs which were set aside, and when the last of them was.
+fn set_aside(session: &mut Session) -> Result<BTreeMap<Run, Timestamp>, postgres::Error> {
+    let mut set_aside = BTreeMap::new();
+    let sql = "SELECT agent, boot, max(at) FROM pingeon.rejected WHERE seq IS NOT NULL GROUP BY agent, boot";
     session.stream(sql, &[], &mut |row| {
-        counts.insert(run(row)?, unsigned(row.try_get(2)?));
+        set_aside.insert(run(row)?, row.try_get::<_, Moment>(2)?.0);
         Ok(())
     })?;
-    Ok(counts)
+    Ok(set_aside)
+}
+
+/// How many logs of each run came again.
+fn duplicates(session: &mut Session) -> Result<BTreeMap<Run, u64>, postgres::Error> {
+    let mut duplicates = BTreeMap::new();
+    let sql = "SELECT agent, boot, sum(count)::bigint FROM pingeon.duplicate GROUP BY agent, boot";
+    session.stream(sql, &[], &mut |row| {
+        duplicates.insert(run(row)?, unsigned(row.try_get(2)?));
+        Ok(())
+    })?;
+    Ok(duplicates)
 }
 
 /// Before when logs were due that the retention may have dropped: the first day that is left, once the retention has run.
@@ -79,18 +94,14 @@ fn forgotten(session: &mut Session) -> Result<Timestamp, postgres::Error> {
     Ok(forgotten.map_or(Timestamp::from_micros(0), |day| day.0))
 }
 
-/// The `active` runs with what there is of each since the first of them began.
-fn counted(
-    session: &mut Session,
-    active: &[Run],
-    duplicates: &BTreeMap<Run, u64>,
-) -> Result<BTreeMap<Run, Delivery>, postgres::Error> {
-    let Some(began) = active.iter().map(|(_, boot)| began_at(boot)).min() else { return Ok(BTreeMap::new()) };
+/// What there is of each of `runs` since the first of them began.
+fn counted(session: &mut Session, runs: &[&Run]) -> Result<BTreeMap<Run, Delivery>, postgres::Error> {
+    let Some(began) = runs.iter().map(|(_, boot)| began_at(boot)).min() else { return Ok(BTreeMap::new()) };
     let first = Id(first_uid(began.minus(MARGIN)));
     let mut counted: BTreeMap<Run, Delivery> = BTreeMap::new();
     let sql = "SELECT agent, boot, min(seq), max(seq), count(*), min(due_at), max(due_at) FROM pingeon.log
         WHERE uid >= $1 AND (agent, boot) IN (SELECT * FROM unnest($2, $3)) GROUP BY agent, boot";
-    let (agents, boots): (Vec<&str>, Vec<Id>) = active.iter().map(|(agent, boot)| (&**agent, Id(*boot))).unzip();
+    let (agents, boots): (Vec<&str>, Vec<Id>) = runs.iter().map(|(agent, boot)| (&**agent, Id(*boot))).unzip();
     let params: [Param<'_>; 3] = [(&first, Type::UUID), (&agents, Type::TEXT_ARRAY), (&boots, Type::UUID_ARRAY)];
     session.stream(sql, &params, &mut |row| {
         let (run, number) = (run(row)?, |column| row.try_get(column).map(unsigned));
@@ -101,11 +112,10 @@ fn counted(
             highest: number(3)?,
             stored: number(4)?,
             rejected: 0,
-            duplicates: duplicates.get(&run).copied().unwrap_or(0),
+            duplicates: 0,
             missing: Vec::new(),
             missing_total: 0,
-            first_due_at: row.try_get::<_, Moment>(5)?.0,
-            last_due_at: row.try_get::<_, Moment>(6)?.0,
+            due_at: Some((row.try_get::<_, Moment>(5)?.0, row.try_get::<_, Moment>(6)?.0)),
         };
         counted.insert(run, delivery);
         Ok(())
@@ -114,28 +124,21 @@ fn counted(
 }
 
 /// Goes through the numbers of `runs` in their order.
-fn gone_through(
-    session: &mut Session,
-    runs: &[&Run],
-    duplicates: &BTreeMap<Run, u64>,
-    forgotten: Timestamp,
-) -> Result<BTreeMap<Run, Delivery>, postgres::Error> {
-    let sql = "SELECT agent, boot, seq, due_at FROM pingeon.log WHERE (agent, boot) IN (SELECT * FROM unnest($1, $2))
-        UNION ALL SELECT agent, boot, seq, NULL FROM pingeon.rejected
+fn gone_through(session: &mut Session, runs: &[&Run], mut numbers: Runs) -> Result<Vec<Delivery>, postgres::Error> {
+    let sql = "SELECT agent, boot, seq, due_at, NULL::timestamptz FROM pingeon.log
+            WHERE (agent, boot) IN (SELECT * FROM unnest($1, $2))
+        UNION ALL SELECT agent, boot, seq, NULL, at FROM pingeon.rejected
             WHERE (agent, boot) IN (SELECT * FROM unnest($1, $2)) AND seq IS NOT NULL
         ORDER BY agent, boot, seq";
     let (agents, boots): (Vec<&str>, Vec<Id>) = runs.iter().map(|(agent, boot)| (&**agent, Id(*boot))).unzip();
     let params: [Param<'_>; 2] = [(&agents, Type::TEXT_ARRAY), (&boots, Type::UUID_ARRAY)];
-    let mut runs = Runs::new(forgotten);
     session.stream(sql, &params, &mut |row| {
-        let due_at = row.try_get::<_, Option<Moment>>(3)?.map(|due_at| due_at.0);
-        runs.push(row.try_get(0)?, row.try_get::<_, Id>(1)?.0, unsigned(row.try_get(2)?), due_at);
+        let arrived = match row.try_get::<_, Option<Moment>>(3)? {
+            Some(due_at) => Arrived::Stored(due_at.0),
+            None => Arrived::SetAside(row.try_get::<_, Moment>(4)?.0),
+        };
+        numbers.push(row.try_get(0)?, row.try_get::<_, Id>(1)?.0, unsigned(row.try_get(2)?), arrived);
         Ok(())
     })?;
-    let with_duplicates = |delivery: Delivery| {
-        let run = (Arc::clone(&delivery.agent), delivery.boot);
-        let duplicates = duplicates.get(&run).copied().unwrap_or(0);
-        (run, Delivery { duplicates, ..delivery })
-    };
-    Ok(runs.deliveries().into_iter().map(with_duplicates).collect())
+    Ok(numbers.deliveries())
 }

@@ -1,35 +1,78 @@
-//! Roll-ups, one by one and summed up.
+//! Roll-ups, summed up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::types::Type;
 
-use super::series::{shared, unsigned};
+use super::series::unsigned;
 use crate::clock::Timestamp;
-use crate::store::Uptime;
 use crate::store::postgres::columns::{Latency, Moment, Param};
 use crate::store::postgres::connection::Session;
-use crate::store::rollup::{Hour, Slots};
+use crate::store::rollup::{Hour, Slots, Uptime, Uptimes, add_hour};
 
-/// Gives `each` the hours of `wanted` (none: of all labels) in `from..to`, in the order of label, agent and hour.
-pub(super) fn read(
+/// The hours of each label and agent of `wanted` (none: of all labels) in `from..to`, summed up, in their order.
+///
+/// The server adds them up as they are. Labels with an hour in which more was said than there is room for are rare, and are added
+/// up here, where each hour is cut to what it holds.
+pub(super) fn uptimes(
+    session: &mut Session,
+    wanted: &[Arc<str>],
+    range: (Timestamp, Timestamp),
+) -> Result<Vec<Uptime>, postgres::Error> {
+    let (mut sums, mut crowded) = (Uptimes::new(), BTreeSet::new());
+    // Sums of `integer` are fast, those of `bigint` are not.
+    let sql = "SELECT label, agent, sum(up_ms), sum(degraded_ms), sum(down_ms),
+            sum(up) + sum(degraded) + sum(down) + sum(unknown), sum(missed), sum(latency),
+            bool_or(up_ms::bigint + degraded_ms + down_ms > 3600000)
+        FROM pingeon.hour WHERE hour >= $1 AND hour < $2 AND ($3 IS NULL OR label = ANY ($3)) GROUP BY label, agent";
+    asked(session, sql, wanted, range, &mut |row| {
+        let uptime = uptime(row)?;
+        if row.try_get(8)? {
+            crowded.insert(uptime.label);
+        } else {
+            sums.insert((Arc::clone(&uptime.label), Arc::clone(&uptime.agent)), uptime);
+        }
+        Ok(())
+    })?;
+    if !crowded.is_empty() {
+        sums.retain(|(label, _), _| !crowded.contains(label));
+        let crowded: Vec<Arc<str>> = crowded.into_iter().collect();
+        read(session, &crowded, range, &mut |hour| add_hour(&mut sums, &hour))?;
+    }
+    Ok(sums.into_values().collect())
+}
+
+fn uptime(row: &postgres::Row) -> Result<Uptime, postgres::Error> {
+    let number = |column| row.try_get(column).map(unsigned);
+    let time = |column| number(column).map(Duration::from_millis);
+    Ok(Uptime {
+        label: row.try_get::<_, &str>(0)?.into(),
+        agent: row.try_get::<_, &str>(1)?.into(),
+        up: time(2)?,
+        degraded: time(3)?,
+        down: time(4)?,
+        logs: number(5)?,
+        missed: number(6)?,
+        latency: row.try_get::<_, Latency>(7)?.0,
+    })
+}
+
+/// Gives `each` the hours of `wanted` (none: of all labels) in `from..to`.
+fn read(
     session: &mut Session,
     wanted: &[Arc<str>],
     range: (Timestamp, Timestamp),
     each: &mut dyn FnMut(Hour),
 ) -> Result<(), postgres::Error> {
     let sql = "SELECT label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency
-        FROM pingeon.hour WHERE hour >= $1 AND hour < $2 AND ($3 IS NULL OR label = ANY ($3))
-        ORDER BY label, agent, hour";
-    let (mut label, mut agent) = (Arc::from(""), Arc::from(""));
+        FROM pingeon.hour WHERE hour >= $1 AND hour < $2 AND ($3 IS NULL OR label = ANY ($3))";
     asked(session, sql, wanted, range, &mut |row| {
-        label = shared(row.try_get(0)?, Some(&label));
-        agent = shared(row.try_get(1)?, Some(&agent));
         let number = |column| row.try_get::<_, i32>(column).map(small);
         each(Hour {
-            label: Arc::clone(&label),
-            agent: Arc::clone(&agent),
+            label: row.try_get::<_, &str>(0)?.into(),
+            agent: row.try_get::<_, &str>(1)?.into(),
             hour: row.try_get::<_, Moment>(2)?.0,
             up_ms: number(3)?,
             degraded_ms: number(4)?,
@@ -47,69 +90,7 @@ pub(super) fn read(
     })
 }
 
-/// The hours of each label and agent of `wanted` (none: of all labels) in `from..to`, summed up, in their order.
-pub(super) fn uptimes(
-    session: &mut Session,
-    wanted: &[Arc<str>],
-    range: (Timestamp, Timestamp),
-) -> Result<Vec<Uptime>, postgres::Error> {
-    // Sums of `integer` are fast, those of `bigint` are not; three times 3600000 is no overflow.
-    let sql = "SELECT label, agent, sum(up_ms), sum(degraded_ms), sum(down_ms),
-            sum(up) + sum(degraded) + sum(down) + sum(unknown), sum(missed),
-            bool_or(CASE WHEN greatest(up_ms, degraded_ms, down_ms) > 3600000 THEN true
-                ELSE up_ms + degraded_ms + down_ms > 3600000 END)
-        FROM pingeon.hour WHERE hour >= $1 AND hour < $2 AND ($3 IS NULL OR label = ANY ($3))
-        GROUP BY label, agent ORDER BY label, agent";
-    let (mut all, mut crowded): (Vec<Uptime>, Vec<Arc<str>>) = Default::default();
-    asked(session, sql, wanted, range, &mut |row| {
-        let last = all.last();
-        let label = shared(row.try_get(0)?, last.map(|last| &last.label));
-        if row.try_get(7)? {
-            crowded.push(Arc::clone(&label));
-        }
-        let number = |column| row.try_get(column).map(unsigned);
-        let uptime = Uptime {
-            label,
-            agent: shared(row.try_get(1)?, last.map(|last| &last.agent)),
-            up: Duration::from_millis(number(2)?),
-            degraded: Duration::from_millis(number(3)?),
-            down: Duration::from_millis(number(4)?),
-            logs: number(5)?,
-            missed: number(6)?,
-        };
-        all.push(uptime);
-        Ok(())
-    })?;
-    if !crowded.is_empty() {
-        add_up(session, &crowded, range, &mut all)?;
-    }
-    Ok(all)
-}
-
-/// Adds up anew the time of labels that have hours in which more was said than there is room for: it has to be cut hour by hour.
-fn add_up(
-    session: &mut Session,
-    crowded: &[Arc<str>],
-    range: (Timestamp, Timestamp),
-    all: &mut [Uptime],
-) -> Result<(), postgres::Error> {
-    let mut fresh = Vec::new();
-    for uptime in all.iter_mut().filter(|uptime| crowded.contains(&uptime.label)) {
-        (uptime.up, uptime.degraded, uptime.down) = Default::default();
-        fresh.push(uptime);
-    }
-    read(session, crowded, range, &mut |hour| {
-        // Both are in the order of label and agent.
-        let own = fresh.binary_search_by(|uptime| (&uptime.label, &uptime.agent).cmp(&(&hour.label, &hour.agent)));
-        if let Ok(uptime) = own.map(|place| &mut fresh[place]) {
-            let [up, degraded, down] = hour.time();
-            uptime.up += up;
-            uptime.degraded += degraded;
-            uptime.down += down;
-        }
-    })
-}
-
+/// Asks for rows of `wanted` ($3; none: of all labels) in `from..to` ($1, $2).
 fn asked(
     session: &mut Session,
     sql: &str,
