@@ -17,8 +17,6 @@ use crate::server::{Database, Server, WITHOUT_STANDBY};
 
 const PARTITIONS: usize = 6;
 const WRITER: &str = "pingeon_writer";
-/// Of the load; each takes half a second or so to be written.
-const PORTIONS_MAX: usize = 100;
 
 /// The logs of a fleet, in a topic.
 struct Topic {
@@ -135,26 +133,32 @@ impl Mortal {
     }
 }
 
-/// Brings logs to the topic while `meanwhile` goes on; all of them.
+/// Brings logs to the topic while `meanwhile` goes on, also to its panic; all of them.
 fn under_load(topic: &Topic, meanwhile: impl FnOnce()) -> Vec<Log> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             let (mut fleet, mut logs) = (Fleet::new(), Vec::new());
-            for _ in 0..PORTIONS_MAX {
+            while !over.load(Relaxed) {
                 let portion = fleet.logs(600);
                 topic.takes(&portion);
                 logs.extend(portion);
-                if over.load(Relaxed) {
-                    break;
-                }
             }
             logs
         });
+        let load_ends = SetAtEnd(&over);
         meanwhile();
-        over.store(true, Relaxed);
+        drop(load_ends);
         load.join().unwrap()
     })
+}
+
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]

@@ -404,7 +404,6 @@ fn what_lies_in_a_day_that_the_server_does_not_make_is_set_aside() {
 fn behind_a_pooler_many_at_once_keep_each_log_once() {
     for prepared in [Prepared::Auto, Prepared::Unnamed] {
         let database = ours().database("pooled_many").migrated();
-        make_days(&database);
         let pooler = Pooler::start(ours(), &[WRITER]);
         let settings = config::Postgres { prepared, ..settings(&pooler.url(&database, WRITER)) };
         let logs = Fleet::new().logs(1_200);

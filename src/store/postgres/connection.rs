@@ -144,6 +144,11 @@ impl Session {
         Ok(())
     }
 
+    /// Likewise, of a statement that is asked seldom: it is not prepared, and no pooler is in its way.
+    pub(super) fn query_once(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, postgres::Error> {
+        self.client.query_typed(sql, params)
+    }
+
     /// How many rows a statement changed.
     pub(super) fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, postgres::Error> {
         if !self.named {

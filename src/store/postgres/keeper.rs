@@ -83,7 +83,7 @@ pub(super) fn make_days(
     let kept = retention.as_secs_f64();
     for some in days.chunks(DAYS_AT_ONCE_MAX) {
         let params: [Param<'_>; 2] = [(&some, Type::TIMESTAMPTZ_ARRAY), (&kept, Type::FLOAT8)];
-        session.query(MAKE_DAYS, &params)?;
+        session.query_once(MAKE_DAYS, &params)?;
     }
     Ok(())
 }
@@ -96,21 +96,21 @@ fn drop_day(session: &mut Session, retention: Duration) -> Result<Option<String>
     let kept = retention.as_secs_f64();
     // Not by a cast, which would follow the server's `datestyle`.
     let sql = "SELECT to_char(pingeon.drop_day(make_interval(secs => $1)), 'YYYY-MM-DD')";
-    let rows = session.query(sql, &[(&kept, Type::FLOAT8)])?;
+    let rows = session.query_once(sql, &[(&kept, Type::FLOAT8)])?;
     Ok(rows.first().and_then(|row| row.get(0)))
 }
 
 /// Deletes some of what else is past the retention; whether anything past it may be left.
 fn delete_past(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
     let kept = retention.as_secs_f64();
-    let rows = session.query("SELECT pingeon.delete_past(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
+    let rows = session.query_once("SELECT pingeon.delete_past(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 fn condition(session: &mut Session) -> Result<Condition, postgres::Error> {
     let sql = "SELECT days_ahead, to_char(oldest, 'YYYY-MM-DD'), to_char(newest, 'YYYY-MM-DD'), rejected, retained_at \
         FROM pingeon.condition()";
-    let rows = session.query(sql, &[])?;
+    let rows = session.query_once(sql, &[])?;
     let Some(row) = rows.first() else { return Ok(Condition::default()) };
     Ok(Condition {
         days_ahead: row.get::<_, Option<i32>>(0).and_then(|days| u32::try_from(days).ok()),

@@ -1,6 +1,6 @@
 //! A batch on its way into Postgres: sorted by uid, in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::columns::{ADD_HOURS, Hours, INSERT, Id, Logs, Param, signed};
 use super::connection::{Connection, Session};
 use super::keeper::{make_days, refused};
 use super::trouble::{Refusal, Trouble};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config;
 use crate::flow::{Batch, Delivered, Fault, Sink, Unreadable};
 use crate::logs::Log;
 use crate::store::rollup::roll_up;
-use crate::store::{AHEAD_MAX, day_of, unfit};
+use crate::store::{AHEAD_MAX, unfit};
 
 /// How many bytes of what is set aside are kept; the rest is cut off.
 const REJECTED_BYTES_MAX: usize = 64 * 1024;
 /// How much of it goes in one statement: at most 4 MiB.
 const REJECTS_AT_ONCE: usize = 64;
-/// How often a batch is begun anew for what can be put right on the spot: days made, statements unnamed.
-const TRIES_MAX: usize = 4;
+/// How often a batch is begun anew for what can be put right on the spot: statements unnamed, days made, refused logs left out.
+const TRIES_MAX: usize = 5;
 
 /// The store, for writing.
 pub struct Postgres {
@@ -99,27 +99,18 @@ impl Postgres {
             match trouble {
                 Trouble::Fault(fault) => return Err(fault),
                 Trouble::Unprepared => {}
-                Trouble::NoDay if !days_made => {
-                    self.make_days(logs)?;
+                // Of a batch with both, either may be seen first: the days are made before anything is refused for want of one.
+                // One that the server does not make, since it lies too far from today, stays missing.
+                Trouble::NoDay | Trouble::Refused(_) if !days_made => {
+                    let session = self.connection.session()?;
+                    let made = make_days(session, logs.iter().map(|log| log.due_at), self.retention);
+                    made.map_err(|error| refused(self.connection.trouble(&error)))?;
                     days_made = true;
                 }
                 Trouble::NoDay | Trouble::Refused(_) => bisect = true,
             }
         }
         Err(Fault::Retry("Postgres: the batch was refused once more after all that could be put right was".to_owned()))
-    }
-
-    /// Makes the days that `logs` lie in. One that cannot be had stays missing: the server may not make days that far back.
-    fn make_days(&mut self, logs: &[&Log]) -> Result<(), Fault> {
-        let days: BTreeSet<Timestamp> = logs.iter().map(|log| day_of(log.due_at)).collect();
-        for day in days {
-            let Err(error) = make_days(self.connection.session()?, [day].into_iter(), self.retention) else { continue };
-            match self.connection.trouble(&error) {
-                Trouble::Refused(_) => {}
-                trouble => return Err(refused(trouble)),
-            }
-        }
-        Ok(())
     }
 }
 
