@@ -264,8 +264,10 @@ fn a_reader_sees_what_was_committed_while_the_writer_goes_on() {
 fn any_logs() -> impl Strategy<Value = Vec<Log>> {
     let verdict = prop::sample::select(Verdict::ALL.to_vec());
     let second = prop_oneof![0..3 * DAY, (0..3 * 24_i64).prop_map(|hour| hour * HOUR)];
-    let some = (0..3_usize, 0..3_usize, second, 1..90_000_000_u64, 0..DAY, verdict, 0..2_000_u64);
-    let log = some.prop_map(|(label, agent, second, interval_ms, more, verdict, micros)| {
+    let interval_ms = prop_oneof![1..90_000_000_u64, 1..60_000_u64];
+    let times = (second, 0..2_000_u64, 1..100_000_u64);
+    let some = (0..3_usize, 0..3_usize, times, interval_ms, 0..DAY, verdict);
+    let log = some.prop_map(|(label, agent, (second, micros, took), interval_ms, more, verdict)| {
         let (label, agent) = (["mail", "shop", "Übung"][label], ["a", "b", "c"][agent]);
         let log = if verdict == Verdict::Missed {
             missed(label, agent, second, second + more)
@@ -274,7 +276,7 @@ fn any_logs() -> impl Strategy<Value = Vec<Log>> {
         };
         let due_at = log.due_at.plus(Duration::from_micros(micros));
         let uid = Uuid::from_u64_pair((due_at.as_millis() << 16) | 0x7000, log.uid.as_u64_pair().1 | micros);
-        Log { due_at, uid, interval_ms, ..log }
+        Log { due_at, uid, interval_ms, duration_us: log.duration_us.map(|_| took), ..log }
     });
     prop::collection::vec(log, 0..60)
 }
@@ -333,7 +335,11 @@ fn both_stores_answer_the_same() {
 fn uptimes_are_the_hours_of_a_range_summed_up() {
     let hours = |hours: i64| Duration::from_secs((hours * HOUR) as u64);
     let interval_ms = 1_800_000;
-    let half = |second, verdict| Log { interval_ms, ..log("shop", "a", second, verdict) };
+    let half = |second, verdict| {
+        // In the first half of an hour it is faster.
+        let duration_us = Some(if second % HOUR == 0 { 100 } else { 1_000 });
+        Log { interval_ms, duration_us, ..log("shop", "a", second, verdict) }
+    };
     let mut logs: Vec<Log> = (0..48).map(|nth| half(nth * 1_800, Verdict::Up)).collect();
     logs.extend([half(DAY, Verdict::Down), half(DAY + 1_800, Verdict::Degraded), half(DAY + 3_600, Verdict::Unknown)]);
     logs.push(missed("shop", "a", DAY + 5_400, DAY + 5_490));
@@ -346,10 +352,10 @@ fn uptimes_are_the_hours_of_a_range_summed_up() {
             &[][..],
             0,
             2 * DAY,
-            &["shop a 86400 1800 1800 51 10", "shop b 0 0 1800 1 0", "web a 4500 0 0 4 0"][..],
+            &["shop a 86400 1800 1800 51 10 24 25", "shop b 0 0 1800 1 0", "web a 4500 0 0 4 0 4"][..],
         ),
-        ("some hours", &["shop"], 2 * HOUR, 4 * HOUR, &["shop a 7200 0 0 4 0", "shop b 0 0 1800 1 0"]),
-        ("no more than there are", &["web"], 0, HOUR, &["web a 3600 0 0 4 0"]),
+        ("some hours", &["shop"], 2 * HOUR, 4 * HOUR, &["shop a 7200 0 0 4 0 2 2", "shop b 0 0 1800 1 0"]),
+        ("no more than there are", &["web"], 0, HOUR, &["web a 3600 0 0 4 0 4"]),
         ("before", &[], -DAY, 0, &[]),
         ("of nobody", &["dns"], 0, DAY, &[]),
     ];
@@ -361,7 +367,10 @@ fn uptimes_are_the_hours_of_a_range_summed_up() {
             let uptimes = archive.uptimes(&labels, at(from), at(to)).unwrap();
             let shown = |of: &Uptime| {
                 let [up, degraded, down] = [of.up, of.degraded, of.down].map(|time| time.as_secs());
-                format!("{} {} {up} {degraded} {down} {} {}", of.label, of.agent, of.logs, of.missed)
+                let numbers = [up, degraded, down, of.logs, of.missed].into_iter();
+                let durations = of.latency.into_iter().filter(|count| *count > 0).map(u64::from);
+                let shown: Vec<String> = numbers.chain(durations).map(|number| number.to_string()).collect();
+                format!("{} {} {}", of.label, of.agent, shown.join(" "))
             };
             assert_eq!(uptimes.iter().map(shown).collect::<Vec<_>>(), expect, "{store}: {name}");
         }
