@@ -220,7 +220,7 @@ BEGIN
 END $$;
 
 -- Deletes what else is past what is kept, of each kind no more than 10,000 rows; whether there may be more. Of what was set aside
--- the last million stays.
+-- the last hundred thousand stay.
 CREATE FUNCTION pingeon.delete_past(kept interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'
 AS $$
@@ -236,7 +236,7 @@ BEGIN
     -- Looked for among the oldest alone: their numbers are in the order in which they came.
     DELETE FROM pingeon.rejected WHERE id IN (
         SELECT id FROM (SELECT id, at FROM pingeon.rejected ORDER BY id LIMIT at_once) AS oldest
-        WHERE at < cutoff OR id <= (SELECT max(id) - 1000000 FROM pingeon.rejected));
+        WHERE at < cutoff OR id <= (SELECT max(id) - 100000 FROM pingeon.rejected));
     GET DIAGNOSTICS rejects = ROW_COUNT;
     DELETE FROM pingeon.duplicate WHERE ctid = ANY (ARRAY(SELECT ctid FROM pingeon.duplicate WHERE at < cutoff LIMIT at_once));
     GET DIAGNOSTICS duplicates = ROW_COUNT;
