@@ -75,7 +75,7 @@ pub struct Report {
     #[arg(long, value_name = "AGENTS", value_parser = quorum)]
     pub quorum: Option<NonZeroUsize>,
     /// Sum up whole hours out of roll-ups, from the one that WHEN lies in on: fast for long ranges; percentiles are
-    /// estimates, outages are left out
+    /// estimates, outages are left out, and a log counts for its whole interval even where the next one came earlier
     #[arg(long, conflicts_with = "quorum")]
     pub rollup: bool,
     /// Instead, audit the delivery: of each run of an agent that has logs due or rejected since WHEN, which ones are stored,

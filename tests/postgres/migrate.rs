@@ -150,6 +150,14 @@ fn a_newer_schema_is_refused_by_all() {
 }
 
 #[test]
+fn a_store_that_knows_of_no_migration_is_refused() {
+    let database = shared().database("emptied").migrated();
+    database.superuser().batch_execute("DELETE FROM pingeon.migration").unwrap();
+    let refused = store::Archive::open(&database.settings(SUPERUSER)).unwrap_err();
+    assert!(refused.contains("is version 0 and this build needs 1: run `pingeon migrate`"), "{refused}");
+}
+
+#[test]
 fn a_failure_half_way_changes_nothing() {
     let database = shared().database("half_way");
     // Where the migration makes a function, late, one is in the way.

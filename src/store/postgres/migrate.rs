@@ -106,9 +106,9 @@ fn check(applied: &[(i32, String)]) -> Result<(), String> {
     Ok(())
 }
 
-/// The version of the store's schema.
+/// The version of the store's schema; 0 where no migration was applied.
 pub(super) fn version(client: &mut Client) -> Result<i32, postgres::Error> {
-    client.query_typed_one("SELECT pingeon.schema_version()", &[]).map(|row| row.get(0))
+    client.query_typed_one("SELECT coalesce(pingeon.schema_version(), 0)", &[]).map(|row| row.get(0))
 }
 
 /// Whether this build works with a schema of `version`.
