@@ -192,11 +192,17 @@ fn schema(config: &Config) -> Result<String, Failure> {
 
 /// Brings the store's schema up to date, as whom `url` says.
 fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<ExitCode, Failure> {
-    match reached_by(config, url, password_file)? {
-        config::Store::Postgres(settings) => drop(store::postgres::migrate(&settings).map_err(Failure::work)?),
-        store @ config::Store::Sqlite(_) => drop(store::sink(&store).map_err(Failure::work)?),
-    }
-    print("the store's schema is up to date\n")
+    let made = match reached_by(config, url, password_file)? {
+        config::Store::Postgres(settings) => match store::postgres::migrate(&settings).map_err(Failure::work)? {
+            0 => ", and was before".to_owned(),
+            files => format!(" by {files} migration{} that it lacked", if files == 1 { "" } else { "s" }),
+        },
+        store @ config::Store::Sqlite(_) => {
+            store::sink(&store).map_err(Failure::work)?;
+            String::new()
+        }
+    };
+    print(&format!("the store's schema is up to date{made}\n"))
 }
 
 /// The store as the config has it, or as `url` reaches it.

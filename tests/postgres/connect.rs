@@ -372,7 +372,7 @@ fn what_is_set_wrong_is_said_at_the_first_contact() {
     assert!(why.ends_with("run `pingeon migrate`"), "{why}");
     let stranger = ours().role("stranger", Login::Scram("x"));
     let why = broken(sink(&database.url(&stranger), Some("x")).deliver(&batch()).unwrap_err());
-    assert!(why.contains("SQLSTATE 42501") && why.ends_with("grants to `pingeon_writer`"), "{why}");
+    assert!(why.contains("SQLSTATE 42501") && why.contains("grants to `pingeon_writer`"), "{why}");
     let url = database.url("pingeon_writer").replace(database.name(), "elsewhere");
     let why = broken(sink(&url, None).deliver(&batch()).unwrap_err());
     assert!(why.ends_with("(SQLSTATE 3D000): create `elsewhere`, or name another database in `url`"), "{why}");

@@ -96,7 +96,7 @@ fn the_command_prints_and_applies_as_whom_it_is_told() {
     database.superuser().batch_execute(&superuser).unwrap();
     let url = database.url(&role);
     let done = pingeon_migrate(&database, "10d", &["--url", &url, "--password-file", "password"]);
-    assert_eq!(printed(&done), "the store's schema is up to date\n");
+    assert_eq!(printed(&done), "the store's schema is up to date by 1 migration that it lacked\n");
 
     let retention = "SELECT (value::interval)::text FROM pingeon.setting WHERE name = 'retention'";
     let kept = |database: &Database| {
@@ -105,7 +105,8 @@ fn the_command_prints_and_applies_as_whom_it_is_told() {
         texts(&mut client, retention)
     };
     assert_eq!(kept(&database), ["240:00:00"]);
-    printed(&pingeon_migrate(&database, "2d", &["--url", &database.url(SUPERUSER)]));
+    let again = printed(&pingeon_migrate(&database, "2d", &["--url", &database.url(SUPERUSER)]));
+    assert_eq!(again, "the store's schema is up to date, and was before\n");
     assert_eq!(kept(&database), ["48:00:00"]);
 }
 

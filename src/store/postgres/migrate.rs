@@ -71,6 +71,7 @@ fn run(transaction: &mut Transaction<'_>, name: &str, sql: &str) -> Result<(), S
         let advice = match (said.hint(), said.code().code()) {
             (Some(hint), _) => format!(": {hint}"),
             (None, "42501") => format!(": {AS_WHOM}"),
+            (None, "25006") => ": name the primary with `--url`".to_owned(),
             (None, _) => String::new(),
         };
         format!("{name}: {} (SQLSTATE {}){advice}", said.message(), said.code().code())

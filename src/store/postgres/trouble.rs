@@ -127,7 +127,9 @@ pub(super) fn sentence(error: &postgres::Error) -> String {
 fn advice(sqlstate: &str) -> Option<&'static str> {
     Some(match sqlstate {
         "3F000" | "42883" | "42P01" | "42703" => "the schema is not there, or not this build's: run `pingeon migrate`",
-        "42501" => "the role needs what `pingeon migrate` grants to `pingeon_writer`",
+        "42501" => {
+            "the role needs what `pingeon migrate` grants to `pingeon_writer`, or to `pingeon_reader` for reports"
+        }
         "25006" => {
             "this server can only be read: name its primary in `url`, or all with `target_session_attrs=read-write`"
         }
