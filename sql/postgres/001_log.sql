@@ -207,6 +207,8 @@ BEGIN
         EXIT WHEN day IS NULL;
         BEGIN
             EXECUTE format('DROP TABLE pingeon.%I', 'log_p' || to_char(day, 'YYYYMMDD'));
+            INSERT INTO pingeon.setting AS s VALUES ('forgotten', (day + 1)::text)
+                ON CONFLICT (name) DO UPDATE SET value = greatest(s.value, excluded.value);
             RETURN day;
         EXCEPTION WHEN lock_not_available THEN
             IF try = 10 THEN
@@ -236,7 +238,7 @@ BEGIN
     -- Looked for among the oldest alone: their numbers are in the order in which they came.
     DELETE FROM pingeon.rejected WHERE id IN (
         SELECT id FROM (SELECT id, at FROM pingeon.rejected ORDER BY id LIMIT at_once) AS oldest
-        WHERE at < cutoff OR id <= (SELECT max(id) - 100000 FROM pingeon.rejected));
+        WHERE at < cutoff OR id < (SELECT id FROM pingeon.rejected ORDER BY id DESC OFFSET 99999 LIMIT 1));
     GET DIAGNOSTICS rejects = ROW_COUNT;
     DELETE FROM pingeon.duplicate WHERE ctid = ANY (ARRAY(SELECT ctid FROM pingeon.duplicate WHERE at < cutoff LIMIT at_once));
     GET DIAGNOSTICS duplicates = ROW_COUNT;
@@ -248,9 +250,9 @@ BEGIN
 END $$;
 
 -- How the store stands: days that can be written to after today, the first and last day that can be, what was set aside, when the
--- retention last ran to its end.
+-- retention last ran to its end, and the day before which it has dropped logs (null: it has dropped none).
 CREATE FUNCTION pingeon.condition(OUT days_ahead integer, OUT oldest date, OUT newest date, OUT rejected bigint,
-    OUT retained_at timestamptz)
+    OUT retained_at timestamptz, OUT forgotten date)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
     SELECT
@@ -258,7 +260,8 @@ AS $$
         (SELECT min(days) FROM pingeon.days()),
         (SELECT max(days) FROM pingeon.days()),
         (SELECT count(*) FROM pingeon.rejected),
-        (SELECT value::timestamptz FROM pingeon.setting WHERE name = 'retained_at')
+        (SELECT value::timestamptz FROM pingeon.setting WHERE name = 'retained_at'),
+        (SELECT value::date FROM pingeon.setting WHERE name = 'forgotten')
 $$;
 
 -- The counts of a roll-up's `latency`, or of a sum of them: element n, from 1 on, counts the checks that took less than
@@ -275,7 +278,11 @@ RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO pingeon.hour AS h
+    -- What was added is not taken away again, and no log is due that late.
+    IF 0 > ANY ($4 || $5 || $6 || $7 || $8 || $9 || $10 || $11) OR 0 > ANY ($12) OR now() + interval '10 days' < ANY ($3) THEN
+        RAISE EXCEPTION 'no roll-up: less than nothing, or far ahead' USING ERRCODE = '22023';
+    END IF;
+    INSERT INTO pingeon.hour AS h (label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency)
     SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9), unnest($10),
         unnest($11), unnest($12)
     ON CONFLICT ON CONSTRAINT hour_pkey DO UPDATE SET
@@ -296,6 +303,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO pingeon.duplicate AS d
     SELECT u.agent, u.boot, pg_backend_pid() % 16, u.count FROM unnest(agent, boot, count) AS u (agent, boot, count)
+    WHERE u.count > 0
     ON CONFLICT ON CONSTRAINT duplicate_pkey DO UPDATE SET count = d.count + excluded.count, at = excluded.at
 $$;
 
@@ -314,18 +322,14 @@ FROM (
 GROUP BY agent, boot, nth;
 
 -- The numbers that did not arrive. They count from 1 on, but in a run that the retention may have dropped logs of: one that began
--- before the oldest day that is there, or within a day of its beginning (a first log's time may lie before the run's).
+-- before the days that are left, or within a day of their beginning (a first log's time may lie before the run's).
 CREATE VIEW pingeon.missing AS
 SELECT agent, boot, before + 1 AS first, first - 1 AS last, first - 1 - before AS count
 FROM (
     SELECT agent, boot, first, lag(last, 1, CASE WHEN pingeon.uid_time(boot) >= whole_from THEN 0::bigint END)
         OVER (PARTITION BY agent, boot ORDER BY first) AS before
     FROM pingeon.stretch, (
-        SELECT CASE
-            WHEN EXISTS (SELECT FROM pingeon.setting WHERE name = 'retained_at')
-            THEN (SELECT (min(days) + 1)::timestamp AT TIME ZONE 'UTC' FROM pingeon.days())
-            ELSE timestamptz '-infinity'
-        END AS whole_from
+        SELECT coalesce((forgotten + 1)::timestamp AT TIME ZONE 'UTC', '-infinity') AS whole_from FROM pingeon.condition()
     ) AS oldest
 ) AS arrived
 WHERE before < first - 1;

@@ -81,10 +81,21 @@ fn inserts_during(database: &Database, meanwhile: impl FnOnce()) -> (i64, Durati
             }
             (count, slowest)
         });
-        meanwhile();
-        over.store(true, Relaxed);
+        {
+            let _over = SetAtEnd(&over);
+            meanwhile();
+        }
         inserts.join().unwrap()
     })
+}
+
+/// Also when a test fails: the scope waits for its threads.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]

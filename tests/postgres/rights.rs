@@ -162,6 +162,27 @@ fn the_writer_may_do_nothing_else() {
 }
 
 #[test]
+fn the_writer_takes_nothing_away_from_sums() {
+    let database = store("writer_sums");
+    let mut client = database.connect(WRITER);
+    for (numbers, hour) in [
+        ("'{-1}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}'", "now()"),
+        ("'{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{-1}', '{0}'", "now()"),
+        ("'{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{-1}'", "now()"),
+        ("'{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}'", "timestamptz 'infinity'"),
+    ] {
+        let sql = format!("SELECT pingeon.add_hours('{{shop}}', '{{edge-01}}', ARRAY[{hour}], {numbers})");
+        let refused = client.batch_execute(&sql).unwrap_err();
+        assert_eq!(refused.code(), Some(&SqlState::INVALID_PARAMETER_VALUE), "{sql}");
+    }
+    let fewer =
+        "SELECT pingeon.add_duplicates('{edge-01}', ARRAY['0193a5c0-0000-7000-8000-000000000001'::uuid], '{-7}')";
+    client.batch_execute(fewer).unwrap();
+    let duplicates = "SELECT count(*) FROM pingeon.duplicate";
+    assert_eq!(database.superuser().query_one(duplicates, &[]).unwrap().get::<_, i64>(0), 0);
+}
+
+#[test]
 fn the_writer_makes_no_days_that_are_not_needed() {
     let database = store("writer_days");
     let mut client = database.connect(WRITER);

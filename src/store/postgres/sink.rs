@@ -145,7 +145,10 @@ fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) 
     add_hours(session, &new)?;
     count_duplicates(session, &known)?;
     let refused: Vec<Reject> = refused.into_iter().map(|(log, why)| Reject::refused(log, why)).collect();
-    let rejected = set_aside(session, rejects)? + set_aside(session, &refused)?;
+    let mut aside: Vec<&Reject> = rejects.iter().chain(&refused).collect();
+    // As the logs are: two consumers with the same ones do not wait for each other in a circle.
+    aside.sort_by_key(|reject| (&reject.origin, &reject.bytes));
+    let rejected = set_aside(session, &aside)?;
     session.say("COMMIT")?;
     if let (Some(Reject { origin, reason, .. }), 1..) = (rejects.iter().chain(&refused).next(), rejected) {
         log::warn!("set aside in `pingeon.rejected`: {rejected}; the first, {origin}: {reason}");
@@ -232,10 +235,10 @@ const SET_ASIDE: &str = "INSERT INTO pingeon.rejected (origin, reason, sqlstate,
     ON CONFLICT DO NOTHING";
 
 /// How many of `rejects` were not set aside already.
-fn set_aside(session: &mut Session, rejects: &[Reject]) -> Result<usize, postgres::Error> {
+fn set_aside(session: &mut Session, rejects: &[&Reject]) -> Result<usize, postgres::Error> {
     let mut new = 0;
     for some in rejects.chunks(REJECTS_AT_ONCE) {
-        let column = |of: fn(&Reject) -> Option<&str>| some.iter().map(of).collect::<Vec<_>>();
+        let column = |of: fn(&Reject) -> Option<&str>| some.iter().map(|reject| of(reject)).collect::<Vec<_>>();
         let (origin, reason) = (column(|reject| Some(&reject.origin)), column(|reject| Some(&reject.reason)));
         let (sqlstate, agent) = (column(|reject| reject.sqlstate.as_deref()), column(|reject| reject.agent.as_deref()));
         let boot: Vec<_> = some.iter().map(|reject| reject.run.map(|(boot, _)| Id(boot))).collect();

@@ -83,9 +83,9 @@ fn duplicates(session: &mut Session) -> Result<BTreeMap<Run, u64>, postgres::Err
     Ok(duplicates)
 }
 
-/// Before when logs were due that the retention may have dropped: the first day that is left, once the retention has run.
+/// Before when logs were due that the retention may have dropped.
 fn forgotten(session: &mut Session) -> Result<Timestamp, postgres::Error> {
-    let sql = "SELECT oldest::timestamp AT TIME ZONE 'UTC' FROM pingeon.condition() WHERE retained_at IS NOT NULL";
+    let sql = "SELECT forgotten::timestamp AT TIME ZONE 'UTC' FROM pingeon.condition()";
     let mut forgotten = None;
     session.stream(sql, &[], &mut |row| {
         forgotten = row.try_get::<_, Option<Moment>>(0)?;
@@ -99,7 +99,7 @@ fn counted(session: &mut Session, runs: &[&Run]) -> Result<BTreeMap<Run, Deliver
     let Some(began) = runs.iter().map(|(_, boot)| began_at(boot)).min() else { return Ok(BTreeMap::new()) };
     let first = Id(first_uid(began.minus(MARGIN)));
     let mut counted: BTreeMap<Run, Delivery> = BTreeMap::new();
-    let sql = "SELECT agent, boot, min(seq), max(seq), count(*), min(due_at), max(due_at) FROM pingeon.log
+    let sql = "SELECT agent, boot, min(seq), max(seq), count(*), min(due_at), max(due_at), count(DISTINCT seq) FROM pingeon.log
         WHERE uid >= $1 AND (agent, boot) IN (SELECT * FROM unnest($2, $3)) GROUP BY agent, boot";
     let (agents, boots): (Vec<&str>, Vec<Id>) = runs.iter().map(|(agent, boot)| (&**agent, Id(*boot))).unzip();
     let params: [Param<'_>; 3] = [(&first, Type::UUID), (&agents, Type::TEXT_ARRAY), (&boots, Type::UUID_ARRAY)];
@@ -117,7 +117,10 @@ fn counted(session: &mut Session, runs: &[&Run]) -> Result<BTreeMap<Run, Deliver
             missing_total: 0,
             due_at: Some((row.try_get::<_, Moment>(5)?.0, row.try_get::<_, Moment>(6)?.0)),
         };
-        counted.insert(run, delivery);
+        // Where a number is there twice, the count says nothing of the others.
+        if number(7)? == delivery.stored {
+            counted.insert(run, delivery);
+        }
         Ok(())
     })?;
     Ok(counted)
