@@ -354,7 +354,8 @@ fn of_two_with_one_instance_id_the_older_is_told_and_takes_over_when_the_younger
         let (topic, group) = (broker.topic("twins", PARTITIONS), unique("twins"));
         let cluster = broker.cluster(Listener::Plaintext);
         write(&cluster, &topic, 60);
-        let session = Duration::from_secs(2);
+        // Longer than a busy machine stalls a heartbeat.
+        let session = Duration::from_secs(4);
         let new = || Member::new(&cluster, &topic, Settings { session, ..static_member(&group, "twin") });
         let (mut older, mut seen) = (new(), Seen::default());
         turns(&mut [&mut older], &mut seen, settled);
