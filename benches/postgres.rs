@@ -10,6 +10,8 @@
 #[allow(dead_code)]
 #[path = "../tests/kafka/cluster.rs"]
 mod cluster;
+#[path = "kafka/cost.rs"]
+mod cost;
 #[allow(dead_code)]
 #[path = "../tests/service/daemon.rs"]
 mod daemon;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::{Broker, Listener, Version, shared, unique};
+use cost::{measured, median};
 use pingeon::clock::{Clock as _, SystemClock, Timestamp};
 use pingeon::jobs::Stop;
 use pingeon::kafka::client::Client;
@@ -91,7 +94,7 @@ fn main() {
     }
     println!("\n{:<36} {:>10} {:>18} {:>20}", "", "rows/s", "client CPU µs/row", "Postgres CPU µs/row");
     let [first, again, copy, large_copy, bare] = costs.map(median);
-    for (what, Cost { seconds, client, postgres }) in [
+    for (what, [seconds, client, postgres]) in [
         ("Kafka to Postgres", first),
         ("the same again, nothing new", again),
         ("without roll-ups", bare),
@@ -101,40 +104,25 @@ fn main() {
         let [rate, client, postgres] = [count as f64 / seconds, client / count as f64, postgres / count as f64];
         println!("{what:<36} {rate:>10.0} {:>18.2} {:>20.2}", client * 1e6, postgres * 1e6);
     }
-    let (ratio, large_ratio) = (copy.seconds / first.seconds, large_copy.seconds / first.seconds);
+    let (ratio, large_ratio) = (copy[0] / first[0], large_copy[0] / first[0]);
     println!("\n{ratio:.2} × COPY, {large_ratio:.2} × COPY in large batches");
-    let of_cpu = (first.client + first.postgres) / (bare.client + bare.postgres) - 1.0;
-    println!("roll-ups: {:.1} % of time, {:.1} % of CPU", (first.seconds / bare.seconds - 1.0) * 100.0, of_cpu * 100.0);
+    let of_cpu = (first[1] + first[2]) / (bare[1] + bare[2]) - 1.0;
+    println!("roll-ups: {:.1} % of time, {:.1} % of CPU", (first[0] / bare[0] - 1.0) * 100.0, of_cpu * 100.0);
 }
 
 /// What a pass took, in seconds: by the clock, of the client's CPU, of the server's.
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    seconds: f64,
-    client: f64,
-    postgres: f64,
-}
-
-fn median(mut costs: Vec<Cost>) -> Cost {
-    let mut middle = |of: fn(&Cost) -> f64| {
-        costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
-        of(&costs[costs.len() / 2])
-    };
-    Cost {
-        seconds: middle(|cost| cost.seconds),
-        client: middle(|cost| cost.client),
-        postgres: middle(|cost| cost.postgres),
-    }
-}
+type Cost = [f64; 3];
 
 /// The CPU-seconds of a process and its children, also of those that ended (proc_pid_stat(5)).
 fn cpu_of_all(pid: u32) -> f64 {
-    const TICKS: f64 = 100.0;
     let stat = |pid: &str| -> Option<[f64; 4]> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         // utime, stime, and those of children that ended
-        Some([11, 12, 13, 14].map(|nth| fields[nth].parse::<f64>().unwrap() / TICKS))
+        Some(
+            [11, 12, 13, 14]
+                .map(|nth| fields[nth].parse::<f64>().unwrap() / rustix::param::clock_ticks_per_second() as f64),
+        )
     };
     let own: f64 = stat(&pid.to_string()).unwrap().iter().sum();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -173,19 +161,14 @@ fn log(begin: Timestamp, n: u64) -> Vec<u8> {
     let (high, low) =
         ((due_at.as_millis() << 16) | 0x7000 | (n & 0xfff), (1 << 63) | n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
     let uid = uuid::Uuid::from_u64_pair(high, low);
-    format!(
-        r#"{{"v":1,"uid":"{uid}","agent":"edge-{agent:02}","boot":"0193a5c0-0000-7000-8000-0000000000{agent:02}","seq":{seq},"#,
-        seq = n / AGENTS + 1,
-    )
-    .into_bytes()
-    .into_iter()
-    .chain(
-        format!(
-            r#""label":"label-{label:04}","kind":"http","target":"https://shop-{label:04}.example.com/health","due_at":"{due_at}","started_at":"{started_at}","ended_at":"{ended_at}","duration_us":{took},"interval_ms":{INTERVAL_MS},"verdict":"up","phase":null,"reason":null,"result":{{"status_code":200,"phases":{{"resolve":812,"connect":10231,"tls":21233,"send":40,"first_byte":15111,"body":2101}},"bytes":5123}}}}"#
-        )
-        .into_bytes(),
-    )
-    .collect()
+    let seq = n / AGENTS + 1;
+    let head = format!(
+        r#"{{"v":1,"uid":"{uid}","agent":"edge-{agent:02}","boot":"0193a5c0-0000-7000-8000-0000000000{agent:02}","seq":{seq},"#
+    );
+    let tail = format!(
+        r#""label":"label-{label:04}","kind":"http","target":"https://shop-{label:04}.example.com/health","due_at":"{due_at}","started_at":"{started_at}","ended_at":"{ended_at}","duration_us":{took},"interval_ms":{INTERVAL_MS},"verdict":"up","phase":null,"reason":null,"result":{{"status_code":200,"phases":{{"resolve":812,"connect":10231,"tls":21233,"send":40,"first_byte":15111,"body":2101}},"bytes":5123}}}}"#
+    );
+    (head + &tail).into_bytes()
 }
 
 /// The database, empty but for the schema.
@@ -225,7 +208,7 @@ impl Store {
     fn copy_in(&self, rows: &[u8], batch: usize) -> Cost {
         let batches = batches(rows, batch);
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| self.client()).collect();
-        let mut copy = || {
+        let copy = || {
             std::thread::scope(|threads| {
                 for (nth, client) in clients.iter_mut().enumerate() {
                     let batches = &batches;
@@ -241,13 +224,9 @@ impl Store {
                 }
             })
         };
-        let (begun, client, postgres) = (Instant::now(), cpu_of_all(std::process::id()), self.cpu());
-        copy();
-        Cost {
-            seconds: begun.elapsed().as_secs_f64(),
-            client: cpu_of_all(std::process::id()) - client,
-            postgres: self.cpu() - postgres,
-        }
+        let before = self.cpu();
+        let [seconds, client] = measured(copy);
+        [seconds, client, self.cpu() - before]
     }
 
     /// Does `work` while roll-ups are thrown away.
@@ -313,7 +292,7 @@ fn consume(store: &Store, broker: &Broker, topic: &str, count: u64, what: &str) 
                 (begun.0.elapsed().as_secs_f64(), used.cpu - begun.1, store.cpu() - begun.2);
             eprintln!("{what}: {seconds:.2} s, {:.1} MB", used.memory_peak);
             program.stop().unwrap();
-            return Cost { seconds, client, postgres };
+            return [seconds, client, postgres];
         }
         assert!(Instant::now() < by, "{done} of {count}: {}", said(folder.path()));
         std::thread::park_timeout(Duration::from_millis(20));

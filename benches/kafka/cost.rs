@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 /// Seconds and CPU-seconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Cost(pub f64, pub f64);
+pub type Cost = [f64; 2];
 
 pub fn measured(work: impl FnOnce()) -> Cost {
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     work();
-    Cost(begun.elapsed().as_secs_f64(), cpu_seconds() - cpu)
+    [begun.elapsed().as_secs_f64(), cpu_seconds() - cpu]
 }
 
 fn cpu_seconds() -> f64 {
@@ -17,10 +16,11 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-pub fn median(mut costs: Vec<Cost>) -> Cost {
-    let mut middle = |of: fn(&Cost) -> f64| {
-        costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
-        of(&costs[costs.len() / 2])
-    };
-    Cost(middle(|cost| cost.0), middle(|cost| cost.1))
+/// The median of each figure.
+pub fn median<const FIGURES: usize>(passes: Vec<[f64; FIGURES]>) -> [f64; FIGURES] {
+    std::array::from_fn(|nth| {
+        let mut figures: Vec<f64> = passes.iter().map(|pass| pass[nth]).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    })
 }

@@ -130,12 +130,17 @@ fn against_librdkafka(count: usize, codec: Compression) {
     compare(native_read, their_read);
 }
 
-fn show(what: &str, count: usize, Cost(seconds, cpu): Cost) {
+fn show(what: &str, count: usize, [seconds, cpu]: Cost) {
     println!("{what:<42} {:>12.0} {:>14.2}", count as f64 / seconds, cpu * 1e6 / count as f64);
 }
 
 fn compare(ours: Cost, theirs: Cost) {
-    println!("{:<42} {:>12} {:>14}", "", format!("× {:.2}", theirs.0 / ours.0), format!("× {:.2}", ours.1 / theirs.1));
+    println!(
+        "{:<42} {:>12} {:>14}",
+        "",
+        format!("× {:.2}", theirs[0] / ours[0]),
+        format!("× {:.2}", ours[1] / theirs[1])
+    );
 }
 
 fn records(count: usize) -> Vec<Record> {
@@ -207,5 +212,5 @@ fn run(program: &Path, arguments: &[&str]) -> Cost {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let mut figures = text.split_whitespace().map(|figure| figure.parse().unwrap());
-    Cost(figures.next().unwrap(), figures.next().unwrap())
+    [figures.next().unwrap(), figures.next().unwrap()]
 }

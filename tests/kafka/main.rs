@@ -10,6 +10,8 @@ mod disk;
 #[path = "../postgres/fleet.rs"]
 #[allow(dead_code, reason = "the store's own tests ask for more")]
 mod fleet;
+#[path = "../postgres/load.rs"]
+mod load;
 mod node;
 mod peer;
 mod pki;

@@ -1,8 +1,7 @@
 //! Kafka → Postgres by `pingeon consume`, while the server dies again and again, and while its disk is full.
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::sync::atomic::Ordering::Relaxed;
 
 use pingeon::logs::Log;
 use rustix::process::Signal;
@@ -12,6 +11,7 @@ use crate::cluster::{Broker, Listener, Version, shared};
 use crate::disk::SmallDisk;
 use crate::fleet::{Fleet, Holdings};
 use crate::flow::healthz;
+use crate::load;
 use crate::running::{Place, Service, wait_for};
 use crate::server::{Database, Server, WITHOUT_STANDBY};
 
@@ -135,30 +135,15 @@ impl Mortal {
 
 /// Brings logs to the topic while `meanwhile` goes on, also to its panic; all of them.
 fn under_load(topic: &Topic, meanwhile: impl FnOnce()) -> Vec<Log> {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let (mut fleet, mut logs) = (Fleet::new(), Vec::new());
-            while !over.load(Relaxed) {
-                let portion = fleet.logs(600);
-                topic.takes(&portion);
-                logs.extend(portion);
-            }
-            logs
-        });
-        let load_ends = SetAtEnd(&over);
-        meanwhile();
-        drop(load_ends);
-        load.join().unwrap()
+    load::during(meanwhile, |over| {
+        let (mut fleet, mut logs) = (Fleet::new(), Vec::new());
+        while !over.load(Relaxed) {
+            let portion = fleet.logs(600);
+            topic.takes(&portion);
+            logs.extend(portion);
+        }
+        logs
     })
-}
-
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The days of a store: made ahead, and dropped when they are past, while others write and read.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use pingeon::store::postgres::Keeper;
 use pingeon::store::{Condition, Keep as _, Kept};
 use postgres::Client;
 
+use crate::load;
 use crate::running::wait_for;
 use crate::server::{Database, shared};
 
@@ -67,35 +68,18 @@ const INSERT: &str = "INSERT INTO pingeon.log (uid, agent, boot, seq, label, kin
 
 /// Inserts one log after another while `meanwhile` runs; how many that were, and how long the slowest took.
 fn inserts_during(database: &Database, meanwhile: impl FnOnce()) -> (i64, Duration) {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let inserts = scope.spawn(|| {
-            let mut client = database.connect(WRITER);
-            let insert = client.prepare(INSERT).unwrap();
-            let (mut count, mut slowest) = (0, Duration::ZERO);
-            while !over.load(Relaxed) {
-                let begin = Instant::now();
-                client.execute(&insert, &[&count]).unwrap();
-                slowest = slowest.max(begin.elapsed());
-                count += 1;
-            }
-            (count, slowest)
-        });
-        {
-            let _over = SetAtEnd(&over);
-            meanwhile();
+    load::during(meanwhile, |over| {
+        let mut client = database.connect(WRITER);
+        let insert = client.prepare(INSERT).unwrap();
+        let (mut count, mut slowest) = (0, Duration::ZERO);
+        while !over.load(Relaxed) {
+            let begin = Instant::now();
+            client.execute(&insert, &[&count]).unwrap();
+            slowest = slowest.max(begin.elapsed());
+            count += 1;
         }
-        inserts.join().unwrap()
+        (count, slowest)
     })
-}
-
-/// Also when a test fails: the scope waits for its threads.
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod daemon;
 mod disk;
 mod fleet;
+mod load;
 #[path = "../kafka/pki.rs"]
 #[allow(dead_code, reason = "a broker wants its certificate in another form")]
 mod pki;

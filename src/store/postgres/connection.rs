@@ -124,10 +124,15 @@ impl Session {
     /// The rows that a statement gives.
     pub(super) fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, postgres::Error> {
         if !self.named {
-            return self.client.query_typed(sql, params);
+            return self.query_once(sql, params);
         }
         let statement = self.statement(sql, params)?;
         self.client.query(&statement, &values(params))
+    }
+
+    /// Likewise, of a statement that is asked seldom: it is not prepared, and no pooler is in its way.
+    pub(super) fn query_once(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, postgres::Error> {
+        self.client.query_typed(sql, params)
     }
 
     /// Gives `each` the rows of an answer as they come; none are kept. The statement is not prepared.
@@ -142,11 +147,6 @@ impl Session {
             each(&row)?;
         }
         Ok(())
-    }
-
-    /// Likewise, of a statement that is asked seldom: it is not prepared, and no pooler is in its way.
-    pub(super) fn query_once(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, postgres::Error> {
-        self.client.query_typed(sql, params)
     }
 
     /// How many rows a statement changed.

@@ -157,17 +157,19 @@ fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) 
     Ok(Delivered { new: new.len(), duplicate, rejected, refused: Vec::new() })
 }
 
-/// Which of `logs` are new and which were known, by the sorted uids of the new ones; what was refused is neither. All are in the order of
+/// Which of `logs` are new and which were known, by the uids of the new ones; what was refused is neither. All are in the order of
 /// their uids.
 fn told_apart<'a>(logs: &[&'a Log], new: &[Uuid], refused: &[(&Log, Refusal)]) -> (Vec<&'a Log>, Vec<&'a Log>) {
     let (mut fresh, mut known) = (Vec::with_capacity(new.len()), Vec::with_capacity(logs.len() - new.len()));
-    let mut new = new.iter().peekable();
+    let (mut new, mut refused) = (new.iter().peekable(), refused.iter().peekable());
     for log in logs {
+        if refused.next_if(|(refused, _)| std::ptr::eq(*refused, *log)).is_some() {
+            continue;
+        }
         // A log that comes twice in the batch is new once.
-        if new.next_if(|uid| **uid == log.uid).is_some() {
-            fresh.push(*log);
-        } else if !refused.iter().any(|(refused, _)| refused.uid == log.uid) {
-            known.push(*log);
+        match new.next_if(|uid| **uid == log.uid) {
+            Some(_) => fresh.push(*log),
+            None => known.push(*log),
         }
     }
     (fresh, known)

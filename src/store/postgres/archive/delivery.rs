@@ -10,10 +10,9 @@ use std::sync::Arc;
 use postgres::types::Type;
 use uuid::Uuid;
 
-use super::series::unsigned;
 use crate::clock::Timestamp;
 use crate::store::delivery::{Arrived, MARGIN, Runs, is_whole};
-use crate::store::postgres::columns::{Id, Moment, Param};
+use crate::store::postgres::columns::{Id, Moment, Param, unsigned};
 use crate::store::postgres::connection::Session;
 use crate::store::{Delivery, began_at, first_uid};
 

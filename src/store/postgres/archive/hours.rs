@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use postgres::types::Type;
 
-use super::series::unsigned;
 use crate::clock::Timestamp;
-use crate::store::postgres::columns::{Latency, Moment, Param};
+use crate::store::postgres::columns::{Latency, Moment, Param, unsigned};
 use crate::store::postgres::connection::Session;
 use crate::store::rollup::{Hour, Slots, Uptime, Uptimes, add_hour};
 
@@ -69,7 +68,7 @@ fn read(
     let sql = "SELECT label, agent, hour, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency
         FROM pingeon.hour WHERE hour >= $1 AND hour < $2 AND ($3 IS NULL OR label = ANY ($3))";
     asked(session, sql, wanted, range, &mut |row| {
-        let number = |column| row.try_get::<_, i32>(column).map(small);
+        let number = |column| row.try_get::<_, i32>(column).map(|sum| u32::try_from(sum).unwrap_or(0));
         each(Hour {
             label: row.try_get::<_, &str>(0)?.into(),
             agent: row.try_get::<_, &str>(1)?.into(),
@@ -102,8 +101,4 @@ fn asked(
     let labels: Option<Vec<&str>> = (!wanted.is_empty()).then(|| wanted.iter().map(|label| &**label).collect());
     let params: [Param<'_>; 3] = [(&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ), (&labels, Type::TEXT_ARRAY)];
     session.stream(sql, &params, each)
-}
-
-fn small(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or(0)
 }

@@ -8,7 +8,7 @@ use postgres::types::Type;
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::logs::Missed;
-use crate::store::postgres::columns::{Id, Moment, Param};
+use crate::store::postgres::columns::{Id, Moment, Param, unsigned};
 use crate::store::postgres::connection::Session;
 use crate::store::rollup::HOUR;
 use crate::store::{MILLISECOND, Row, first_uid};
@@ -163,9 +163,4 @@ pub(super) fn shared(text: &str, last: Option<&Arc<str>>) -> Arc<str> {
         Some(last) if **last == *text => Arc::clone(last),
         _ => Arc::from(text),
     }
-}
-
-/// There are no negative numbers in the store.
-pub(super) fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }
