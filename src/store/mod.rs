@@ -60,7 +60,7 @@ pub trait Keep: Send {
     /// One round of bounded work, so that others get to write in between: while there is more, call again after a moment.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`Fault`]; how the store stands is not known.
     fn keep(&mut self, now: Timestamp) -> Result<Kept, Fault>;
 }
 
@@ -75,6 +75,8 @@ pub struct Kept {
     pub more: bool,
     /// How the store stands now.
     pub condition: Condition,
+    /// Why the first part failed of those that did. All others were done.
+    pub fault: Option<Fault>,
 }
 
 /// How a store stands. What it cannot say is `None`.

@@ -70,13 +70,11 @@ impl Watch {
 
     fn note(&self, round: &Result<Kept, Fault>) {
         let mut seen = self.lock();
-        match round {
-            Ok(kept) => {
-                seen.condition = kept.condition.clone();
-                seen.fault = None;
-            }
-            Err(Fault::Retry(reason) | Fault::Broken(reason)) => seen.fault = Some(reason.clone()),
+        if let Ok(kept) = round {
+            seen.condition = kept.condition.clone();
         }
+        let fault = round.as_ref().map_or_else(Some, |kept| kept.fault.as_ref());
+        seen.fault = fault.map(|(Fault::Retry(reason) | Fault::Broken(reason))| reason.clone());
     }
 
     /// Says each warning once, for as long as it lasts.
@@ -128,6 +126,9 @@ fn sweep(store: &mut dyn Keep, watch: &Watch, now: Timestamp, pulse: &Pulse, sto
         let kept = round?;
         deleted += kept.deleted;
         kept.dropped.iter().for_each(|day| log::info!("retention: the day {day} dropped"));
+        if let Some(fault) = kept.fault {
+            return Err(fault);
+        }
         let stopping = kept.more && stop.wait(PAUSE);
         if !kept.more || stopping {
             if deleted > 0 {
@@ -198,6 +199,14 @@ mod tests {
         let watch = Watch::new(begun);
         watch.note(&Err(Fault::Retry("no lock".to_owned())));
         assert_eq!(watch.warnings(at("2026-11-26T10:00:00Z")), [format!("{late} (no lock)")]);
+        // What a round found out counts, too, where a part of it failed.
+        let condition =
+            Condition { newest_day: day("2026-11-27"), days_ahead: Some(1), rejected: Some(7), ..Condition::default() };
+        let fault = Some(Fault::Retry("no room".to_owned()));
+        watch.note(&Ok(Kept { condition, fault, ..Kept::default() }));
+        assert_eq!(watch.condition().rejected, Some(7));
+        let both = [few, late].map(|warning| format!("{warning} (no room)"));
+        assert_eq!(watch.warnings(at("2026-11-26T10:00:00Z")), both);
     }
 
     #[test]

@@ -37,11 +37,18 @@ fn round(keeper: &mut Keeper) -> Result<Kept, Fault> {
     keeper.keep(SystemClock.now().wall)
 }
 
+/// One that nothing fails of.
+fn whole_round(keeper: &mut Keeper) -> Kept {
+    let kept = round(keeper).unwrap();
+    assert_eq!(kept.fault, None);
+    kept
+}
+
 /// Rounds until there is no more to do; what was dropped.
 fn tidy(keeper: &mut Keeper) -> (Vec<String>, Condition) {
     let mut dropped = Vec::new();
     for _ in 0..100 {
-        let kept = round(keeper).unwrap();
+        let kept = whole_round(keeper);
         dropped.extend(kept.dropped);
         if !kept.more {
             return (dropped, kept.condition);
@@ -130,7 +137,7 @@ fn days_are_made_while_others_insert() {
     insert.execute(INSERT, &[&999_999_i64]).unwrap();
     let (count, slowest) = inserts_during(&database, || {
         let begin = Instant::now();
-        let made = round(&mut keeper).unwrap();
+        let made = whole_round(&mut keeper);
         assert_eq!(made.condition.days_ahead, Some(4));
         assert!(begin.elapsed() < Duration::from_secs(5), "it waited for the inserts: {:?}", begin.elapsed());
     });
@@ -195,20 +202,43 @@ fn a_reader_puts_the_drop_off_and_inserts_go_on() {
     report.batch_execute("SELECT count(*) FROM pingeon.log").unwrap();
     let (count, slowest) = inserts_during(&database, || {
         let begin = Instant::now();
-        let fault = round(&mut keeper).unwrap_err();
+        let kept = round(&mut keeper).unwrap();
         let took = begin.elapsed();
-        let Fault::Retry(reason) = fault else { panic!("{fault:?}") };
+        let Some(Fault::Retry(reason)) = kept.fault else { panic!("{kept:?}") };
         assert!(reason.contains("somebody has been reading for longer than two seconds"), "{reason}");
+        assert_eq!(kept.condition.oldest_day, Some(past.clone()), "nobody asked how the store stands");
         assert!(Duration::from_millis(1_500) < took && took < Duration::from_secs(5), "gave up after {took:?}");
     });
     assert!(count > 20 && slowest < HELD_UP, "{count} inserts, the slowest took {slowest:?}");
     let begin = Instant::now();
-    assert!(round(&mut keeper).is_err(), "the reader is still there");
+    assert!(round(&mut keeper).unwrap().fault.is_some(), "the reader is still there");
     assert!(begin.elapsed() < Duration::from_secs(5));
     report.commit().unwrap();
     let (dropped, condition) = tidy(&mut keeper);
     assert_eq!(dropped, [past, day(&mut client, -3)]);
     assert!(condition.retained_at.is_some());
+}
+
+/// As on a full disk, which only a drop makes room on.
+#[test]
+fn a_round_that_can_make_no_days_does_all_else() {
+    let (database, mut keeper) = store("no_days");
+    let mut client = database.superuser();
+    past_days(&mut client, -3, 0);
+    let (past, today) = (day(&mut client, -3), day(&mut client, 0));
+    client.batch_execute(
+        "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql
+            AS $$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$;
+         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.refuse();
+         INSERT INTO pingeon.rejected (at, origin, reason, bytes) VALUES (now() - interval '5 days', 'logs/0@1', 'no log', 'x')",
+    )
+    .unwrap();
+    let kept = round(&mut keeper).unwrap();
+    let Some(Fault::Retry(reason)) = &kept.fault else { panic!("{kept:?}") };
+    assert!(reason.contains("no room (SQLSTATE 53100)"), "{reason}");
+    assert_eq!(kept.dropped, [past]);
+    let condition = kept.condition;
+    assert_eq!((condition.newest_day, condition.days_ahead, condition.rejected), (Some(today), Some(0), Some(0)));
 }
 
 #[test]
@@ -231,7 +261,7 @@ fn two_keepers_at_once_share_the_work() {
 fn tidy_patiently(keeper: &mut Keeper) -> Vec<String> {
     let mut dropped = Vec::new();
     wait_for("nothing more to be left to do", || {
-        let kept = round(keeper).unwrap();
+        let kept = whole_round(keeper);
         dropped.extend(kept.dropped);
         (!kept.more).then_some(())
     });
@@ -242,7 +272,7 @@ fn tidy_patiently(keeper: &mut Keeper) -> Vec<String> {
 fn keepers_make_the_same_days_at_once() {
     let (database, _) = store("same_days");
     thread::scope(|scope| {
-        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| round(&mut keeper(&database)).unwrap())).collect();
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| whole_round(&mut keeper(&database)))).collect();
         for run in runs {
             assert_eq!(run.join().unwrap().condition.days_ahead, Some(4));
         }

@@ -53,6 +53,11 @@ impl Connection {
         Ok(self.open.insert(session))
     }
 
+    /// Whether there is a session that nothing is known to have ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     fn begin(&mut self) -> Result<Session, Fault> {
         let mut client = self.dialer.dial().map_err(|unreached| unreached.fault(self.contacted))?;
         let version = migrate::version(&mut client).map_err(|error| self.fault(&error))?;

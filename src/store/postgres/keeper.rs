@@ -30,32 +30,41 @@ impl Keeper {
         Keeper { connection: Connection::new(settings), retention: settings.retention }
     }
 
-    fn round(&mut self, now: Timestamp) -> Result<Kept, Error> {
-        let session = self.connection.session().map_err(Error::Fault)?;
-        make_days(session, (0..=DAYS_AHEAD).map(|days| now.plus(DAY * days)), self.retention)?;
-        let past_is_left = delete_past(session, self.retention)?;
-        let dropped = drop_day(session, self.retention)?;
-        let condition = condition(session)?;
-        Ok(Kept { deleted: 0, more: past_is_left || dropped.is_some(), dropped: Vec::from_iter(dropped), condition })
-    }
-}
-
-enum Error {
-    Fault(Fault),
-    Postgres(postgres::Error),
-}
-
-impl From<postgres::Error> for Error {
-    fn from(error: postgres::Error) -> Self {
-        Error::Postgres(error)
+    /// Does a part of a round. Why it failed goes into `fault`, unless another one has failed before.
+    fn part<T>(
+        &mut self,
+        fault: &mut Option<Fault>,
+        part: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
+    ) -> Option<T> {
+        // What has lost the connection may lose the next one, too: each would take the time that a round has.
+        if fault.is_some() && !self.connection.is_open() {
+            return None;
+        }
+        let done = match self.connection.session() {
+            Ok(session) => part(session).map_err(|error| refused(self.connection.trouble(&error))),
+            Err(fault) => Err(fault),
+        };
+        done.map_err(|why| fault.get_or_insert(why)).ok()
     }
 }
 
 impl Keep for Keeper {
     fn keep(&mut self, now: Timestamp) -> Result<Kept, Fault> {
-        self.round(now).map_err(|error| match error {
-            Error::Fault(fault) => fault,
-            Error::Postgres(error) => refused(self.connection.trouble(&error)),
+        let (retention, mut fault) = (self.retention, None);
+        let ahead = (0..=DAYS_AHEAD).map(|days| now.plus(DAY * days));
+        self.part(&mut fault, |session| make_days(session, ahead, retention));
+        let past_is_left = self.part(&mut fault, |session| delete_past(session, retention));
+        let dropped = self.part(&mut fault, |session| drop_day(session, retention)).flatten();
+        let condition = self.part(&mut fault, condition);
+        if let (None, Some(fault)) = (&condition, &fault) {
+            return Err(fault.clone());
+        }
+        Ok(Kept {
+            deleted: 0,
+            more: past_is_left == Some(true) || dropped.is_some(),
+            dropped: Vec::from_iter(dropped),
+            condition: condition.unwrap_or_default(),
+            fault,
         })
     }
 }

@@ -38,7 +38,7 @@ impl Sqlite {
             self.round_off(oldest, now)?;
         }
         let condition = condition(&self.database.connection)?;
-        Ok(Kept { deleted, dropped: Vec::new(), more, condition })
+        Ok(Kept { deleted, dropped: Vec::new(), more, condition, fault: None })
     }
 
     /// Deletes by `sql` until there is no full chunk left to delete or no transaction left to do it in; how many rows.
