@@ -173,7 +173,8 @@ BEGIN
     IF wanted <@ ARRAY(SELECT pingeon.days()) THEN
         RETURN 0;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('pingeon'), hashtext('days'));
+    -- One at a time. An advisory lock, anybody who may connect could hold for ever.
+    LOCK TABLE pingeon.setting IN SHARE ROW EXCLUSIVE MODE;
     FOR day IN SELECT unnest(wanted) EXCEPT SELECT pingeon.days() ORDER BY 1 LOOP
         part := 'log_p' || to_char(day, 'YYYYMMDD');
         -- In two steps, since CREATE … PARTITION OF waits for every insert under way. The check lets ranges of `due_at` leave
@@ -187,9 +188,9 @@ BEGIN
     RETURN made;
 END $$;
 
--- Drops the oldest day that is past what is kept, and returns it; null: there is none. To be called in a transaction of its own.
--- A drop needs the table for itself for a moment: it waits for that a tenth of a second at a time, so that inserts are held up
--- no longer, and gives up after two seconds (55P03).
+-- Drops the oldest day that is past what is kept, and returns it; null: there is none, or another consumer is at it. To be called
+-- in a transaction of its own. A drop needs the table for itself for a moment: it waits for that a tenth of a second at a time, so
+-- that inserts are held up no longer, and gives up after two seconds (55P03).
 CREATE FUNCTION pingeon.drop_day(kept interval) RETURNS date
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET lock_timeout = '100ms'
@@ -198,10 +199,12 @@ DECLARE
     first date := (now() - pingeon.retention(kept))::date;
     day date;
 BEGIN
-    -- Another consumer is at it.
-    IF NOT pg_try_advisory_xact_lock(hashtext('pingeon'), hashtext('days')) THEN
+    BEGIN
+        LOCK TABLE pingeon.setting IN SHARE ROW EXCLUSIVE MODE NOWAIT;
+    EXCEPTION WHEN lock_not_available THEN
+        -- Another consumer is at it.
         RETURN NULL;
-    END IF;
+    END;
     SELECT min(days) INTO day FROM pingeon.days() WHERE days < first;
     FOR try IN 1..10 LOOP
         EXIT WHEN day IS NULL;

@@ -10,6 +10,7 @@ use pingeon::flow::Fault;
 use pingeon::store::postgres::Keeper;
 use pingeon::store::{Condition, Keep as _, Kept};
 use postgres::Client;
+use postgres::error::SqlState;
 
 use crate::load;
 use crate::running::wait_for;
@@ -239,6 +240,43 @@ fn a_round_that_can_make_no_days_does_all_else() {
     assert_eq!(kept.dropped, [past]);
     let condition = kept.condition;
     assert_eq!((condition.newest_day, condition.days_ahead, condition.rejected), (Some(today), Some(0), Some(0)));
+}
+
+/// Who may connect may hold advisory locks, for as long as it likes; those that a store needs, only its owner's functions take.
+#[test]
+fn no_lock_of_a_stranger_is_in_the_way() {
+    let (database, mut keeper) = store("stranger");
+    let mut client = database.superuser();
+    past_days(&mut client, -3, -3);
+    let mut reader = database.connect("pingeon_reader");
+    let mut locks = reader.transaction().unwrap();
+    locks.batch_execute("SELECT pg_advisory_lock(hashtext('pingeon'), hashtext('days'))").unwrap();
+    for table in ["log", "hour", "rejected", "duplicate", "setting", "migration"] {
+        for mode in ["SHARE ROW EXCLUSIVE", "EXCLUSIVE"] {
+            let mut attempt = locks.transaction().unwrap();
+            let refused = attempt.batch_execute(&format!("LOCK TABLE pingeon.{table} IN {mode} MODE")).unwrap_err();
+            assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{table} {mode}");
+        }
+    }
+    let kept = whole_round(&mut keeper);
+    assert_eq!((kept.dropped, kept.condition.days_ahead), (vec![day(&mut client, -3)], Some(4)));
+}
+
+#[test]
+fn while_one_makes_days_another_drops_none_and_does_not_wait() {
+    let (database, mut keeper) = store("one_at_a_time");
+    let mut client = database.superuser();
+    past_days(&mut client, -3, 4);
+    let mut other = database.connect(WRITER);
+    let mut making = other.transaction().unwrap();
+    let new = "SELECT pingeon.make_days(ARRAY[(now() AT TIME ZONE 'UTC')::date + 5], '2 days')";
+    assert_eq!(making.query_one(new, &[]).unwrap().get::<_, i32>(0), 1);
+    let begin = Instant::now();
+    let drop_day = "SELECT pingeon.drop_day('2 days') IS NULL";
+    assert!(database.connect(WRITER).query_one(drop_day, &[]).unwrap().get::<_, bool>(0));
+    assert!(begin.elapsed() < Duration::from_secs(1), "it waited: {:?}", begin.elapsed());
+    making.commit().unwrap();
+    assert_eq!(tidy(&mut keeper).0, [day(&mut client, -3)]);
 }
 
 #[test]
