@@ -186,12 +186,15 @@ const REFUSALS: &str = "
     CREATE INDEX ON pingeon.log (reason);
     CREATE FUNCTION public.no_target() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.target := NULL; RETURN NEW; END';
     CREATE TRIGGER no_target BEFORE INSERT ON pingeon.log FOR EACH ROW WHEN (NEW.kind = 'no target')
-        EXECUTE FUNCTION public.no_target()";
+        EXECUTE FUNCTION public.no_target();
+    CREATE FUNCTION public.unwanted() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'not here: %', NEW.target; END$$;
+    CREATE TRIGGER unwanted BEFORE INSERT ON pingeon.log FOR EACH ROW WHEN (NEW.kind = 'unwanted')
+        EXECUTE FUNCTION public.unwanted()";
 
 /// SQLSTATE, what its reason has, and what makes a log such a one.
 type Poison = (&'static str, &'static str, fn(Log) -> Log);
 
-const POISONS: [Poison; 12] = [
+const POISONS: [Poison; 13] = [
     ("22P05", "unsupported Unicode escape sequence", |log| Log { result: fields(json!({"body": "\0"})), ..log }),
     ("22P05", "unsupported Unicode escape sequence", |log| Log { unknown_fields: fields(json!({"\0": 1})), ..log }),
     ("22021", "invalid byte sequence for encoding \"UTF8\": 0x00", |log| Log { target: "a\0b".into(), ..log }),
@@ -202,6 +205,7 @@ const POISONS: [Poison; 12] = [
     ("23502", "null value in column \"target\"", |log| of_kind("no target", "", log)),
     ("23514", "violates check constraint \"number\"", |log| of_kind("number", "-1", log)),
     ("23514", "violates check constraint \"log_label_check\"", |log| Log { label: "x".repeat(201).into(), ..log }),
+    ("P0001", "not here: db", |log| of_kind("unwanted", "db", log)),
     ("54001", "stack depth limit exceeded", |log| Log {
         reason: Some("[".repeat(50_000).into()),
         ..of_kind("json", "", log)
@@ -340,6 +344,29 @@ fn what_is_too_old_or_too_new_is_set_aside_and_makes_no_days() {
     store.are(logs.iter().filter(|log| !outside.contains(log)));
     let foreign = "SELECT count(*) FROM pingeon.days() WHERE abs(days - (now() AT TIME ZONE 'UTC')::date) > 1";
     assert_eq!(store.number(foreign), 0);
+}
+
+/// A statement that was prepared before gives another type of answer now. That is no pooler's doing: with names, it happens again.
+#[test]
+fn statements_are_prepared_anew_where_their_answer_has_changed() {
+    let database = shared().database("answer").migrated();
+    make_days(&database);
+    let (mut sink, mut agent) = (sink(&database), Agent::new("edge-01"));
+    assert_eq!(sink.deliver(&batch(&agent.logs(10))), Ok(kept(10, 0)));
+    for answer in ["boolean", "integer"] {
+        // A new schema makes the server look again at what was prepared.
+        let other = format!(
+            "DROP FUNCTION pingeon.add_hours; CREATE SCHEMA for_{answer};
+             CREATE FUNCTION pingeon.add_hours(text[], text[], timestamptz[], integer[], integer[], integer[], integer[], integer[],
+                integer[], integer[], integer[], numeric[]) RETURNS {answer} LANGUAGE sql AS 'SELECT NULL::{answer}'"
+        );
+        database.superuser().batch_execute(&other).unwrap();
+        let logs = agent.logs(10);
+        let fault = sink.deliver(&batch(&logs)).unwrap_err();
+        let Fault::Retry(reason) = &fault else { panic!("{fault:?}") };
+        assert!(reason.contains("cached plan must not change result type"), "{answer}: {reason}");
+        assert_eq!(sink.deliver(&batch(&logs)), Ok(kept(10, 0)), "{answer}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Refusal {
 pub(super) enum Sort {
     /// May be over when the same is tried again on the same session.
     Again,
-    /// Likewise, on a new session: this one is lost, or is with a server that can only be read.
+    /// Likewise, on a new session: this one is lost, is with a server that can only be read, or has prepared what has changed.
     Anew,
     /// Stays until someone puts something right: a right is missing, or the schema.
     Lasting,
@@ -66,11 +66,14 @@ impl Sort {
     fn of_code(sqlstate: &str, constraint: Option<&str>) -> Self {
         match sqlstate {
             // Gone, or taken. Or another client's statement was run instead, which wants other parameters (pgbouncer says all
-            // else with 08P01, too), or whose result changed.
-            "26000" | "42P05" | "08P01" | "22P03" | "42804" | "0A000" => Sort::Unprepared,
+            // else with 08P01, too).
+            "26000" | "42P05" | "08P01" | "22P03" | "42804" => Sort::Unprepared,
             "23514" if constraint.is_none() => Sort::NoDay,
-            "25006" => Sort::Anew,
+            // Only to be read; or the answer of a statement has another type than when it was prepared.
+            "25006" | "0A000" => Sort::Anew,
             "57014" => Sort::Again,
+            // `RAISE EXCEPTION` in a trigger that somebody else has put there.
+            "P0001" => Sort::Refused,
             code => match code.get(..2) {
                 Some("22" | "23" | "54") => Sort::Refused,
                 Some("28" | "3D" | "3F" | "42") => Sort::Lasting,
@@ -158,11 +161,11 @@ mod tests {
             (Sort::Again, "40001 40P01 53000 53100 53200 53300 53400 55P03 55006 57014"),
             (
                 Sort::Anew,
-                "08000 08003 08006 25006 57P01 57P02 57P03 57P05 58000 58030 58P01 XX000 XX001 F0000 25P02 P0001",
+                "08000 08003 08006 25006 57P01 57P02 57P03 57P05 58000 58030 58P01 XX000 XX001 F0000 25P02 0A000",
             ),
             (Sort::Lasting, "28000 28P01 3D000 3F000 42501 42883 42P01 42703 42601"),
-            (Sort::Unprepared, "26000 42P05 08P01 22P03 42804 0A000"),
-            (Sort::Refused, "22001 22003 22008 22021 22P02 22P05 23502 23503 23505 54000 54001"),
+            (Sort::Unprepared, "26000 42P05 08P01 22P03 42804"),
+            (Sort::Refused, "22001 22003 22008 22021 22P02 22P05 23502 23503 23505 54000 54001 P0001"),
             (Sort::NoDay, "23514"),
         ] {
             for code in codes.split(' ') {
