@@ -346,6 +346,46 @@ fn what_is_too_old_or_too_new_is_set_aside_and_makes_no_days() {
     assert_eq!(store.number(foreign), 0);
 }
 
+/// The offset is committed as soon as the server says that it has the logs: then they are on its disk, whatever is set for others.
+/// What is safe enough stays as its owner has set it.
+#[test]
+fn logs_are_on_disk_before_they_are_said_to_be_kept() {
+    for (set, expected) in [("off", "on"), ("local", "local"), ("remote_write", "remote_write"), ("on", "on")] {
+        let database = ours().database("disk").migrated();
+        let record = format!(
+            "ALTER DATABASE {} SET synchronous_commit = {set};
+             CREATE TABLE public.seen (how text);
+             CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                AS $$BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END$$;
+             CREATE TRIGGER see AFTER INSERT ON pingeon.log EXECUTE FUNCTION public.see()",
+            database.name()
+        );
+        database.superuser().batch_execute(&record).unwrap();
+        make_days(&database);
+        let pooler = Pooler::start(ours(), &[WRITER]);
+        for url in [database.url(WRITER), pooler.url(&database, WRITER)] {
+            let mut sink = Postgres::new(&settings(&url), Arc::new(SystemClock));
+            for _ in 0..2 {
+                assert_eq!(sink.deliver(&batch(&Agent::new("edge-01").logs(10))), Ok(kept(10, 0)), "{set} {url}");
+            }
+        }
+        let seen: Vec<String> = database
+            .superuser()
+            .query("SELECT how FROM public.seen", &[])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert_eq!(seen, [expected; 4], "{set}");
+        // What the transaction has set ends with it.
+        let after = "SELECT current_setting('synchronous_commit')";
+        let row = postgres::Client::connect(&pooler.url(&database, WRITER), postgres::NoTls)
+            .unwrap()
+            .query_typed_one(after, &[]);
+        assert_eq!(row.unwrap().get::<_, String>(0), set);
+    }
+}
+
 /// A statement that was prepared before gives another type of answer now. That is no pooler's doing: with names, it happens again.
 #[test]
 fn statements_are_prepared_anew_where_their_answer_has_changed() {

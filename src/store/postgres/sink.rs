@@ -131,10 +131,15 @@ impl Sink for Postgres {
     }
 }
 
+/// Once the server says that it has committed, the source forgets: then all has to be on the server's disk, also where it is set for
+/// the database or the role that nobody waits for that. What waits for more or less of the standbys stays as it is set.
+const BEGIN: &str =
+    "BEGIN; SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+
 /// Keeps all in one transaction. With `bisect`, logs that the server refuses are looked for and set aside, too.
 fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) -> Result<Delivered, postgres::Error> {
     let (mut new, mut refused) = (Vec::with_capacity(logs.len()), Vec::new());
-    session.say("BEGIN")?;
+    session.say(BEGIN)?;
     if bisect {
         insert_but_refused(session, logs, &mut new, &mut refused)?;
     } else {
