@@ -324,18 +324,20 @@ FROM (
 ) AS numbered
 GROUP BY agent, boot, nth;
 
--- The numbers that did not arrive. They count from 1 on, but in a run that the retention may have dropped logs of: one that began
--- before the days that are left, or within a day of their beginning (a first log's time may lie before the run's).
+-- The numbers that did not arrive: from 1 on, or from the first that is stored in a run that the retention may have dropped logs of.
+-- Such a one began before the days that are left, or within a day of their beginning (a first log's time may lie before the run's);
+-- what is set aside of it because its day is gone says nothing of the numbers after it. As src/store/delivery.rs has it.
 CREATE VIEW pingeon.missing AS
 SELECT agent, boot, before + 1 AS first, first - 1 AS last, first - 1 - before AS count
 FROM (
-    SELECT agent, boot, first, lag(last, 1, CASE WHEN pingeon.uid_time(boot) >= whole_from THEN 0::bigint END)
-        OVER (PARTITION BY agent, boot ORDER BY first) AS before
+    SELECT agent, boot, first, lag(last, 1, 0::bigint) OVER earlier AS before,
+        pingeon.uid_time(boot) >= whole_from OR sum(stored) OVER earlier > 0 AS counts
     FROM pingeon.stretch, (
         SELECT coalesce((forgotten + 1)::timestamp AT TIME ZONE 'UTC', '-infinity') AS whole_from FROM pingeon.condition()
     ) AS oldest
+    WINDOW earlier AS (PARTITION BY agent, boot ORDER BY first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ) AS arrived
-WHERE before < first - 1;
+WHERE counts AND before < first - 1;
 
 -- Likewise, one row for each run.
 CREATE VIEW pingeon.delivery AS

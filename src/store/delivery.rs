@@ -13,9 +13,9 @@ use crate::store::{DAY, Delivery, MISSING_MAX, began_at};
 pub(super) const MARGIN: Duration = DAY;
 
 /// Whether nothing of the run that began at `boot`'s time was deleted for its age, where that may have happened to logs due before
-/// `forgotten`.
-pub(super) fn is_whole(boot: &Uuid, forgotten: Timestamp) -> bool {
-    began_at(boot) >= forgotten.plus(MARGIN)
+/// `forgotten` (`None`: to none).
+pub(super) fn is_whole(boot: &Uuid, forgotten: Option<Timestamp>) -> bool {
+    forgotten.is_none_or(|forgotten| began_at(boot) >= forgotten.plus(MARGIN))
 }
 
 /// How a number arrived.
@@ -31,14 +31,14 @@ pub(super) enum Arrived {
 #[derive(Debug)]
 pub(super) struct Runs {
     since: Timestamp,
-    forgotten: Timestamp,
+    forgotten: Option<Timestamp>,
     current: Option<(Arc<str>, Uuid, Numbers)>,
     ended: Vec<Delivery>,
 }
 
 impl Runs {
     /// Of those that have a log due at `since` or later, or one set aside since then; `forgotten` as for [`is_whole`].
-    pub(super) fn new(since: Timestamp, forgotten: Timestamp) -> Self {
+    pub(super) fn new(since: Timestamp, forgotten: Option<Timestamp>) -> Self {
         Runs { since, forgotten, current: None, ended: Vec::new() }
     }
 

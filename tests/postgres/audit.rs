@@ -1,5 +1,8 @@
 //! The delivery audit as it can be asked in SQL.
 
+use pingeon::clock::Timestamp;
+use pingeon::store::Archive as _;
+use pingeon::store::postgres::Archive;
 use postgres::Client;
 
 use crate::server::{Database, shared};
@@ -14,7 +17,7 @@ fn uid(at: &str, n: u32) -> String {
 }
 
 struct Store {
-    _database: Database,
+    database: Database,
     client: Client,
     logs: u32,
 }
@@ -24,7 +27,7 @@ impl Store {
         let database = shared().database(about).migrated();
         let mut client = database.superuser();
         client.batch_execute("SELECT pingeon.make_days(ARRAY[(now() AT TIME ZONE 'UTC')::date], '1 day')").unwrap();
-        Store { _database: database, client, logs: 100 }
+        Store { database, client, logs: 100 }
     }
 
     fn stored(&mut self, agent: &str, boot: &str, numbers: &[i64]) {
@@ -114,6 +117,84 @@ fn what_the_retention_may_have_dropped_is_not_missing() {
     assert_eq!(store.missing(), ["edge-01 1–7", "edge-01 9–9"]);
     store.drop_an_old_day();
     assert_eq!(store.missing(), ["edge-01 9–9"]);
+}
+
+/// Three hundred runs: begun long ago, today, or about where the retention may have dropped logs of them. Their first numbers are lost
+/// but for some that were set aside; of the others each was stored, or set aside, or both, or stored twice, or is missing. Some logs
+/// are of days before the run.
+const RUNS: &str = "
+    CREATE TABLE public.run AS SELECT n, 'edge-' || lpad(n::text, 3, '0') AS agent, (ARRAY[0, 0, 3])[1 + n / 18 % 3] AS lost, today,
+        today + (ARRAY['-8 days', '0', '-7 days', '-6 days -1 ms', '-6 days', '-6 days 1 ms']::interval[])[1 + n % 6] AS began,
+        (ARRAY[0.5, 0.9, 1.0])[1 + n / 6 % 3] AS arrives
+        FROM generate_series(1, 300) AS n, (SELECT (now() AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC' AS today) AS day;
+    ALTER TABLE public.run ADD boot uuid;
+    UPDATE public.run SET boot = overlay(pingeon.uid_floor(began)::text PLACING '7000-8000-' || lpad(n::text, 12, '0') FROM 15)::uuid;
+    SELECT setseed(0.5);
+    CREATE TABLE public.drawn AS SELECT run.*, seq, random() AS r, random() AS kind,
+        today - interval '1 day' * CASE WHEN random() < 0.1 THEN 12 ELSE 0 END AS due_at
+        FROM public.run, generate_series(1, 12) AS seq WHERE n % 10 > 0 OR seq < 4;
+    INSERT INTO pingeon.log (uid, agent, boot, seq, label, kind, target, due_at, interval_ms, verdict, result)
+        SELECT overlay(pingeon.uid_floor(due_at)::text PLACING '7000-8000-' || lpad(to_hex(n * 100 + seq * 2 + copy), 12, '0') FROM 15)::uuid,
+            agent, boot, seq, 'shop', 'tcp', 'db:5432', due_at, 1000, 'up', '{}'
+        FROM public.drawn, generate_series(0, 1) AS copy
+        WHERE seq > lost AND r < arrives AND kind < 0.9 AND (copy = 0 OR kind < 0.02);
+    INSERT INTO pingeon.rejected (origin, reason, agent, boot, seq, bytes)
+        SELECT agent || seq, 'refused', agent, boot, seq, 'x' FROM public.drawn
+        WHERE r < arrives AND CASE WHEN seq > lost THEN kind > 0.85 ELSE kind < 0.3 END AND n % 4 > 0;
+    INSERT INTO pingeon.duplicate (agent, boot, lane, count) SELECT agent, boot, lane, n FROM public.run, generate_series(1, 2) AS lane
+        WHERE n % 5 = 0";
+
+/// Of each run all that the views say.
+const SAID: &str = "SELECT format('%s %s–%s %s %s %s %s %s [%s] %s', agent, lowest, highest, stored, rejected, duplicates,
+        extract(epoch FROM first_due_at)::bigint, extract(epoch FROM last_due_at)::bigint, string_agg(first || '–' || last, ' ' ORDER BY first),
+        coalesce(sum(count), 0))
+    FROM pingeon.delivery LEFT JOIN pingeon.missing USING (agent, boot)
+    GROUP BY agent, boot, lowest, highest, stored, rejected, duplicates, first_due_at, last_due_at ORDER BY agent, boot";
+
+#[test]
+fn the_report_and_the_views_say_the_same() {
+    let mut store = Store::new("same");
+    let days = "SELECT pingeon.make_days(ARRAY(SELECT (now() AT TIME ZONE 'UTC')::date - n FROM generate_series(0, 12) AS n), '90 days')";
+    store.client.batch_execute(days).unwrap();
+    store.client.batch_execute(RUNS).unwrap();
+    let mut archive = Archive::open(&store.database.settings("pingeon_reader")).unwrap();
+    let mut told = Vec::new();
+    for forgotten in ["", "INSERT INTO pingeon.setting SELECT 'forgotten', (now() AT TIME ZONE 'UTC')::date - 7"] {
+        store.client.batch_execute(forgotten).unwrap();
+        let said = store.texts(SAID);
+        assert!(said.len() > 280, "{}", said.len());
+        let seconds = |at: Timestamp| (at.as_micros() / 1_000_000).to_string();
+        let found: Vec<String> = archive
+            .delivery(Timestamp::from_micros(0))
+            .unwrap()
+            .iter()
+            .map(|run| {
+                let (first, last) = run.due_at.map(|(first, last)| (seconds(first), seconds(last))).unwrap_or_default();
+                let ranges: Vec<String> = run.missing.iter().map(|(first, last)| format!("{first}–{last}")).collect();
+                format!(
+                    "{} {}–{} {} {} {} {first} {last} [{}] {}",
+                    run.agent,
+                    run.lowest,
+                    run.highest,
+                    run.stored,
+                    run.rejected,
+                    run.duplicates,
+                    ranges.join(" "),
+                    run.missing_total
+                )
+            })
+            .collect();
+        let differ: Vec<_> = said.iter().zip(&found).filter(|(said, found)| said != found).collect();
+        assert!(
+            differ.is_empty() && said.len() == found.len(),
+            "{forgotten}: {} and {}: {differ:#?}",
+            said.len(),
+            found.len()
+        );
+        told.push(found);
+    }
+    let differ = told[0].iter().zip(&told[1]).filter(|(all, cut)| all != cut).count();
+    assert!(differ > 50, "only {differ} runs have a beginning that the retention may have dropped");
 }
 
 #[test]

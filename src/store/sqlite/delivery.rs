@@ -40,7 +40,7 @@ pub(super) fn audit(connection: &Connection, since: Timestamp) -> rusqlite::Resu
     // One transaction, so that all is seen at one moment.
     let transaction = connection.unchecked_transaction()?;
     let forgotten: i64 = transaction.query_row("SELECT forgotten FROM retention", [], |row| row.get(0))?;
-    let mut runs = Runs::new(since, Timestamp::from_micros(forgotten));
+    let mut runs = Runs::new(since, (forgotten > 0).then(|| Timestamp::from_micros(forgotten)));
     let mut statement = transaction.prepare(NUMBERS)?;
     let mut rows = statement.query(params![first_uid(since).as_bytes(), since.as_micros()])?;
     while let Some(row) = rows.next()? {

@@ -2,9 +2,10 @@
 //!
 //! One pass over the logs counts them by run. Where the count tells that nothing is missing, that is all; the numbers of the other
 //! runs are gone through one by one. The times of the runs leave out the days before them: should a run have logs that are older
-//! still (of the time when its agent was off), the count lacks them, and they are found with the rest.
+//! still (of the time when its agent was off, or before its clock was set back), the count lacks its first or last numbers, and they
+//! are found with the rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use postgres::types::Type;
@@ -22,15 +23,17 @@ type Run = (Arc<str>, Uuid);
 /// What arrived of each run that has a log due at `since` or later, or one set aside since then, in the order of agent and boot.
 pub(super) fn audit(session: &mut Session, since: Timestamp) -> Result<Vec<Delivery>, postgres::Error> {
     let set_aside = set_aside(session)?;
-    let mut active = active(session, since)?;
-    active.extend(set_aside.iter().filter(|(_, at)| **at >= since).map(|(run, _)| run.clone()));
+    let active = active(session, since)?;
     let forgotten = forgotten(session)?;
-    let whole: Vec<&Run> = active.iter().filter(|run| !set_aside.contains_key(run)).collect();
-    let mut found = counted(session, &whole)?;
-    found.retain(|(_, boot), Delivery { lowest, highest, stored, .. }| {
-        (*lowest == 1 || !is_whole(boot, forgotten)) && *highest - *lowest + 1 == *stored
+    let all_stored: Vec<&Run> = active.keys().filter(|run| !set_aside.contains_key(run)).collect();
+    let mut found = counted(session, &all_stored)?;
+    found.retain(|run, Delivery { lowest, highest, stored, .. }| {
+        let has = active.get(run).is_some_and(|(first, last)| *lowest <= *first && *last <= *highest);
+        has && (*lowest == 1 || !is_whole(&run.1, forgotten)) && *highest - *lowest + 1 == *stored
     });
-    let rest: Vec<&Run> = active.iter().filter(|run| !found.contains_key(run)).collect();
+    let only_set_aside = set_aside.iter().filter(|(run, at)| **at >= since && !active.contains_key(run));
+    let rest = active.keys().filter(|run| !found.contains_key(run)).chain(only_set_aside.map(|(run, _)| run));
+    let rest: Vec<&Run> = rest.collect();
     if !rest.is_empty() {
         let rest = gone_through(session, &rest, Runs::new(since, forgotten))?;
         found.extend(rest.into_iter().map(|delivery| ((Arc::clone(&delivery.agent), delivery.boot), delivery)));
@@ -43,14 +46,15 @@ pub(super) fn audit(session: &mut Session, since: Timestamp) -> Result<Vec<Deliv
     Ok(found.into_iter().map(with_duplicates).collect())
 }
 
-/// The runs that have a log due at `since` or later.
-fn active(session: &mut Session, since: Timestamp) -> Result<BTreeSet<Run>, postgres::Error> {
+/// The runs that have a log due at `since` or later, and the lowest and highest number of these.
+fn active(session: &mut Session, since: Timestamp) -> Result<BTreeMap<Run, (u64, u64)>, postgres::Error> {
     let (first, since) = (Id(first_uid(since)), Moment(since));
     let params: [Param<'_>; 2] = [(&first, Type::UUID), (&since, Type::TIMESTAMPTZ)];
-    let mut active = BTreeSet::new();
-    let sql = "SELECT DISTINCT agent, boot FROM pingeon.log WHERE uid >= $1 AND due_at >= $2";
+    let mut active = BTreeMap::new();
+    let sql =
+        "SELECT agent, boot, min(seq), max(seq) FROM pingeon.log WHERE uid >= $1 AND due_at >= $2 GROUP BY agent, boot";
     session.stream(sql, &params, &mut |row| {
-        active.insert(run(row)?);
+        active.insert(run(row)?, (unsigned(row.try_get(2)?), unsigned(row.try_get(3)?)));
         Ok(())
     })?;
     Ok(active)
@@ -63,7 +67,8 @@ fn run(row: &postgres::Row) -> Result<Run, postgres::Error> {
 /// The runs that have logs which were set aside, and when the last of them was.
 fn set_aside(session: &mut Session) -> Result<BTreeMap<Run, Timestamp>, postgres::Error> {
     let mut set_aside = BTreeMap::new();
-    let sql = "SELECT agent, boot, max(at) FROM pingeon.rejected WHERE seq IS NOT NULL GROUP BY agent, boot";
+    let sql = "SELECT agent, boot, max(at) FROM pingeon.rejected
+        WHERE agent IS NOT NULL AND boot IS NOT NULL AND seq IS NOT NULL GROUP BY agent, boot";
     session.stream(sql, &[], &mut |row| {
         set_aside.insert(run(row)?, row.try_get::<_, Moment>(2)?.0);
         Ok(())
@@ -82,15 +87,15 @@ fn duplicates(session: &mut Session) -> Result<BTreeMap<Run, u64>, postgres::Err
     Ok(duplicates)
 }
 
-/// Before when logs were due that the retention may have dropped.
-fn forgotten(session: &mut Session) -> Result<Timestamp, postgres::Error> {
+/// Before when logs were due that the retention may have dropped; `None`: it has dropped none.
+fn forgotten(session: &mut Session) -> Result<Option<Timestamp>, postgres::Error> {
     let sql = "SELECT forgotten::timestamp AT TIME ZONE 'UTC' FROM pingeon.condition()";
-    let mut forgotten = None;
+    let mut forgotten: Option<Moment> = None;
     session.stream(sql, &[], &mut |row| {
-        forgotten = row.try_get::<_, Option<Moment>>(0)?;
+        forgotten = row.try_get(0)?;
         Ok(())
     })?;
-    Ok(forgotten.map_or(Timestamp::from_micros(0), |day| day.0))
+    Ok(forgotten.map(|day| day.0))
 }
 
 /// What there is of each of `runs` since the first of them began.
