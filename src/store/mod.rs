@@ -168,13 +168,16 @@ pub const MISSING_MAX: usize = 100;
 
 /// Why no store takes `log`; `None`: it does.
 pub(crate) fn unfit(log: &Log, oldest: Timestamp, newest: Timestamp) -> Option<&'static str> {
-    // A missed range may reach back further than what is kept; what counts is whether its end does.
-    let last = log.as_missed().map_or(log.due_at, |missed| missed.last_due_at.max(log.due_at));
-    if last < oldest {
+    // A missed range, too, is found by its beginning, whatever is kept of the time that it reaches into.
+    if log.due_at < oldest {
         return Some("older than the retention");
     }
+    let last = log.as_missed().map_or(log.due_at, |missed| missed.last_due_at.max(log.due_at));
     if last > newest {
         return Some("more than a day ahead of this machine's clock");
+    }
+    if log.label.contains('\0') {
+        return Some("the label holds a NUL, which not every store can keep");
     }
     // Queries and retention find a log by the time in its uid.
     (millis(&log.uid) != log.due_at.as_millis()).then_some("the uid has another time than `due_at`")

@@ -6,10 +6,11 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
+use pingeon::check::Verdict;
 use pingeon::clock::{Clock as _, SimulatedClock, SystemClock, Timestamp};
 use pingeon::config::{self, Prepared};
 use pingeon::flow::{Batch, Delivered, Fault, Sink as _, Unreadable};
-use pingeon::logs::Log;
+use pingeon::logs::{Cause, Log, Missed};
 use pingeon::store::postgres::Postgres;
 use serde_json::json;
 
@@ -325,14 +326,21 @@ fn what_is_too_old_or_too_new_is_set_aside_and_makes_no_days() {
     let [old, new, other] = [now.minus(90 * DAY + HOUR), now.plus(DAY + HOUR), now].map(|due_at| agent.due(due_at));
     // Whoever looks for it by its time would not find it.
     let other = Log { due_at: now.minus(HOUR), ..other };
-    let outside = [old, new, other];
+    // It ends within what is kept; no store has a place for its beginning.
+    let missed = Missed { cause: Cause::AgentOff, slots: 2, last_due_at: now };
+    let result = fields(serde_json::to_value(missed).unwrap());
+    let reaches = Log { verdict: Verdict::Missed, result, ..agent.due(now.minus(91 * DAY)) };
+    let no_label = Log { label: "a\0b".into(), ..agent.due(now) };
+    let outside = [old, new, other, reaches, no_label];
     logs.splice(5..5, outside.clone());
-    assert_eq!(sink.deliver(&batch(&logs)), Ok(Delivered { rejected: 3, ..kept(10, 0) }));
+    assert_eq!(sink.deliver(&batch(&logs)), Ok(Delivered { rejected: 5, ..kept(10, 0) }));
     let mut store = Holdings::of(&database);
     let reasons = [
         "older than the retention",
         "more than a day ahead of this machine's clock",
         "the uid has another time than `due_at`",
+        "older than the retention",
+        "the label holds a NUL, which not every store can keep",
     ];
     let expected = reasons.iter().zip(&outside).map(|(reason, log)| Rejected {
         seq: i64::try_from(log.seq).unwrap(),

@@ -14,7 +14,7 @@ const CHUNKS_MAX: usize = 20;
 /// Free pages that are given back to the disk after each chunk.
 const SHRINK_PAGES: usize = 500;
 
-/// A missed range stays until its end is past the retention, as it is taken until then.
+/// A missed range stays until its end is past the retention: reports of what is kept ask for it.
 pub(super) const DELETE_LOGS: &str = "DELETE FROM log WHERE uid IN (SELECT uid FROM log WHERE uid < ?
     AND iif(verdict = 'missed', coalesce(result ->> 'last_due_at', '') < ?, TRUE) ORDER BY uid LIMIT ?)";
 pub(super) const DELETE_HOURS: &str = "DELETE FROM hour WHERE (hour, label, agent) IN

@@ -135,8 +135,9 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
             log("ahead", "a", day + 1, Verdict::Up),
             late,
             log("good", "a", 1, Verdict::Up),
-            // The range ends within what is kept.
+            // The range ends within what is kept, and the log is found by its beginning.
             missed("reaches", -31 * day, -day),
+            log("no\0name", "a", 2, Verdict::Up),
         ],
         unreadable: vec![Unreadable {
             bytes: vec![b'x'; 100_000],
@@ -145,9 +146,9 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
         }],
         ..Batch::default()
     };
-    assert_eq!(store.deliver(&batch), Ok(Delivered { rejected: 4, ..delivered(2, 0) }));
+    assert_eq!(store.deliver(&batch), Ok(Delivered { rejected: 6, ..delivered(1, 0) }));
     // Delivered again, nothing is new.
-    assert_eq!(store.deliver(&batch), Ok(delivered(0, 6)));
+    assert_eq!(store.deliver(&batch), Ok(delivered(0, 7)));
     let rejected: Vec<String> = Connection::open(&path)
         .unwrap()
         .prepare("SELECT origin || ': ' || reason || ', ' || length(bytes) FROM rejected ORDER BY id")
@@ -164,10 +165,12 @@ fn what_cannot_be_a_log_is_rejected_with_its_reason() {
         log(0, "older than the retention"),
         log(1, "more than a day ahead of this machine's clock"),
         log(2, "the uid has another time than `due_at`"),
+        log(4, "older than the retention"),
+        log(5, "the label holds a NUL, which not every store can keep"),
         "spool 42: expected value, 65536".to_owned(),
     ];
     assert_eq!(rejected, expect);
-    assert_eq!(count(&path, "rejected WHERE agent = 'a' AND length(boot) = 16 AND seq = 1"), 3);
+    assert_eq!(count(&path, "rejected WHERE agent = 'a' AND length(boot) = 16 AND seq = 1"), 5);
     assert_eq!(count(&path, "rejected WHERE agent IS NULL AND boot IS NULL AND seq IS NULL"), 1);
 }
 
