@@ -15,7 +15,7 @@ use pingeon::check::show::show;
 use pingeon::check::{Check, Verdict};
 use pingeon::cli::{self, CheckFormat, Cli, Command, ReportFormat};
 use pingeon::clock::{Clock, SystemClock};
-use pingeon::config::{self, Config, ConfigError};
+use pingeon::config::{self, Config, ConfigError, Outline};
 use pingeon::logs::{Author, Log};
 use pingeon::net::Net;
 use pingeon::produce;
@@ -74,6 +74,20 @@ impl From<io::Error> for Failure {
 }
 
 fn command(cli: &Cli) -> Result<ExitCode, Failure> {
+    match &cli.command {
+        // What need not be reached, or is by a URL, needs no config.
+        Command::Migrate { print: true, .. } => return print(&schema(outline(cli)?)),
+        Command::Migrate { url: Some(url), password_file, .. } => {
+            return migrate(&reached_by(outline(cli)?, url, password_file.as_deref())?);
+        }
+        Command::Report(asked) if let Some(url) = &asked.url => {
+            let outline = outline(cli)?;
+            let store = reached_by(outline, url, asked.password_file.as_deref())?;
+            let config = outline.filter(|_| !asked.delivery).and_then(|_| if_usable(cli, read));
+            return report(&store, &config.map(|config| config.checks).unwrap_or_default(), asked);
+        }
+        _ => {}
+    }
     let path = config::find(cli.config.as_deref())?;
     let config = read(&path)?;
     match &cli.command {
@@ -87,15 +101,22 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Check { labels, format } => check(&config, labels, *format),
         Command::Validate => print(&config::summary(&config)),
         Command::Explain => print(&config::explain(&config)),
-        Command::Migrate { print: true, .. } => print(&schema(&config)?),
-        Command::Migrate { url, password_file, .. } => migrate(&config, url.as_deref(), password_file.as_deref()),
-        Command::Report(asked) if asked.delivery => audit(&config, asked),
-        Command::Report(asked) => tell(&config, asked),
+        Command::Migrate { .. } => migrate(the_store(&config)?),
+        Command::Report(asked) => report(the_store(&config)?, &config.checks, asked),
     }
 }
 
 fn read(path: &Path) -> Result<Config, ConfigError> {
     config::load(path, &|name| std::env::var(name).ok())
+}
+
+/// What `read` finds in the config, for what goes without it, too.
+fn if_usable<T>(cli: &Cli, read: fn(&Path) -> Result<T, ConfigError>) -> Option<T> {
+    let path = config::find(cli.config.as_deref()).ok()?;
+    let found = read(&path).inspect_err(|error| {
+        let _ = writeln!(io::stderr(), "warning: goes on without the config: {}", error.message());
+    });
+    found.ok()
 }
 
 fn serve(config: Config, path: &Path, halves: Halves) -> Result<ExitCode, Failure> {
@@ -183,50 +204,63 @@ fn the_store(config: &Config) -> Result<&config::Store, Failure> {
     config.store.as_ref().ok_or_else(|| Failure::usage("the config names no store", None))
 }
 
-fn schema(config: &Config) -> Result<String, Failure> {
-    Ok(match the_store(config)? {
-        config::Store::Sqlite(_) => store::sqlite::schema(),
-        config::Store::Postgres(settings) => store::postgres::schema(settings.retention),
+/// What the config says of the store. Unless it was named, it may be missing, or another's.
+fn outline(cli: &Cli) -> Result<Option<Outline>, Failure> {
+    let read = |path: &Path| config::outline(path, &|name| std::env::var(name).ok());
+    Ok(match &cli.config {
+        Some(named) => Some(read(named)?),
+        None => if_usable(cli, read),
     })
 }
 
-/// Brings the store's schema up to date, as whom `url` says.
-fn migrate(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<ExitCode, Failure> {
-    let made = match reached_by(config, url, password_file)? {
-        config::Store::Postgres(settings) => match store::postgres::migrate(&settings).map_err(Failure::work)? {
+fn schema(outline: Option<Outline>) -> String {
+    match outline {
+        Some(Outline::Sqlite) => store::sqlite::schema(),
+        Some(Outline::Postgres(retention)) => store::postgres::schema(retention),
+        None => store::postgres::schema(config::POSTGRES_RETENTION),
+    }
+}
+
+/// Brings the store's schema up to date.
+fn migrate(store: &config::Store) -> Result<ExitCode, Failure> {
+    let made = match store {
+        config::Store::Postgres(settings) => match store::postgres::migrate(settings).map_err(Failure::work)? {
             0 => ", and was before".to_owned(),
             files => format!(" by {files} migration{} that it lacked", if files == 1 { "" } else { "s" }),
         },
-        store @ config::Store::Sqlite(_) => {
-            store::sink(&store).map_err(Failure::work)?;
+        config::Store::Sqlite(_) => {
+            store::sink(store).map_err(Failure::work)?;
             String::new()
         }
     };
     print(&format!("the store's schema is up to date{made}\n"))
 }
 
-/// The store as the config has it, or as `url` reaches it.
-fn reached_by(config: &Config, url: Option<&str>, password_file: Option<&Path>) -> Result<config::Store, Failure> {
-    match (the_store(config)?, url) {
-        (store, None) => Ok(store.clone()),
-        (config::Store::Postgres(settings), Some(url)) => {
-            Ok(config::Store::Postgres(config::postgres_as(settings, url, password_file)?))
+/// The store in Postgres that `url` reaches.
+fn reached_by(outline: Option<Outline>, url: &str, password_file: Option<&Path>) -> Result<config::Store, Failure> {
+    let retention = match outline {
+        Some(Outline::Sqlite) => {
+            return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
         }
-        (config::Store::Sqlite(_), Some(_)) => {
-            Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None))
-        }
-    }
+        Some(Outline::Postgres(retention)) => retention,
+        None => config::POSTGRES_RETENTION,
+    };
+    Ok(config::Store::Postgres(config::postgres_at(url, password_file, retention)?))
+}
+
+fn report(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Result<ExitCode, Failure> {
+    if asked.delivery { audit(store, asked) } else { tell(store, checks, asked) }
 }
 
 /// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
-fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
+fn tell(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Result<ExitCode, Failure> {
     let now = SystemClock.now().wall;
     let from = report::parse_since(&asked.since, now).map_err(|wrong| Failure::usage(wrong, None))?;
     let range = if asked.rollup { report::whole_hours(from, now) } else { Ok((from, now)) };
     let range = range.map_err(|wrong| Failure::usage(wrong, None))?;
-    let mut archive = archive(config, asked)?;
+    let mut archive = store::archive(store).map_err(Failure::work)?;
     let archive = archive.as_mut();
-    let known = known_to(archive, config)?;
+    let known = known_to(archive, checks)?;
     if let Some(label) = asked.labels.iter().find(|label| !known.iter().any(|known| **known == ***label)) {
         let known: Vec<&str> = known.iter().map(|label| &**label).collect();
         return Err(unknown_label(label, &known));
@@ -255,30 +289,25 @@ fn tell(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
 }
 
 /// The labels in the store and in the config, in order.
-fn known_to(archive: &mut dyn Archive, config: &Config) -> Result<Vec<Arc<str>>, Failure> {
+fn known_to(archive: &mut dyn Archive, checks: &[Arc<Check>]) -> Result<Vec<Arc<str>>, Failure> {
     let mut known = archive.labels().map_err(Failure::work)?;
-    known.extend(config.checks.iter().map(|check| check.label.clone()));
+    known.extend(checks.iter().map(|check| check.label.clone()));
     known.sort();
     known.dedup();
     Ok(known)
 }
 
 /// Prints what of the agents' logs the store has.
-fn audit(config: &Config, asked: &cli::Report) -> Result<ExitCode, Failure> {
+fn audit(store: &config::Store, asked: &cli::Report) -> Result<ExitCode, Failure> {
     let since =
         report::parse_since(&asked.since, SystemClock.now().wall).map_err(|wrong| Failure::usage(wrong, None))?;
-    let runs = archive(config, asked)?.delivery(since).map_err(Failure::work)?;
+    let runs = store::archive(store).and_then(|mut archive| archive.delivery(since)).map_err(Failure::work)?;
     print(&match asked.format {
         ReportFormat::Table => delivery::table(&runs, since, report::terminal_width(io::stdout()), colour()),
         ReportFormat::Json => delivery::json(&runs, since),
         ReportFormat::Csv => delivery::csv(&runs),
     })?;
     Ok(if delivery::missing(&runs) == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-fn archive(config: &Config, asked: &cli::Report) -> Result<Box<dyn Archive>, Failure> {
-    let store = reached_by(config, asked.url.as_deref(), asked.password_file.as_deref())?;
-    store::archive(&store).map_err(Failure::work)
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

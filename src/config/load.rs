@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::checks::{self, Checks, Defaults};
 use super::error::{Complaint, ConfigError};
 use super::expand::Environment;
-use super::sections;
+use super::sections::{self, POSTGRES_RETENTION};
 use super::shared::read_bytes;
 use super::walk::{At, Read, Reading, quoted};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
-use super::{Config, Store};
+use super::{Config, Outline, Store};
 
 /// Where the package puts the config.
 const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
@@ -45,17 +45,30 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     refused.into_iter().next().map_or(Ok(config), Err)
 }
 
-/// The same, with what this build does not have beside the config.
+/// What a config says of its store; of one that names none beside its queue, that it is in Postgres. Nothing else of the config is
+/// looked at: neither has it to be whole nor have the secrets to be there.
+///
+/// # Errors
+/// Anything that is wrong with that.
+pub fn outline(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Outline, ConfigError> {
+    let (source, node) = read_file(path)?;
+    let reading = reading(path, env)?;
+    let at = At::root(&reading, &source, &node);
+    let without = if at.get("queue").is_some() { Outline::Postgres(POSTGRES_RETENTION) } else { Outline::Sqlite };
+    Ok(at.read("store", sections::outline)?.unwrap_or(without))
+}
+
+/// The same as [`load`], with what this build does not have beside the config.
 pub(super) fn read(path: &Path, environment: Environment<'_>) -> Read<(Config, Vec<ConfigError>)> {
     let (source, node) = read_file(path)?;
-    let reading = Reading {
-        environment,
-        directory: directory(path)?,
-        shared: super::shared::Shared::default(),
-        refused: Vec::new().into(),
-    };
+    let reading = reading(path, environment)?;
     let config = config(&At::root(&reading, &source, &node))?;
     Ok((config, reading.refused.into_inner()))
+}
+
+fn reading<'a>(path: &Path, environment: Environment<'a>) -> Read<Reading<'a>> {
+    let (directory, shared) = (directory(path)?, super::shared::Shared::default());
+    Ok(Reading { environment, directory, shared, refused: Vec::new().into() })
 }
 
 /// What relative paths are relative to: nothing where that is the working directory, else an absolute path.

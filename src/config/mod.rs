@@ -23,8 +23,8 @@ mod yaml;
 
 pub use error::{ConfigError, nearest};
 pub use explain::explain;
-pub use load::{find, load};
-pub use sections::postgres_as;
+pub use load::{find, load, outline};
+pub use sections::{POSTGRES_RETENTION, postgres_at};
 pub use shared::read_again;
 
 use crate::secret::Secret;
@@ -147,6 +147,15 @@ pub enum Store {
     Sqlite(Sqlite),
     /// A Postgres server.
     Postgres(Postgres),
+}
+
+/// What can be said of a store without reaching it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outline {
+    /// The embedded database.
+    Sqlite,
+    /// A Postgres server, which keeps logs for so long.
+    Postgres(Duration),
 }
 
 /// The embedded store.

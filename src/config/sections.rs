@@ -10,8 +10,9 @@ use super::shared::{Section, Shared, secret, secret_in, tls};
 use super::targets::{address, host_port, host_port_text};
 use super::walk::{At, Read};
 use super::web_checks::missing;
-use super::{Kafka, KafkaClient, Postgres, Prepared, Spool, Sqlite, Store, Web, WhenFull};
+use super::{Kafka, KafkaClient, Outline, Postgres, Prepared, Spool, Sqlite, Store, Web, WhenFull};
 use crate::kafka::{Cluster, Compression, Mechanism, Sasl};
+use crate::secret::Secret;
 use crate::spool::BYTES_MIN as SPOOL_BYTES_MIN;
 use crate::store::postgres::{Address, Files, Unusable};
 
@@ -22,6 +23,8 @@ const BROKERS_MAX: usize = 100;
 /// How long the name of a topic or group may be, in bytes (Kafka's own limit for topics).
 const TOPIC_BYTES_MAX: usize = 249;
 const DAY: Duration = Duration::from_secs(86_400);
+/// How long a server keeps logs where nothing is said of it.
+pub const POSTGRES_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 
 /// The `spool` section; `None`: all defaults.
 pub(super) fn spool(at: Option<&At<'_>>, directory: &Path) -> Read<Spool> {
@@ -134,7 +137,20 @@ pub(super) fn store(at: &At<'_>, beside: &Path) -> Read<Store> {
             Ok(Store::Sqlite(Sqlite { path, retention: retention(&at)?.unwrap_or(30 * DAY) }))
         }
         (None, Some(at)) => postgres(&at).map(Store::Postgres),
-        _ => Err(at.fail("expected either `sqlite` or `postgres`")),
+        _ => Err(either(at)),
+    }
+}
+
+fn either(at: &At<'_>) -> ConfigError {
+    at.fail("expected either `sqlite` or `postgres`")
+}
+
+/// The `store` section without what it takes to reach the store.
+pub(super) fn outline(at: &At<'_>) -> Read<Outline> {
+    match (at.get("sqlite"), at.get("postgres")) {
+        (Some(_), None) => Ok(Outline::Sqlite),
+        (None, Some(at)) => Ok(Outline::Postgres(retention(&at)?.unwrap_or(POSTGRES_RETENTION))),
+        _ => Err(either(at)),
     }
 }
 
@@ -169,16 +185,29 @@ fn postgres(at: &At<'_>) -> Read<Postgres> {
         Ok(number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX)))
     };
     let wait = span(at, "batch_wait", Duration::from_millis(1), Duration::from_secs(10))?;
-    let postgres = Postgres {
-        url: postgres_url(&at.need("url", "postgresql://pingeon_writer@db.example.com/pingeon")?)?,
-        password: secret(at, "password")?,
-        batch_max: count("batch_max", 10_000, 2_000)?,
-        batch_wait: wait.unwrap_or(Duration::from_millis(500)),
-        connections: count("connections", 64, 2)?,
-        prepared: at.read("prepared", |at| at.choice(&prepared))?.unwrap_or(Prepared::Auto),
-        retention: retention(at)?.unwrap_or(90 * DAY),
-    };
-    Ok(postgres)
+    let url = postgres_url(&at.need("url", "postgresql://pingeon_writer@db.example.com/pingeon")?)?;
+    let default = postgres_default(url, secret(at, "password")?);
+    Ok(Postgres {
+        batch_max: count("batch_max", 10_000, default.batch_max)?,
+        batch_wait: wait.unwrap_or(default.batch_wait),
+        connections: count("connections", 64, default.connections)?,
+        prepared: at.read("prepared", |at| at.choice(&prepared))?.unwrap_or(default.prepared),
+        retention: retention(at)?.unwrap_or(default.retention),
+        ..default
+    })
+}
+
+/// A server of which no more is said.
+fn postgres_default(url: Arc<Address>, password: Option<Secret>) -> Postgres {
+    Postgres {
+        url,
+        password,
+        batch_max: 2_000,
+        batch_wait: Duration::from_millis(500),
+        connections: 2,
+        prepared: Prepared::Auto,
+        retention: POSTGRES_RETENTION,
+    }
 }
 
 fn postgres_url(at: &At<'_>) -> Read<Arc<Address>> {
@@ -192,15 +221,15 @@ fn postgres_address(url: &str, directory: &Path, shared: &Shared) -> Result<Arc<
     Address::parse(url, &files).map(Arc::new).map_err(|Unusable { what, hint }| Complaint { what, hint })
 }
 
-/// The same store, reached as somebody else: by a URL as the config has them, and the password in a file, if any.
+/// A server that no config names: by a URL as a config has them, and the password in a file, if any.
 ///
 /// # Errors
 /// What is wrong with either.
-pub fn postgres_as(store: &Postgres, url: &str, password_file: Option<&Path>) -> Result<Postgres, ConfigError> {
+pub fn postgres_at(url: &str, password_file: Option<&Path>, retention: Duration) -> Result<Postgres, ConfigError> {
     let password = password_file.map(|path| secret_in(path.to_owned())).transpose();
     let read = postgres_address(url, Path::new(""), &Shared::default()).and_then(|url| Ok((url, password?)));
     let (url, password) = read.map_err(ConfigError::nowhere)?;
-    Ok(Postgres { url, password, ..store.clone() })
+    Ok(Postgres { retention, ..postgres_default(url, password) })
 }
 
 /// The `web` section.

@@ -110,6 +110,41 @@ fn the_command_prints_and_applies_as_whom_it_is_told() {
     assert_eq!(kept(&database), ["48:00:00"]);
 }
 
+/// As on the machine of who owns the database, where neither the agents' secrets nor their checks are.
+#[test]
+fn what_is_printed_or_reached_by_a_url_needs_no_whole_config() {
+    let database = ours().database("by_url");
+    let postgres =
+        "{url: postgresql://pingeon_writer@db.example.com/pingeon, password_file: secrets/none, retention: 10d}";
+    let place = Place::with(&format!("store: {{postgres: {postgres}}}\nchecks: [{{label: shop, http: nowhere}}]\n"));
+    let url = database.url(SUPERUSER);
+    let said = |arguments: &[&str]| {
+        let output = place.pingeon(arguments);
+        (printed(&output), String::from_utf8(output.stderr).unwrap())
+    };
+    let (sql, complaint) = said(&["migrate", "--print"]);
+    assert!(sql.contains("'864000 seconds'") && complaint.is_empty(), "{sql}{complaint}");
+    let done = "the store's schema is up to date by 1 migration that it lacked\n";
+    assert_eq!(said(&["migrate", "--url", &url]), (done.to_owned(), String::new()));
+    let retention =
+        "SELECT extract(epoch FROM value::interval)::bigint::text FROM pingeon.setting WHERE name = 'retention'";
+    assert_eq!(texts(&mut database.superuser(), retention), ["864000"]);
+    let (audit, complaint) = said(&["report", "--delivery", "--url", &url]);
+    assert!(audit.contains("there is nothing to audit") && complaint.is_empty(), "{audit}{complaint}");
+    let (_, complaint) = said(&["report", "--url", &url, "-c", "pingeon.yaml"]);
+    insta::assert_snapshot!(complaint, @"warning: goes on without the config: pingeon.yaml:2:30: checks[0].http: `nowhere` is not a URL");
+
+    fs::remove_file(place.path().join("pingeon.yaml")).unwrap();
+    assert!(said(&["migrate", "--print"]).0.contains("'7776000 seconds'"));
+    assert_eq!(said(&["migrate", "--url", &url]).0, "the store's schema is up to date, and was before\n");
+    assert_eq!(said(&["report", "--url", &url]).1, "");
+    // One that was named is wanted.
+    for command in [&["migrate", "--print"][..], &["migrate", "--url", &url], &["report", "--url", &url]] {
+        let output = place.pingeon(&[command, &["-c", "pingeon.yaml"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+    }
+}
+
 #[test]
 fn an_owner_of_the_database_who_may_create_roles_is_enough() {
     let server = Server::alone();
