@@ -1,4 +1,4 @@
-//! Keeps the days of the store: those ahead are made, those past the retention are dropped.
+//! Keeps the days of the store: those ahead are made, those that are over are added up, those past the retention are dropped.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,8 +35,10 @@ impl Keeper {
         make_days(session, (0..=DAYS_AHEAD).map(|days| now.plus(DAY * days)), self.retention)?;
         let past_is_left = delete_past(session, self.retention)?;
         let dropped = drop_day(session, self.retention)?;
+        let sums_are_left = sum_day(session, self.retention)?;
         let condition = condition(session)?;
-        Ok(Kept { deleted: 0, more: past_is_left || dropped.is_some(), dropped: Vec::from_iter(dropped), condition })
+        let more = past_is_left || dropped.is_some() || sums_are_left;
+        Ok(Kept { deleted: 0, more, dropped: Vec::from_iter(dropped), condition })
     }
 }
 
@@ -104,6 +106,16 @@ fn drop_day(session: &mut Session, retention: Duration) -> Result<Option<String>
 fn delete_past(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
     let kept = retention.as_secs_f64();
     let rows = session.query_once("SELECT pingeon.delete_past(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// Adds up the hours of a day that is over, if that is to be done; whether it may be of another one.
+fn sum_day(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
+    let kept = retention.as_secs_f64();
+    // It has to see what was committed while it waited for its lock, whatever the database's default is.
+    session.say("BEGIN ISOLATION LEVEL READ COMMITTED")?;
+    let rows = session.query_once("SELECT pingeon.sum_day(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
+    session.say("COMMIT")?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 

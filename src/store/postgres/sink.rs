@@ -134,7 +134,8 @@ impl Sink for Postgres {
 /// Keeps all in one transaction. With `bisect`, logs that the server refuses are looked for and set aside, too.
 fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) -> Result<Delivered, postgres::Error> {
     let (mut new, mut refused) = (Vec::with_capacity(logs.len()), Vec::new());
-    session.say("BEGIN")?;
+    // `pingeon.add_hours` has to see the days that were summed up until then, whatever the database's default is.
+    session.say("BEGIN ISOLATION LEVEL READ COMMITTED")?;
     if bisect {
         insert_but_refused(session, logs, &mut new, &mut refused)?;
     } else {
