@@ -135,6 +135,10 @@ fn any_range_comes_to_the_same_whichever_days_are_summed() {
             let mut place = place.borrow_mut();
             let mut known: HashSet<_> = place.logs.iter().map(|log| log.uid).collect();
             logs.retain(|log| known.insert(log.uid));
+            // Where more is said than hours hold, sums of days are not read: of all labels but one it is less.
+            for log in logs.iter_mut().filter(|log| &*log.label != "mail") {
+                log.interval_ms = log.interval_ms % 600_000 + 1;
+            }
             // Some to whole days.
             let whole = |second: i64| second - (at(second).as_micros() / 1_000_000) % DAY_SECONDS;
             ranges.extend([(whole(0), 2 * DAY_SECONDS), (whole(DAY_SECONDS), 5 * DAY_SECONDS)]);
