@@ -272,6 +272,7 @@ DECLARE
     rejects integer;
     duplicates integer;
 BEGIN
+    -- Before any hour, as in `add_hours`: no day counts as summed that has lost hours.
     LOCK TABLE pingeon.summed IN ROW EXCLUSIVE MODE;
     DELETE FROM pingeon.summed
     WHERE day IN (SELECT s.day FROM pingeon.summed AS s WHERE s.day < cutoff ORDER BY s.day FOR UPDATE);
@@ -293,12 +294,13 @@ BEGIN
     RETURN false;
 END $$;
 
--- Adds up the hours of the last day that was not added up yet or has changed since; whether there may be more such days. To be called
--- in a transaction of its own.
+-- Adds up the hours of the last day that is over and does not count as summed; whether there may be more such days. To be called in
+-- a transaction of its own.
 --
--- Nothing is lost to a log that comes late, since whoever changes hours first locks `summed` against this, and then takes the day
--- out. One that began before this is waited for, and seen; one that begins while this goes on waits, and then sees the day as summed.
--- That goes by locks and not by clocks, since a transaction may take hours to end: its commit may wait for a standby.
+-- No log that comes late is missed, since whoever changes hours first locks `summed` against this, and takes their days out of it. A
+-- transaction that did so before is waited for, and what it added is seen; one that comes later waits, and then finds the day summed.
+-- It goes by the lock for logs of today too, and not by what the time is: a transaction of today may end long after midnight, when
+-- its commit waits for a standby. While a day is added up, some hundredths of a second for a thousand labels, no log is kept.
 CREATE FUNCTION pingeon.sum_day(kept interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' SET lock_timeout = '100ms' SET jit = off
@@ -371,10 +373,10 @@ BEGIN
         RAISE EXCEPTION 'no roll-up: less than nothing, or far ahead' USING ERRCODE = '22023';
     END IF;
     PERFORM pingeon.sees_commits();
-    -- Before any hour, as the retention does, and in the order of days: none waits for another in a circle.
+    -- Before any hour, and in the order of days, so that none waits for another in a circle.
     LOCK TABLE pingeon.summed IN ROW EXCLUSIVE MODE;
     SELECT max(day) INTO last FROM pingeon.summed;
-    -- Seldom: logs that come in time are due after it.
+    -- Seldom: what comes in time is due after it.
     IF last + interval '24 hours' > ANY ($3) THEN
         DELETE FROM pingeon.summed WHERE day IN (
             SELECT day FROM pingeon.summed
