@@ -18,6 +18,7 @@ mod server;
 mod arrival;
 mod audit;
 mod connect;
+mod days;
 mod harness;
 mod keeper;
 mod migrate;

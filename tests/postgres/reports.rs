@@ -78,13 +78,13 @@ fn each_store(ask: impl Fn(&str, &Place)) {
 }
 
 /// Seconds after a full hour some days ago, which stays the same while the tests run.
-fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     static START: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
     let start = START.get_or_init(|| SystemClock.now().wall.as_micros() / 3_600_000_000 * HOUR - 10 * DAY);
     Timestamp::from_micros((start + second) * 1_000_000)
 }
 
-fn log(label: &str, agent: &str, second: i64, verdict: Verdict) -> Log {
+pub fn log(label: &str, agent: &str, second: i64, verdict: Verdict) -> Log {
     let due_at = at(second);
     let tail = label.bytes().chain(agent.bytes()).fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
     Log {
@@ -261,7 +261,7 @@ fn a_reader_sees_what_was_committed_while_the_writer_goes_on() {
 }
 
 /// Logs of a label and agent: in any order, twice, with long intervals, in the same millisecond, over days.
-fn any_logs() -> impl Strategy<Value = Vec<Log>> {
+pub fn any_logs() -> impl Strategy<Value = Vec<Log>> {
     let verdict = prop::sample::select(Verdict::ALL.to_vec());
     let second = prop_oneof![0..3 * DAY, (0..3 * 24_i64).prop_map(|hour| hour * HOUR)];
     let interval_ms = prop_oneof![1..90_000_000_u64, 1..60_000_u64];
@@ -282,7 +282,7 @@ fn any_logs() -> impl Strategy<Value = Vec<Log>> {
 }
 
 /// What the roll-ups of `logs` come to within a range, by their order.
-fn summed_up(logs: &[Log], (from, to): (Timestamp, Timestamp)) -> Vec<Uptime> {
+pub fn summed_up(logs: &[Log], (from, to): (Timestamp, Timestamp)) -> Vec<Uptime> {
     let mut sums = rollup::Uptimes::new();
     let inside = |hour: &rollup::Hour| hour.hour >= from && hour.hour < to;
     rollup::roll_up(logs).iter().filter(|hour| inside(hour)).for_each(|hour| rollup::add_hour(&mut sums, hour));

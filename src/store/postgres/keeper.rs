@@ -1,4 +1,4 @@
-//! Keeps the days of the store: those ahead are made, those past the retention are dropped.
+//! Keeps the days of the store: those ahead are made, those that are over are added up, those past the retention are dropped.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -55,13 +55,14 @@ impl Keep for Keeper {
         self.part(&mut fault, |session| make_days(session, ahead, retention));
         let past_is_left = self.part(&mut fault, |session| delete_past(session, retention));
         let dropped = self.part(&mut fault, |session| drop_day(session, retention)).flatten();
+        let sums_are_left = self.part(&mut fault, |session| sum_day(session, retention));
         let condition = self.part(&mut fault, condition);
         if let (None, Some(fault)) = (&condition, &fault) {
             return Err(fault.clone());
         }
         Ok(Kept {
             deleted: 0,
-            more: past_is_left == Some(true) || dropped.is_some(),
+            more: past_is_left == Some(true) || dropped.is_some() || sums_are_left == Some(true),
             dropped: Vec::from_iter(dropped),
             condition: condition.unwrap_or_default(),
             fault,
@@ -113,6 +114,16 @@ fn drop_day(session: &mut Session, retention: Duration) -> Result<Option<String>
 fn delete_past(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
     let kept = retention.as_secs_f64();
     let rows = session.query_once("SELECT pingeon.delete_past(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// Adds up the hours of a day that is over, if that is to be done; whether it may be of another one.
+fn sum_day(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
+    let kept = retention.as_secs_f64();
+    // It has to see what was committed while it waited for its lock, whatever the database's default is.
+    session.say("BEGIN ISOLATION LEVEL READ COMMITTED")?;
+    let rows = session.query_once("SELECT pingeon.sum_day(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
+    session.say("COMMIT")?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 

@@ -132,9 +132,10 @@ impl Sink for Postgres {
 }
 
 /// Once the server says that it has committed, the source forgets: then all has to be on the server's disk, also where it is set for
-/// the database or the role that nobody waits for that. What waits for more or less of the standbys stays as it is set.
-const BEGIN: &str =
-    "BEGIN; SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+/// the database or the role that nobody waits for that. What waits for more or less of the standbys stays as it is set. And
+/// `pingeon.add_hours` has to see the days that were summed up until then, whatever the database's default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// Keeps all in one transaction. With `bisect`, logs that the server refuses are looked for and set aside, too.
 fn keep(session: &mut Session, logs: &[&Log], rejects: &[Reject], bisect: bool) -> Result<Delivered, postgres::Error> {
