@@ -3,8 +3,8 @@
 //! Starts a real broker (4.3.1) and a real Postgres (`tests/run brokers postgres` brings them), and measures in one run, in turns:
 //! the program itself, as a user runs it (`pingeon consume`, two connections, default batches), reading a
 //! topic that is there into an empty store; the same topic once more (nothing is new); the same without roll-ups; and binary
-//! COPY of the same rows into the same table over two connections, in batches as large and five times as large. Medians of
-//! [`ROUNDS`] rounds.
+//! COPY of the same rows into the same table over two connections: in batches as large, as they came in and in the order of
+//! uid, and five times as large. Medians of [`ROUNDS`] rounds.
 
 // The tests' brokers and servers; not all of what they offer is needed here.
 #[allow(dead_code)]
@@ -77,35 +77,36 @@ fn main() {
     let bytes = fill(broker, &topic, count);
     println!("{count} logs of {} bytes of {LABELS} labels and {AGENTS} agents\n", bytes / count);
     let store = Store::new();
-    let mut costs = [const { Vec::new() }; 5];
+    let mut costs = [const { Vec::new() }; 6];
     for round in 0..ROUNDS {
         store.empty();
         costs[0].push(consume(&store, broker, &topic, count, "new"));
         costs[1].push(consume(&store, broker, &topic, count, "duplicate"));
-        let rows = store.copy_out();
-        for (nth, batch) in [(2, BATCH), (3, 5 * BATCH)] {
+        let (as_stored, by_uid) = (store.copy_out(""), store.copy_out("ORDER BY uid"));
+        for (nth, rows, batch) in [(2, &as_stored, BATCH), (3, &by_uid, BATCH), (4, &by_uid, 5 * BATCH)] {
             store.empty();
-            costs[nth].push(store.copy_in(&rows, batch));
+            costs[nth].push(store.copy_in(rows, batch));
         }
-        drop(rows);
+        drop((as_stored, by_uid));
         store.empty();
-        store.without_roll_ups(|| costs[4].push(consume(&store, broker, &topic, count, "new")));
+        store.without_roll_ups(|| costs[5].push(consume(&store, broker, &topic, count, "new")));
         eprintln!("round {} of {ROUNDS}", round + 1);
     }
     println!("\n{:<36} {:>10} {:>18} {:>20}", "", "rows/s", "client CPU µs/row", "Postgres CPU µs/row");
-    let [first, again, copy, large_copy, bare] = costs.map(median);
+    let [first, again, copy, sorted_copy, large_copy, bare] = costs.map(median);
     for (what, [seconds, client, postgres]) in [
         ("Kafka to Postgres", first),
         ("the same again, nothing new", again),
         ("without roll-ups", bare),
         (&format!("binary COPY, batches of {BATCH}"), copy),
-        (&format!("binary COPY, batches of {}", 5 * BATCH), large_copy),
+        ("likewise, in the order of uid", sorted_copy),
+        (&format!("likewise, batches of {}", 5 * BATCH), large_copy),
     ] {
         let [rate, client, postgres] = [count as f64 / seconds, client / count as f64, postgres / count as f64];
         println!("{what:<36} {rate:>10.0} {:>18.2} {:>20.2}", client * 1e6, postgres * 1e6);
     }
-    let (ratio, large_ratio) = (copy[0] / first[0], large_copy[0] / first[0]);
-    println!("\n{ratio:.2} × COPY, {large_ratio:.2} × COPY in large batches");
+    let [ratio, sorted_ratio, large_ratio] = [copy, sorted_copy, large_copy].map(|copy| copy[0] / first[0]);
+    println!("\n{ratio:.2} × COPY, {sorted_ratio:.2} × in the order of uid, {large_ratio:.2} × in large batches");
     let of_cpu = (first[1] + first[2]) / (bare[1] + bare[2]) - 1.0;
     println!("roll-ups: {:.1} % of time, {:.1} % of CPU", (first[0] / bare[0] - 1.0) * 100.0, of_cpu * 100.0);
 }
@@ -196,11 +197,12 @@ impl Store {
         self.client().batch_execute("CHECKPOINT").unwrap();
     }
 
-    /// All rows, as COPY's binary form has them.
-    fn copy_out(&self) -> Vec<u8> {
-        let mut rows = Vec::new();
-        let sql = "COPY (SELECT * FROM pingeon.log ORDER BY uid) TO STDOUT (FORMAT binary)";
-        self.client().copy_out(sql).unwrap().read_to_end(&mut rows).unwrap();
+    /// All rows in some order (none: as they came in), as COPY's binary form has them.
+    fn copy_out(&self, order: &str) -> Vec<u8> {
+        let (mut client, mut rows) = (self.client(), Vec::new());
+        client.batch_execute("SET synchronize_seqscans = off; SET max_parallel_workers_per_gather = 0").unwrap();
+        let sql = format!("COPY (SELECT * FROM pingeon.log {order}) TO STDOUT (FORMAT binary)");
+        client.copy_out(&sql).unwrap().read_to_end(&mut rows).unwrap();
         rows
     }
 
