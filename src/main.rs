@@ -78,11 +78,12 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         // What need not be reached, or is by a URL, needs no config.
         Command::Migrate { print: true, .. } => return print(&schema(outline(cli)?)),
         Command::Migrate { url: Some(url), password_file, .. } => {
-            return migrate(&reached_by(outline(cli)?, url, password_file.as_deref())?);
+            let outline = outline(cli)?;
+            return migrate(&reached_by(cli, outline, url, password_file.as_deref())?, retention(outline));
         }
         Command::Report(asked) if let Some(url) = &asked.url => {
             let outline = outline(cli)?;
-            let store = reached_by(outline, url, asked.password_file.as_deref())?;
+            let store = reached_by(cli, outline, url, asked.password_file.as_deref())?;
             let config = outline.filter(|_| !asked.delivery).and_then(|_| if_usable(cli, read));
             return report(&store, &config.map(|config| config.checks).unwrap_or_default(), asked);
         }
@@ -101,7 +102,10 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Check { labels, format } => check(&config, labels, *format),
         Command::Validate => print(&config::summary(&config)),
         Command::Explain => print(&config::explain(&config)),
-        Command::Migrate { .. } => migrate(the_store(&config)?),
+        Command::Migrate { .. } => match the_store(&config)? {
+            store @ config::Store::Postgres(settings) => migrate(store, Some(settings.retention)),
+            store @ config::Store::Sqlite(_) => migrate(store, None),
+        },
         Command::Report(asked) => report(the_store(&config)?, &config.checks, asked),
     }
 }
@@ -213,21 +217,27 @@ fn outline(cli: &Cli) -> Result<Option<Outline>, Failure> {
     })
 }
 
+/// How long a config has Postgres keep logs, where it says so.
+fn retention(outline: Option<Outline>) -> Option<Duration> {
+    outline.and_then(|outline| if let Outline::Postgres(retention) = outline { retention } else { None })
+}
+
 fn schema(outline: Option<Outline>) -> String {
     match outline {
         Some(Outline::Sqlite) => store::sqlite::schema(),
-        Some(Outline::Postgres(retention)) => store::postgres::schema(retention),
-        None => store::postgres::schema(config::POSTGRES_RETENTION),
+        Some(Outline::Postgres(_)) | None => store::postgres::schema(retention(outline)),
     }
 }
 
-/// Brings the store's schema up to date.
-fn migrate(store: &config::Store) -> Result<ExitCode, Failure> {
+/// Brings the store's schema up to date. In Postgres the owner keeps logs for `retention` from then on (`None`: as before).
+fn migrate(store: &config::Store, retention: Option<Duration>) -> Result<ExitCode, Failure> {
     let made = match store {
-        config::Store::Postgres(settings) => match store::postgres::migrate(settings).map_err(Failure::work)? {
-            0 => ", and was before".to_owned(),
-            files => format!(" by {files} migration{} that it lacked", if files == 1 { "" } else { "s" }),
-        },
+        config::Store::Postgres(settings) => {
+            match store::postgres::migrate(settings, retention).map_err(Failure::work)? {
+                0 => ", and was before".to_owned(),
+                files => format!(" by {files} migration{} that it lacked", if files == 1 { "" } else { "s" }),
+            }
+        }
         config::Store::Sqlite(_) => {
             store::sink(store).map_err(Failure::work)?;
             String::new()
@@ -236,16 +246,17 @@ fn migrate(store: &config::Store) -> Result<ExitCode, Failure> {
     print(&format!("the store's schema is up to date{made}\n"))
 }
 
-/// The store in Postgres that `url` reaches.
-fn reached_by(outline: Option<Outline>, url: &str, password_file: Option<&Path>) -> Result<config::Store, Failure> {
-    let retention = match outline {
-        Some(Outline::Sqlite) => {
-            return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
-        }
-        Some(Outline::Postgres(retention)) => retention,
-        None => config::POSTGRES_RETENTION,
-    };
-    Ok(config::Store::Postgres(config::postgres_at(url, password_file, retention)?))
+/// The store in Postgres that `url` reaches. Both this and a config with another store cannot be meant, if both were named.
+fn reached_by(
+    cli: &Cli,
+    outline: Option<Outline>,
+    url: &str,
+    password_file: Option<&Path>,
+) -> Result<config::Store, Failure> {
+    if outline == Some(Outline::Sqlite) && cli.config.is_some() {
+        return Err(Failure::usage("`--url` is for Postgres, and the config's store is a file", None));
+    }
+    Ok(config::Store::Postgres(config::postgres_at(url, password_file)?))
 }
 
 fn report(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Result<ExitCode, Failure> {

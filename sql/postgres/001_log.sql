@@ -297,8 +297,9 @@ BEGIN
     RETURN false;
 END $$;
 
--- Adds up the hours of the last day that is over and does not count as summed; whether there may be more such days. To be called in
--- a transaction of its own.
+-- Adds up the hours of the last day that is over and does not count as summed, first of those that never did; whether there may be
+-- more of those. One that did before waits for the next round, since late logs may go on for long. To be called in a transaction of
+-- its own.
 --
 -- No log that comes late is missed, since whoever changes hours first locks `summed` against this, and takes their days out of it. A
 -- transaction that did so before is waited for, and what it added is seen; one that comes later waits, and then finds the day summed.
@@ -313,6 +314,7 @@ DECLARE
     -- While its last logs still come, a day would only be added up in vain.
     last timestamptz := (now() - interval '1 hour')::date - 1;
     past timestamptz;
+    again boolean;
 BEGIN
     PERFORM pingeon.sees_commits();
     BEGIN
@@ -324,11 +326,12 @@ BEGIN
     SELECT days INTO past FROM generate_series(first, last, interval '1 day') AS days
     WHERE NOT EXISTS (SELECT FROM pingeon.summed WHERE day = days)
         AND EXISTS (SELECT FROM pingeon.hour WHERE hour >= days AND hour < days + interval '1 day')
-    ORDER BY days DESC LIMIT 1;
+    ORDER BY EXISTS (SELECT FROM pingeon.day WHERE day = days), days DESC LIMIT 1;
     IF past IS NULL THEN
         RETURN false;
     END IF;
     DELETE FROM pingeon.day WHERE day = past;
+    again := FOUND;
     INSERT INTO pingeon.day (label, agent, day, up_ms, degraded_ms, down_ms, up, degraded, down, unknown, missed, latency, crowded)
     SELECT label, agent, past, least(sum(up_ms), 2147483647), least(sum(degraded_ms), 2147483647), least(sum(down_ms), 2147483647),
         least(sum(up), 2147483647), least(sum(degraded), 2147483647), least(sum(down), 2147483647),
@@ -337,7 +340,7 @@ BEGIN
             OR greatest(sum(up), sum(degraded), sum(down), sum(unknown), sum(missed)) > 2147483647
     FROM pingeon.hour WHERE hour >= past AND hour < past + interval '1 day' GROUP BY label, agent;
     INSERT INTO pingeon.summed VALUES (past);
-    RETURN true;
+    RETURN NOT again;
 END $$;
 
 -- How the store stands: days that can be written to after today, the first and last day that can be, what was set aside, when the

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checks::{self, Checks, Defaults};
 use super::error::{Complaint, ConfigError};
 use super::expand::Environment;
-use super::sections::{self, POSTGRES_RETENTION};
+use super::sections;
 use super::shared::read_bytes;
 use super::walk::{At, Read, Reading, quoted};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
@@ -54,7 +54,7 @@ pub fn outline(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Outl
     let (source, node) = read_file(path)?;
     let reading = reading(path, env)?;
     let at = At::root(&reading, &source, &node);
-    let without = if at.get("queue").is_some() { Outline::Postgres(POSTGRES_RETENTION) } else { Outline::Sqlite };
+    let without = if at.get("queue").is_some() { Outline::Postgres(None) } else { Outline::Sqlite };
     Ok(at.read("store", sections::outline)?.unwrap_or(without))
 }
 

@@ -24,7 +24,7 @@ mod yaml;
 pub use error::{ConfigError, nearest};
 pub use explain::explain;
 pub use load::{find, load, outline};
-pub use sections::{POSTGRES_RETENTION, postgres_at};
+pub use sections::postgres_at;
 pub use shared::read_again;
 
 use crate::secret::Secret;
@@ -154,8 +154,8 @@ pub enum Store {
 pub enum Outline {
     /// The embedded database.
     Sqlite,
-    /// A Postgres server, which keeps logs for so long.
-    Postgres(Duration),
+    /// A Postgres server, which keeps logs for so long; `None`: nothing is said of that.
+    Postgres(Option<Duration>),
 }
 
 /// The embedded store.

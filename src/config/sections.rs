@@ -149,7 +149,10 @@ fn either(at: &At<'_>) -> ConfigError {
 pub(super) fn outline(at: &At<'_>) -> Read<Outline> {
     match (at.get("sqlite"), at.get("postgres")) {
         (Some(_), None) => Ok(Outline::Sqlite),
-        (None, Some(at)) => Ok(Outline::Postgres(retention(&at)?.unwrap_or(POSTGRES_RETENTION))),
+        (None, Some(at)) => {
+            at.mapping(&POSTGRES_KEYS)?;
+            retention(&at).map(Outline::Postgres)
+        }
         _ => Err(either(at)),
     }
 }
@@ -168,17 +171,11 @@ fn retention(at: &At<'_>) -> Read<Option<Duration>> {
     span(at, "retention", Duration::from_secs(3_600), 3_650 * DAY)
 }
 
+const POSTGRES_KEYS: [&str; 8] =
+    ["url", "password", "password_file", "batch_max", "batch_wait", "connections", "prepared", "retention"];
+
 fn postgres(at: &At<'_>) -> Read<Postgres> {
-    at.mapping(&[
-        "url",
-        "password",
-        "password_file",
-        "batch_max",
-        "batch_wait",
-        "connections",
-        "prepared",
-        "retention",
-    ])?;
+    at.mapping(&POSTGRES_KEYS)?;
     let prepared = [("auto", Prepared::Auto), ("named", Prepared::Named), ("unnamed", Prepared::Unnamed)];
     let count = |key: &str, most: u64, default: usize| {
         let number = at.read(key, |at| at.number(1..=most))?;
@@ -225,11 +222,11 @@ fn postgres_address(url: &str, directory: &Path, shared: &Shared) -> Result<Arc<
 ///
 /// # Errors
 /// What is wrong with either.
-pub fn postgres_at(url: &str, password_file: Option<&Path>, retention: Duration) -> Result<Postgres, ConfigError> {
+pub fn postgres_at(url: &str, password_file: Option<&Path>) -> Result<Postgres, ConfigError> {
     let password = password_file.map(|path| secret_in(path.to_owned())).transpose();
     let read = postgres_address(url, Path::new(""), &Shared::default()).and_then(|url| Ok((url, password?)));
     let (url, password) = read.map_err(ConfigError::nowhere)?;
-    Ok(Postgres { retention, ..postgres_default(url, password) })
+    Ok(postgres_default(url, password))
 }
 
 /// The `web` section.

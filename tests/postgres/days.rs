@@ -51,12 +51,19 @@ impl Place {
 
     /// Sums up all days that there are to sum up.
     fn sum(&mut self) {
-        wait_for("all days to be summed up", || (!self.round()).then_some(()));
+        // What was summed before comes one day a round, and says of no more.
+        let mut before = None;
+        wait_for("all days to be summed up", || {
+            let (more, now) = (self.round(), self.summed());
+            (!more && before.replace(now.clone()) == Some(now)).then_some(())
+        });
     }
 
     /// Whether there is more to do.
     fn round(&mut self) -> bool {
-        self.keeper.keep(SystemClock.now().wall).unwrap().more
+        let kept = self.keeper.keep(SystemClock.now().wall).unwrap();
+        assert_eq!(kept.fault, None);
+        kept.more
     }
 
     /// The days that count as summed, by their distance from the first one of the tests.
@@ -326,7 +333,7 @@ fn consumers_take_days_out_without_waiting_in_a_circle() {
         let Place { database, keeper, .. } = &mut place;
         thread::scope(|scope| {
             let both = [&one, &other].map(|logs| scope.spawn(|| write(database, logs)));
-            keeper.keep(SystemClock.now().wall).unwrap();
+            assert_eq!(keeper.keep(SystemClock.now().wall).unwrap().fault, None);
             both.into_iter().for_each(|written| written.join().unwrap());
         });
         place.logs.extend(one.into_iter().chain(other));

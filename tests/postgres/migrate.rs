@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::thread;
 
 use pingeon::clock::SystemClock;
+use pingeon::config::Postgres;
 use pingeon::flow::{Batch, Fault, Sink as _, Unreadable};
-use pingeon::store::postgres::{self as store, migrate, schema};
+use pingeon::store::postgres::{self as store, schema};
 use postgres::Client;
 
 use crate::running::{Place, wait_for};
@@ -59,6 +60,10 @@ fn complaint(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+fn migrate(settings: &Postgres) -> Result<usize, String> {
+    store::migrate(settings, Some(settings.retention))
+}
+
 #[test]
 fn each_migration_is_applied_once() {
     let database = shared().database("once");
@@ -72,7 +77,7 @@ fn each_migration_is_applied_once() {
 fn what_is_printed_makes_the_same_schema_in_psql() {
     let (ours, by_hand) = (shared().database("ours").migrated(), shared().database("by_hand"));
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), schema(by_hand.settings(SUPERUSER).retention)).unwrap();
+    fs::write(file.path(), schema(Some(by_hand.settings(SUPERUSER).retention))).unwrap();
     let mut psql = Command::new("psql");
     psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &by_hand.url(SUPERUSER), "-f"]).arg(file.path());
     let output = psql.output().unwrap();
@@ -135,9 +140,21 @@ fn what_is_printed_or_reached_by_a_url_needs_no_whole_config() {
     insta::assert_snapshot!(complaint, @"warning: goes on without the config: pingeon.yaml:2:30: checks[0].http: `nowhere` is not a URL");
 
     fs::remove_file(place.path().join("pingeon.yaml")).unwrap();
-    assert!(said(&["migrate", "--print"]).0.contains("'7776000 seconds'"));
+    assert!(!said(&["migrate", "--print"]).0.contains("UPDATE pingeon.setting"));
     assert_eq!(said(&["migrate", "--url", &url]).0, "the store's schema is up to date, and was before\n");
+    assert_eq!(texts(&mut database.superuser(), retention), ["864000"], "nothing was said of it");
     assert_eq!(said(&["report", "--url", &url]).1, "");
+    // Another store counts only where both were named; a key that is not known is no retention.
+    fs::write(place.path().join("pingeon.yaml"), "checks: []\n").unwrap();
+    assert_eq!(said(&["report", "--url", &url]).1, "");
+    let misspelt = "checks: []\nstore: {postgres: {url: postgresql://db.example.com/pingeon, retenton: 10d}}\n";
+    fs::write(place.path().join("misspelt.yaml"), misspelt).unwrap();
+    let refused = place.pingeon(&["migrate", "--url", &url, "-c", "misspelt.yaml"]);
+    insta::assert_snapshot!(String::from_utf8(refused.stderr).unwrap(), @"
+    error: misspelt.yaml:2:62: store.postgres: unknown key `retenton`
+    hint: did you mean `retention`?
+    ");
+    fs::remove_file(place.path().join("pingeon.yaml")).unwrap();
     // One that was named is wanted.
     for command in [&["migrate", "--print"][..], &["migrate", "--url", &url], &["report", "--url", &url]] {
         let output = place.pingeon(&[command, &["-c", "pingeon.yaml"]].concat());

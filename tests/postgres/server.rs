@@ -322,7 +322,8 @@ impl Database {
     pub fn migrated(self) -> Self {
         let of_today = || SystemClock.now().wall.as_micros() % MICROS_OF_A_DAY;
         wait_for("midnight to pass", || (MICROS_OF_A_DAY - of_today() > MICROS_OF_A_TEST).then_some(()));
-        pingeon::store::postgres::migrate(&self.settings(self.superuser.get_user().unwrap())).unwrap();
+        let settings = self.settings(self.superuser.get_user().unwrap());
+        pingeon::store::postgres::migrate(&settings, Some(settings.retention)).unwrap();
         self
     }
 

@@ -12,7 +12,7 @@ use std::sync::Once;
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use postgres::{Client, Row, Statement};
+use postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use super::columns::Param;
 use super::dial::Dialer;
@@ -124,6 +124,17 @@ impl Session {
     /// Statements without parameters or answers.
     pub(super) fn say(&mut self, sql: &str) -> Result<(), postgres::Error> {
         self.client.batch_execute(sql)
+    }
+
+    /// The first value of what `call` gives, as text, in a transaction that the server begins and commits without waiting for this
+    /// side, so that no lock outlasts it. It sees what was committed while it waited for a lock, whatever the database's default is.
+    pub(super) fn call(&mut self, call: &str) -> Result<Option<String>, postgres::Error> {
+        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {call}; COMMIT");
+        let rows = self.client.simple_query(&sql)?;
+        Ok(rows.iter().find_map(|said| match said {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
     }
 
     /// The rows that a statement gives.

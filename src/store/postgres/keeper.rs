@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use postgres::types::Type;
-
-use super::columns::{Moment, Param};
+use super::columns::Moment;
 use super::connection::{Connection, Session};
 use super::trouble::Trouble;
 use crate::clock::Timestamp;
@@ -89,42 +87,35 @@ pub(super) fn make_days(
     retention: Duration,
 ) -> Result<(), postgres::Error> {
     let days: BTreeSet<Timestamp> = moments.map(day_of).collect();
-    let days: Vec<Moment> = days.into_iter().map(Moment).collect();
-    let kept = retention.as_secs_f64();
+    let days: Vec<String> =
+        days.iter().map(|day| day.to_string().chars().take_while(|c| *c != 'T').collect()).collect();
     for some in days.chunks(DAYS_AT_ONCE_MAX) {
-        let params: [Param<'_>; 2] = [(&some, Type::TIMESTAMPTZ_ARRAY), (&kept, Type::FLOAT8)];
-        session.query_once(MAKE_DAYS, &params)?;
+        session.call(&format!("pingeon.make_days('{{{}}}', {})", some.join(","), kept(retention)))?;
     }
     Ok(())
 }
 
-const MAKE_DAYS: &str = "SELECT pingeon.make_days(ARRAY(SELECT (day AT TIME ZONE 'UTC')::date FROM unnest($1) AS day), \
-    make_interval(secs => $2))";
-
 /// Drops the oldest day that is past the retention, if there is one: `2026-08-28`.
 fn drop_day(session: &mut Session, retention: Duration) -> Result<Option<String>, postgres::Error> {
-    let kept = retention.as_secs_f64();
     // Not by a cast, which would follow the server's `datestyle`.
-    let sql = "SELECT to_char(pingeon.drop_day(make_interval(secs => $1)), 'YYYY-MM-DD')";
-    let rows = session.query_once(sql, &[(&kept, Type::FLOAT8)])?;
-    Ok(rows.first().and_then(|row| row.get(0)))
+    session.call(&format!("to_char(pingeon.drop_day({}), 'YYYY-MM-DD')", kept(retention)))
 }
 
 /// Deletes some of what else is past the retention; whether anything past it may be left.
 fn delete_past(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
-    let kept = retention.as_secs_f64();
-    let rows = session.query_once("SELECT pingeon.delete_past(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    Ok(session.call(&format!("pingeon.delete_past({})", kept(retention)))?.as_deref() == Some(TRUE))
 }
 
 /// Adds up the hours of a day that is over, if that is to be done; whether it may be of another one.
 fn sum_day(session: &mut Session, retention: Duration) -> Result<bool, postgres::Error> {
-    let kept = retention.as_secs_f64();
-    // It has to see what was committed while it waited for its lock, whatever the database's default is.
-    session.say("BEGIN ISOLATION LEVEL READ COMMITTED")?;
-    let rows = session.query_once("SELECT pingeon.sum_day(make_interval(secs => $1))", &[(&kept, Type::FLOAT8)])?;
-    session.say("COMMIT")?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    Ok(session.call(&format!("pingeon.sum_day({})", kept(retention)))?.as_deref() == Some(TRUE))
+}
+
+/// A `boolean` as text.
+const TRUE: &str = "t";
+
+fn kept(retention: Duration) -> String {
+    format!("make_interval(secs => {})", retention.as_secs())
 }
 
 fn condition(session: &mut Session) -> Result<Condition, postgres::Error> {

@@ -17,18 +17,19 @@ const MIGRATIONS: &[(&str, &str)] = &[("001_log.sql", include_str!("../../../sql
 /// What has to be there before the first of them: where they are noted.
 const BOOKS: (&str, &str) = ("000_migration.sql", include_str!("../../../sql/postgres/000_migration.sql"));
 
-/// The SQL that makes the schema, from nothing on, for a store that keeps logs for `retention`: for `psql`.
-pub fn schema(retention: Duration) -> String {
+/// The SQL that makes the schema, from nothing on, for a store that keeps logs for `retention` (`None`: as the schema has it): for
+/// `psql`.
+pub fn schema(retention: Option<Duration>) -> String {
     let scripts: String = (0..MIGRATIONS.len()).map(script).collect();
-    format!("BEGIN;\n{}\n{scripts}\n{}COMMIT;\n", BOOKS.1, keep_for(retention))
+    format!("BEGIN;\n{}\n{scripts}\n{}COMMIT;\n", BOOKS.1, retention.map(keep_for).unwrap_or_default())
 }
 
-/// Brings the schema up to date, as whom `settings` name; how many files that took. What is kept for how long is set to the
-/// retention of `settings`.
+/// Brings the schema up to date, as whom `settings` name; how many files that took. Logs are kept for `retention`
+/// from now on (`None`: as before).
 ///
 /// # Errors
 /// What is wrong and what to do about it, for people. The store is as it was.
-pub fn migrate(settings: &config::Postgres) -> Result<usize, String> {
+pub fn migrate(settings: &config::Postgres, retention: Option<Duration>) -> Result<usize, String> {
     let dialer = Dialer::new(&settings.url, settings.password.as_ref());
     let mut client = dialer.dial().map_err(|unreached| format!("Postgres at {}", unreached.sentence))?;
     let mut transaction = client.transaction().map_err(|error| sentence(&error))?;
@@ -38,7 +39,9 @@ pub fn migrate(settings: &config::Postgres) -> Result<usize, String> {
     for (nth, (name, _)) in MIGRATIONS.iter().enumerate().skip(before.len()) {
         run(&mut transaction, name, &script(nth))?;
     }
-    run(&mut transaction, "retention", &keep_for(settings.retention))?;
+    if let Some(retention) = retention {
+        run(&mut transaction, "retention", &keep_for(retention))?;
+    }
     transaction.commit().map_err(|error| sentence(&error))?;
     Ok(MIGRATIONS.len() - before.len())
 }

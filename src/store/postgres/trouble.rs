@@ -72,8 +72,6 @@ impl Sort {
             // Only to be read; or the answer of a statement has another type than when it was prepared.
             "25006" | "0A000" => Sort::Anew,
             "57014" => Sort::Again,
-            // `RAISE EXCEPTION` in a trigger that somebody else has put there.
-            "P0001" => Sort::Refused,
             code => match code.get(..2) {
                 Some("22" | "23" | "54") => Sort::Refused,
                 Some("28" | "3D" | "3F" | "42") => Sort::Lasting,
@@ -165,7 +163,7 @@ mod tests {
             ),
             (Sort::Lasting, "28000 28P01 3D000 3F000 42501 42883 42P01 42703 42601"),
             (Sort::Unprepared, "26000 42P05 08P01 22P03 42804"),
-            (Sort::Refused, "22001 22003 22008 22021 22P02 22P05 23502 23503 23505 54000 54001 P0001"),
+            (Sort::Refused, "22001 22003 22008 22021 22P02 22P05 23502 23503 23505 54000 54001"),
             (Sort::NoDay, "23514"),
         ] {
             for code in codes.split(' ') {
