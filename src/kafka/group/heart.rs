@@ -18,6 +18,9 @@ use crate::kafka::{Error, codes};
 /// A beat that takes longer than this is stuck: it may ask every broker that is known for the coordinator.
 const BEAT_MAX: Duration = Duration::from_secs(120);
 
+/// How soon the first beat in a generation comes.
+const BEAT_FIRST: Duration = Duration::from_millis(50);
+
 /// The heart of one member. See [`run`](Heart::run).
 #[derive(Debug)]
 pub struct Heart {
@@ -25,13 +28,14 @@ pub struct Heart {
     settings: Settings,
     seat: Seat,
     connection: Option<Connection>,
+    pace: Pace,
     /// What went wrong last, so that it is said once.
     said: Option<String>,
 }
 
 impl Heart {
     pub(in crate::kafka) fn new(client: Client, settings: Settings, seat: Seat) -> Self {
-        Heart { client, settings, seat, connection: None, said: None }
+        Heart { client, settings, seat, connection: None, pace: Pace::default(), said: None }
     }
 
     /// Beats until told to stop or the consumer is no more.
@@ -41,7 +45,9 @@ impl Heart {
     pub fn run(mut self, stop: &Stop, pulse: &Pulse) -> Result<(), String> {
         loop {
             pulse.back_in(self.settings.heartbeat + BEAT_MAX);
-            if stop.wait(self.settings.heartbeat) || self.seat.is_gone() {
+            let generation = self.seat.taken().map(|(_, generation)| generation);
+            let pause = self.pace.pause(generation, self.settings.heartbeat);
+            if stop.wait(pause) || self.seat.is_gone() {
                 return Ok(());
             }
             match self.beat() {
@@ -106,5 +112,36 @@ impl Heart {
             }
         };
         Ok(self.connection.insert(connection))
+    }
+}
+
+/// How long it is from beat to beat. Members that start together join one after the other, and who is in already reads all the
+/// partitions alone until a beat tells of the next one: so in each generation the first beats come sooner.
+#[derive(Debug, Default)]
+struct Pace {
+    generation: Option<i32>,
+    pause: Duration,
+}
+
+impl Pace {
+    /// The pause before the next beat: doubles up to `most`, in another generation anew.
+    fn pause(&mut self, generation: Option<i32>, most: Duration) -> Duration {
+        let longer = if generation == self.generation { self.pause * 2 } else { Duration::ZERO };
+        *self = Pace { generation, pause: longer.max(BEAT_FIRST).min(most) };
+        self.pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_come_sooner_in_a_new_generation() {
+        let mut pace = Pace::default();
+        let most = Duration::from_millis(300);
+        let pauses = [None, None, Some(1), Some(1), Some(1), Some(1), Some(1), Some(2), Some(2), None]
+            .map(|generation| pace.pause(generation, most).as_millis());
+        assert_eq!(pauses, [50, 100, 50, 100, 200, 300, 300, 50, 100, 50]);
     }
 }
