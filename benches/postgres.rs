@@ -4,7 +4,7 @@
 //! the program itself, as a user runs it (`pingeon consume`, two connections, default batches), reading a
 //! topic that is there into an empty store; the same topic once more (nothing is new); the same without roll-ups; and binary
 //! COPY of the same rows into the same table over two connections: in batches as large, as they came in and in the order of
-//! uid, and five times as large. Medians of [`ROUNDS`] rounds.
+//! uid, and five times as large. Medians of [`ROUNDS`] rounds. It also tells how much room a log takes in the topic and in the store.
 
 // The tests' brokers and servers; not all of what they offer is needed here.
 #[allow(dead_code)]
@@ -75,12 +75,17 @@ fn main() {
     let broker = shared(Version::V4_3);
     let topic = broker.topic("bench", PARTITIONS);
     let bytes = fill(broker, &topic, count);
-    println!("{count} logs of {} bytes of {LABELS} labels and {AGENTS} agents\n", bytes / count);
+    println!("{count} logs of {} bytes of {LABELS} labels and {AGENTS} agents", bytes / count);
+    println!("in the topic (lz4) a log takes {} bytes", in_topic(&topic) / count);
     let store = Store::new();
     let mut costs = [const { Vec::new() }; 6];
     for round in 0..ROUNDS {
         store.empty();
         costs[0].push(consume(&store, broker, &topic, count, "new"));
+        if round == 0 {
+            let [log, indexes, hour] = store.sizes();
+            println!("in Postgres {}, and its indexes {}; a roll-up {hour}\n", log / count, indexes / count);
+        }
         costs[1].push(consume(&store, broker, &topic, count, "duplicate"));
         let (as_stored, by_uid) = (store.copy_out(""), store.copy_out("ORDER BY uid"));
         for (nth, rows, batch) in [(2, &as_stored, BATCH), (3, &by_uid, BATCH), (4, &by_uid, 5 * BATCH)] {
@@ -109,6 +114,12 @@ fn main() {
     println!("\n{ratio:.2} × COPY, {sorted_ratio:.2} × in the order of uid, {large_ratio:.2} × in large batches");
     let of_cpu = (first[1] + first[2]) / (bare[1] + bare[2]) - 1.0;
     println!("roll-ups: {:.1} % of time, {:.1} % of CPU", (first[0] / bare[0] - 1.0) * 100.0, of_cpu * 100.0);
+}
+
+/// How many bytes a topic takes on the broker's disk, but for its indexes.
+fn in_topic(topic: &str) -> u64 {
+    let files = format!("{}/kafka/*/node/data/{topic}-*/*.log", env!("CARGO_TARGET_TMPDIR"));
+    glob::glob(&files).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
 /// What a pass took, in seconds: by the clock, of the client's CPU, of the server's.
@@ -195,6 +206,15 @@ impl Store {
         let sql = "TRUNCATE pingeon.log, pingeon.hour, pingeon.rejected, pingeon.duplicate";
         self.client().batch_execute(sql).unwrap();
         self.client().batch_execute("CHECKPOINT").unwrap();
+    }
+
+    /// In bytes: all logs, their indexes, and what one roll-up takes with its indexes.
+    fn sizes(&self) -> [u64; 3] {
+        let sql = "SELECT sum(pg_table_size(inhrelid))::bigint, sum(pg_indexes_size(inhrelid))::bigint, \
+            pg_total_relation_size('pingeon.hour') / (SELECT count(*) FROM pingeon.hour) \
+            FROM pg_inherits WHERE inhparent = 'pingeon.log'::regclass";
+        let row = self.client().query_one(sql, &[]).unwrap();
+        [0, 1, 2].map(|column| row.get::<_, i64>(column).unsigned_abs())
     }
 
     /// All rows in some order (none: as they came in), as COPY's binary form has them.
