@@ -1,6 +1,7 @@
 //! pingeon(1): the command line from its own definition, so that the page says what `--help` does; around it, what a process
 //! does beyond its command line.
 
+use clap::builder::PossibleValue;
 use clap::{Arg, Command};
 
 use crate::roff::Page;
@@ -41,16 +42,24 @@ fn description(page: &mut Page) {
     );
 }
 
+/// So many options of a command stand beside its name; of more, each is told below alone.
+const OPTIONS_SHOWN: usize = 3;
+
 /// A command: how it is typed, what it does, and its own options.
 fn command(page: &mut Page, command: &Command) {
     let own = || command.get_arguments().filter(|argument| !argument.is_global_set() && !is_help(argument));
-    let typed: Vec<String> = own().map(|argument| format!(" [{}]", typed(argument))).collect();
-    page.subheading(&format!("`{}`{}", command.get_name(), typed.concat()));
+    let (positional, options): (Vec<_>, Vec<_>) = own().partition(|argument| argument.is_positional());
+    let mut usage: Vec<String> = options.into_iter().map(typed).collect();
+    if usage.len() > OPTIONS_SHOWN {
+        usage = vec!["*OPTION* …".to_owned()];
+    }
+    usage.extend(positional.into_iter().map(typed));
+    let usage: String = usage.iter().map(|typed| format!(" [{typed}]")).collect();
+    page.subheading(&format!("`{}`{usage}", command.get_name()));
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-    paragraphs(&about).enumerate().for_each(|(nth, text)| match nth {
-        0 => page.text(&text),
-        _ => page.paragraph(&text),
-    });
+    for (nth, text) in paragraphs(&about).enumerate() {
+        if nth == 0 { page.text(&text) } else { page.paragraph(&text) }
+    }
     own().for_each(|argument| option(page, argument));
     // The exit codes of all commands are told once, below.
     if let Some(after) = command.get_after_help() {
@@ -65,24 +74,31 @@ fn option(page: &mut Page, argument: &Arg) {
         tag = format!("`-{short}`, {tag}");
     }
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+    // A default that is no single value stands in the help itself.
+    let (help, prose) = match help.strip_suffix(']').and_then(|help| help.split_once(" [default: ")) {
+        Some((help, default)) => (help.to_owned(), Some(default)),
+        None => (help, None),
+    };
     let mut text = paragraphs(&help).collect::<Vec<_>>().join(" ");
     let takes_value = argument.get_action().takes_values();
-    let values = argument.get_possible_values();
-    if takes_value && !values.is_empty() {
-        let each: Vec<String> = values
-            .iter()
-            .map(|value| {
-                format!("`{}`: {}", value.get_name(), value.get_help().map(ToString::to_string).unwrap_or_default())
-            })
-            .collect();
-        text += &format!(" {}.", each.join("; "));
+    let values: Vec<String> = argument.get_possible_values().iter().filter(|_| takes_value).map(value).collect();
+    if !values.is_empty() {
+        text += &format!(" {}.", values.join("; "));
     }
-    let defaults = argument.get_default_values();
-    if takes_value && !defaults.is_empty() {
-        let all: Vec<_> = defaults.iter().map(|value| value.to_string_lossy()).collect();
-        text += &format!(" Default: `{}`.", all.join(" "));
+    let typed = argument.get_default_values().iter().filter(|_| takes_value).map(|value| value.to_string_lossy());
+    let typed = typed.map(|value| format!("`{value}`")).next();
+    if let Some(default) = typed.or(prose.map(str::to_owned)) {
+        text += &format!(" Default: {default}.");
     }
     page.tagged(&tag, &text);
+}
+
+/// One of the words that an option takes: `json`: one log a line.
+fn value(value: &PossibleValue) -> String {
+    let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+    let mut letters = help.chars();
+    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    format!("`{}`: {first}{}", value.get_name(), letters.as_str())
 }
 
 /// As it is typed: `--since` WHEN, LABEL ….
@@ -140,8 +156,12 @@ fn surroundings(page: &mut Page) {
         page.tagged(name, text);
     }
     page.heading("EXAMPLES");
-    for (what, typed) in EXAMPLES {
-        page.paragraph(what);
+    for (nth, (what, typed)) in EXAMPLES.iter().enumerate() {
+        if nth == 0 {
+            page.text(what)
+        } else {
+            page.paragraph(what)
+        }
         page.example(typed);
     }
     page.heading("SEE ALSO");

@@ -17,8 +17,12 @@ pub fn page(date: &str) -> String {
         sections.iter().for_each(|part| section(&mut page, part));
     }
     page.heading("EXAMPLES");
-    for (what, yaml) in EXAMPLES {
-        page.paragraph(what);
+    for (nth, (what, yaml)) in EXAMPLES.iter().enumerate() {
+        if nth == 0 {
+            page.text(what)
+        } else {
+            page.paragraph(what)
+        }
         page.example(yaml);
     }
     page.heading("SEE ALSO");
@@ -94,11 +98,11 @@ fn key(page: &mut Page, key: &Key) {
         Takes::Choice(words) if words.len() > 6 => "*word*".to_owned(),
         Takes::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" | "),
         Takes::Text(kind) => format!("*{kind}*"),
-        Takes::List(of, _) => format!("[*{of}*, …]"),
-        Takes::Part(of) => format!("{{*{of}*}}"),
+        Takes::List(of, _) => format!("[*{}*, …]", of.rsplit(' ').next().unwrap_or(of)),
+        Takes::Part(_) => "{…}".to_owned(),
     };
     page.tagged(&format!("`{}:` {value}", key.name), key.does);
-    let facts = [bounds(&key.takes), otherwise(&key.otherwise)].concat();
+    let facts = [bounds(&key.takes), otherwise(&key.otherwise), more(key)].concat();
     if !facts.is_empty() {
         page.text(&facts);
     }
@@ -111,18 +115,33 @@ fn bounds(takes: &Takes) -> String {
         Takes::Number(low, high) => format!("From {low} to {high}. "),
         Takes::Percent => "From `0%` to `100%`. ".to_owned(),
         Takes::Choice(words) if words.len() > 6 => format!("One of `{}`. ", words.join("`, `")),
-        Takes::List(_, most) => format!("At most {most}. "),
+        Takes::List(_, most) => format!("At most {}. ", thousands(*most)),
         Takes::Truth | Takes::Choice(_) | Takes::Text(_) | Takes::Part(_) => String::new(),
     }
 }
 
 fn otherwise(otherwise: &Otherwise) -> String {
     match otherwise {
-        Otherwise::Needed(example) => format!("Needed; for example `{example}`."),
-        Otherwise::Default("''" | "[]") => "Default: none.".to_owned(),
-        Otherwise::Default(value) => format!("Default: `{value}`."),
+        Otherwise::Needed(example) => format!("Needed; for example `{example}`. "),
+        Otherwise::Default("''" | "[]") => "Default: none. ".to_owned(),
+        Otherwise::Default(value) => format!("Default: `{value}`. "),
         Otherwise::Nothing => String::new(),
     }
+}
+
+/// A number for people: 100,000.
+fn thousands(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1_000), number % 1_000),
+    }
+}
+
+/// Where to read on, where that is not right below.
+fn more(key: &Key) -> String {
+    let (Takes::Part(title) | Takes::List(title, _)) = key.takes else { return String::new() };
+    let has_section = GROUPS.iter().flat_map(|(_, sections)| *sections).any(|section| section.title == title);
+    if has_section { format!("See `{title}`.") } else { String::new() }
 }
 
 const SHORTEST: &str = "\

@@ -64,7 +64,7 @@ const fn key(name: &'static str, takes: Takes, otherwise: Otherwise, does: &'sta
 
 const IP: Key = key("ip", Choice(&["any", "v4", "v6", "each"]), Default("any"), IP_DOES);
 const IP_DOES: &str = "Which addresses of the name to take. `any`: the first that accepts, in the order of the resolver; `v4`, \
-     `v6`: likewise, of that family alone; `each`: all must pass. `each`: Not in this build yet.";
+     `v6`: likewise, of that family alone; `each`: all must pass. `each`: not in this build yet.";
 const UNDER: Key = key(
     "under",
     Duration("1ms", "1d"),
@@ -85,7 +85,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     Section { title: "Top level", about: "The file is one mapping with these keys; none has to be there.", keys: &[
         key("agent", Text("text"), Nothing, "Who writes the logs: 1 to 200 bytes without control characters and `/`. Two agents need two names. Default: the host's name."),
         key("defaults", Part("defaults"), Nothing, "What each check gets unless it says otherwise."),
-        key("checks", List("check", 100_000), Default("[]"), "What to look at; see `checks`."),
+        key("checks", List("checks: entry", 100_000), Default("[]"), "What to look at."),
         key("include", Text("path or list of paths"), Nothing, "Files with more checks: each is a list of them, or a mapping with the one key `checks`. `*`, `?` and `[…]` stand for what a shell has them stand for, `**` for any folders; a pattern may match nothing. At most 10,000 files, taken in the order of their names, a pattern at a time."),
         key("network_gate", List("label", 100), Nothing, "While all of these checks are down, the agent's own network is at fault, and other checks that fail to resolve or to connect are `unknown`. Not in this build yet."),
         key("spool", Part("spool"), Nothing, "The queue on the agent's disk."),
@@ -97,17 +97,17 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     Section { title: "defaults", about: "What each check gets unless it says otherwise.", keys: &[
         key("interval", Duration("100ms", "1d"), Default("30s"), "How often a check runs."),
         key("timeout", Duration("10ms", "1d"), Default("5s"), "How long it may take; no longer than the interval."),
-        key("confirm", Number(1, 100), Default("1"), "Results in a row that turn the state that is shown. More than 1: Not in this build yet."),
+        key("confirm", Number(1, 100), Default("1"), "Results in a row that turn the state that is shown. More than 1: not in this build yet."),
         key("workers_max", Number(1, 10_000), Default("256"), "Threads that may run checks at once. As many are started as are needed when every check runs to its timeout; `pingeon validate` says how many, and whether this bound is too low for that."),
     ]},
 ]),
 ("Checks", &[
-    Section { title: "checks", about: "Each is a mapping with a label, one of `http`, `tcp`, `tls`, `icmp`, `dns` and `exec`, which makes it a check of that kind, and the kind's other keys. Every check may have:", keys: &[
+    Section { title: "checks: entry", about: "Each is a mapping with a label, one of `http`, `tcp`, `tls`, `icmp`, `dns` and `exec`, which makes it a check of that kind, and the kind's other keys. Every check may have:", keys: &[
         key("label", Text("text"), Needed("shop"), "What it is called in logs, in reports and on the command line: 1 to 200 bytes without control characters. No two checks have the same."),
         key("for", Part("variables"), Nothing, "Makes many checks of one entry, one for each combination: a mapping from up to 16 variables to lists of texts. Everywhere in the entry `{name}` stands for the variable's value, and `{{` and `}}` for braces. Each variable has to be used."),
         key("interval", Duration("100ms", "1d"), Nothing, "How often it runs. It keeps its place within the interval over restarts, and never overlaps with itself. Default: that of `defaults`."),
         key("timeout", Duration("10ms", "1d"), Nothing, "How long all of it may take, redirects included; no longer than its interval. Past it the check is down. Default: that of `defaults`, or the interval where that is shorter."),
-        key("confirm", Number(1, 100), Nothing, "Results in a row that turn the state that is shown; logs are never altered. Default: that of `defaults`. More than 1: Not in this build yet."),
+        key("confirm", Number(1, 100), Nothing, "Results in a row that turn the state that is shown; logs are never altered. Default: that of `defaults`. More than 1: not in this build yet."),
     ]},
     Section { title: "http", about: "One request in HTTP/1.1 over a new connection, and what is expected of the answer. Nothing is sent twice.", keys: &[
         key("http", Text("URL"), Needed("https://shop.example.com/health"), "Whom to ask: `http` or `https`, without a user in it. Logs leave out its query, and what of its path came from the environment."),
@@ -160,11 +160,11 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     ]},
     Section { title: "tcp", about: "A connection, and a dialogue over it.", keys: &[
         key("tcp", Text("host:port"), Needed("'db.example.com:5432'"), "Where to connect; an IPv6 address stands in brackets."),
-        key("dialogue", List("step", 100), Default("[]"), "What to say and to hear, each step in turn. What is expected has to come within 64 KiB."),
+        key("dialogue", List("tcp: step", 100), Default("[]"), "What to say and to hear, each step in turn. What is expected has to come within 64 KiB."),
         IP,
         key("expect", Part("tcp: expect"), Nothing, "A limit."),
     ]},
-    Section { title: "tcp: dialogue", about: "A step is one of these, or the word `starttls`, from which on all is said in TLS. `starttls`: Not in this build yet.", keys: &[
+    Section { title: "tcp: step", about: "A step is one of these, or the word `starttls`, from which on all is said in TLS. `starttls`: not in this build yet.", keys: &[
         key("expect", Text("regex"), Nothing, "Read until it matches what came since the step before. `^` and `$` are those of any line."),
         key("send", Text("text"), Nothing, "Send it as it is; in double quotes, `\\r\\n` ends a line."),
     ]},

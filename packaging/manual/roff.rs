@@ -14,7 +14,8 @@ impl Page {
     /// The head of a page: `PINGEON(1)`. An empty date is left out.
     pub fn new(name: &str, section: u8, date: &str, title: &str) -> Self {
         let version = env!("CARGO_PKG_VERSION");
-        Page(format!(".TH {name} {section} \"{date}\" \"pingeon {version}\" \"{title}\"\n"))
+        // Words of a command line are neither hyphenated nor spread.
+        Page(format!(".TH {name} {section} \"{date}\" \"pingeon {version}\" \"{title}\"\n.nh\n.ad l\n"))
     }
 
     /// A heading.
@@ -50,7 +51,8 @@ impl Page {
         for line in lines.lines() {
             let _ = writeln!(self.0, "{}", escaped(line, ""));
         }
-        self.0 += ".EE\n.RE\n";
+        // Its end brings hyphens back.
+        self.0 += ".EE\n.RE\n.nh\n";
     }
 
     /// The whole page.
@@ -70,36 +72,34 @@ fn quoted(text: &str) -> String {
 
 /// Text in lines of at most [`LINE_MAX`], unless a word is longer; a new sentence begins a new line.
 fn filled(text: &str) -> String {
-    let mut lines = String::new();
-    let mut line = String::new();
+    let (mut lines, mut line) = (String::new(), String::new());
     let mut spans = Spans::default();
     for word in text.split_whitespace() {
-        let word = spans.escaped(word);
-        if !line.is_empty() && line.len() + 1 + word.len() > LINE_MAX {
-            flush(&mut lines, &mut line);
+        let source = spans.escaped(word);
+        if !line.is_empty() && line.len() + 1 + source.len() > LINE_MAX {
+            flush(&mut lines, &mut line, false);
         }
         if !line.is_empty() {
             line.push(' ');
         }
-        line += &word;
-        let bare = word.trim_end_matches("\\fR");
-        if bare.ends_with(['.', '?', '!', ':']) && !bare.ends_with("e.g.") {
-            flush(&mut lines, &mut line);
+        line += &source;
+        if word.ends_with(['.', '?', '!']) && word != "e.g." {
+            flush(&mut lines, &mut line, true);
         }
     }
-    flush(&mut lines, &mut line);
+    flush(&mut lines, &mut line, true);
     lines
 }
 
-/// A line to the others, so that it is no request even where it begins as one.
-fn flush(lines: &mut String, line: &mut String) {
+/// A line to the others: no request even where it begins as one, and no end of a sentence unless it is one.
+fn flush(lines: &mut String, line: &mut String, ends_sentence: bool) {
     if line.is_empty() {
         return;
     }
     if line.starts_with(['.', '\'']) {
         lines.push_str("\\&");
     }
-    let _ = writeln!(lines, "{line}");
+    let _ = writeln!(lines, "{line}{}", if ends_sentence { "" } else { "\\&" });
     line.clear();
 }
 
@@ -141,7 +141,7 @@ impl Spans {
                 '\'' => escaped += "\\(aq",
                 '`' => escaped += "\\(ga",
                 '→' => escaped += "\\(->",
-                '…' => escaped += "...",
+                '…' => escaped += "...\\&",
                 '–' => escaped += "\\(en",
                 c => escaped.push(c),
             }
