@@ -1,7 +1,7 @@
 //! pingeon.yaml(5): what a config may hold, from the table of its keys.
 
-use crate::keys::{GROUPS, Key, Otherwise, Section, Takes};
-use crate::roff::Page;
+use super::keys::{GROUPS, Key, Otherwise, Section, Takes};
+use super::roff::Page;
 
 /// The page, of a release of `date`.
 pub fn page(date: &str) -> String {

@@ -211,7 +211,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("path", Text("path"), Default("spool.db"), "The file."),
         key("max_bytes", Size("1MiB", "1024GiB"), Default("256MiB"), "How large it may become."),
         key("when_full", Choice(&["thin", "drop_oldest", "block"]), Default("thin"), "What happens then. `thin`: logs with the verdict `up` between changes are dropped first, the oldest of them first; `drop_oldest`: the oldest are; `block`: none is, checks wait, and those that were due are `missed`. What is dropped is counted, and leaves its sequence numbers missing."),
-        key("flush", Duration("10ms", "60s"), Default("1s"), "Logs are written to disk together, this often. That much may be lost when the power goes."),
+        key("flush", Duration("10ms", "1m"), Default("1s"), "Logs are written to disk together, this often. That much may be lost when the power goes."),
     ]},
     Section { title: "queue", about: "", keys: &[
         key("kafka", Part("queue: kafka"), Needed("{brokers: ['kafka-1.example.com:9092']}"), "A Kafka cluster, 1.0 to 4.x."),

@@ -4,7 +4,7 @@
 use clap::builder::PossibleValue;
 use clap::{Arg, Command};
 
-use crate::roff::Page;
+use super::roff::Page;
 
 /// The page, of a release of `date`.
 pub fn page(mut cli: Command, date: &str) -> String {
