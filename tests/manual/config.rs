@@ -206,6 +206,15 @@ fn what_is_needed_is_missed() {
     }
 }
 
+#[test]
+fn the_parameters_of_a_postgres_url_are_those_that_are_read() {
+    let refusal = refusal("store: {postgres: {url: 'postgresql://a@b/c?zzzzzz=1'}}");
+    let url = section("store: postgres").unwrap().keys.iter().find(|key| key.name == "url").unwrap();
+    let told = url.does.split("the parameters ").nth(1).unwrap().split('.').next().unwrap();
+    let told: BTreeSet<&str> = told.split('`').skip(1).step_by(2).collect();
+    assert_eq!(known(&refusal), told, "{refusal}");
+}
+
 /// What this build does not have yet is said to be so, and nothing else is.
 #[test]
 fn what_comes_later_is_said_to() {

@@ -116,7 +116,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("body", Text("text"), Default("''"), "Sent as it is, up to 1 MiB; nothing where it is empty."),
         key("auth", Part("auth"), Nothing, "Credentials. Redirects to another scheme, host or port get none."),
         key("redirects", Number(0, 20), Default("5"), "How many to follow; 0: a redirect is an answer like any other."),
-        key("proxy", Text("proxy"), Default("environment"), "`none`, `environment`, or the URL of one, `http://host:port` or `socks5://host:port`, with `user:password@` where it asks for that. `environment`: what `http_proxy` and the like say; see `pingeon`(1)."),
+        key("proxy", Text("URL or word"), Default("environment"), "`none`, `environment`, or the URL of one, `http://host:port` or `socks5://host:port`, with `user:password@` where it asks for that. `environment`: what `http_proxy` and the like say; see `pingeon`(1)."),
         key("connect_to", Text("address"), Nothing, "Go to this address, with or without a port, and keep `Host` and the name in TLS."),
         IP,
         key("tls", Part("tls settings"), Nothing, "How to do TLS."),
@@ -162,7 +162,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("tcp", Text("host:port"), Needed("'db.example.com:5432'"), "Where to connect; an IPv6 address stands in brackets."),
         key("dialogue", List("tcp: step", 100), Default("[]"), "What to say and to hear, each step in turn. What is expected has to come within 64 KiB."),
         IP,
-        key("expect", Part("tcp: expect"), Nothing, "A limit."),
+        key("expect", Part("tcp: expect"), Nothing, "How quick it must be."),
     ]},
     Section { title: "tcp: step", about: "A step is one of these, or the word `starttls`, from which on all is said in TLS. `starttls`: not in this build yet.", keys: &[
         key("expect", Text("regex"), Nothing, "Read until it matches what came since the step before. `^` and `$` are those of any line."),
@@ -172,14 +172,14 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     Section { title: "tls", about: "Not in this build yet. A handshake, and the certificates that come with it.", keys: &[
         key("tls", Text("host:port"), Needed("'mail.example.com:993'"), "Where to connect."),
         IP,
-        key("expect", Part("tls: expect"), Nothing, "Limits."),
+        key("expect", Part("tls: expect"), Nothing, "What must hold."),
     ]},
     Section { title: "tls: expect", about: "", keys: &[UNDER, CERTIFICATE_DAYS] },
     Section { title: "icmp", about: "Not in this build yet. Echo requests, as `ping`(8) sends them.", keys: &[
         key("icmp", Text("host"), Needed("192.0.2.1"), "Whom to ask."),
         key("count", Number(1, 100), Default("1"), "How many requests."),
         IP,
-        key("expect", Part("icmp: expect"), Nothing, "Limits."),
+        key("expect", Part("icmp: expect"), Nothing, "What must hold."),
     ]},
     Section { title: "icmp: expect", about: "", keys: &[
         key("loss", Percent, Default("0%"), "More of them lost than this: `down`."),
@@ -248,7 +248,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("batch_wait", Duration("1ms", "10s"), Default("500ms"), "How long a smaller batch may wait for more."),
         key("connections", Number(1, 64), Default("2"), "Consumers in this process, each with a connection of its own."),
         key("prepared", Choice(&["auto", "named", "unnamed"]), Default("auto"), "How statements are prepared. `auto`: named, until a pooler that pools by transaction turns out to be in the way; `unnamed`: anew with each batch, up to 20 % slower."),
-        key("retention", Duration("1h", "3650d"), Default("90d"), "How long logs are kept, and no shorter than `pingeon migrate` found it here when the owner of the schema last ran it."),
+        key("retention", Duration("1h", "3650d"), Default("90d"), "How long logs are kept; never shorter than what the owner of the schema last gave to `pingeon migrate`."),
     ]},
 ]),
 ("The process", &[
