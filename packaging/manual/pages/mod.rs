@@ -34,3 +34,18 @@ pub fn write(folder: &Path) -> io::Result<()> {
 fn newest(changelog: &str) -> Option<&str> {
     changelog.lines().find_map(|line| line.strip_prefix("## [")?.split_once("] - ")).map(|(_, date)| date.trim())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::newest;
+
+    #[test]
+    fn the_date_is_that_of_the_newest_release() {
+        for (changelog, date) in [
+            ("# Changelog\n\n## [Unreleased]\n\n### Added\n", None),
+            ("## [Unreleased]\n\n## [0.2.0] - 2026-12-01\n\n## [0.1.0] - 2026-11-27\n", Some("2026-12-01")),
+        ] {
+            assert_eq!(newest(changelog), date, "{changelog}");
+        }
+    }
+}

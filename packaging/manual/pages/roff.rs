@@ -96,7 +96,7 @@ fn flush(lines: &mut String, line: &mut String, ends_sentence: bool) {
     if line.is_empty() {
         return;
     }
-    if line.starts_with(['.', '\'']) {
+    if line.starts_with('.') {
         lines.push_str("\\&");
     }
     let _ = writeln!(lines, "{line}{}", if ends_sentence { "" } else { "\\&" });
@@ -106,7 +106,7 @@ fn flush(lines: &mut String, line: &mut String, ends_sentence: bool) {
 fn escaped(text: &str, marks: &str) -> String {
     let mut spans = if marks.is_empty() { Spans::verbatim() } else { Spans::default() };
     let text = spans.escaped(text);
-    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+    if text.starts_with('.') { format!("\\&{text}") } else { text }
 }
 
 /// Where marked spans begin and end, from word to word.
@@ -147,5 +147,32 @@ impl Spans {
             }
         }
         escaped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LINE_MAX, filled};
+
+    #[test]
+    fn text_is_filled_and_escaped() {
+        for (text, source) in [
+            ("One. Two", "One.\nTwo\n"),
+            ("`a b` and *c*-d", "\\fBa b\\fR and \\fIc\\fR\\-d\n"),
+            (".begins as a request", "\\&.begins as a request\n"),
+            ("'so does this", "\\(aqso does this\n"),
+            ("`^\\r~` → 'x' …", "\\fB\\(ha\\er\\(ti\\fR \\(-> \\(aqx\\(aq ...\\&\n"),
+            ("e.g. this, `?` and `.`", "e.g. this, \\fB?\\fR and \\fB.\\fR\n"),
+            ("", ""),
+        ] {
+            assert_eq!(filled(text), source, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_are_short_and_no_sentence_ends_where_a_line_does() {
+        let source = filled(&"e.g. four words more ".repeat(20));
+        assert!(source.lines().all(|line| line.len() <= LINE_MAX + "\\&".len()), "{source}");
+        assert!(source.lines().rev().skip(1).all(|line| line.ends_with("\\&")), "{source}");
     }
 }
