@@ -25,10 +25,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run all that the config names, in one process
+    ///
+    /// Checks run on time, and their logs go by way of the spool to the store, or to Kafka where the config has a `queue`; where it
+    /// has a `store` beside that, logs go on from Kafka into it. Runs until it is told to stop; messages go to standard error.
     Run,
     /// Run the agent half only: checks → spool → queue
+    ///
+    /// What there is on each of many small machines. Where the config has no `queue`, logs stay in the spool.
     Produce,
     /// Run the consumer half only: queue → store
+    ///
+    /// What there is at the centre. Several of them share the work, where their topic has several partitions. Where the config has no
+    /// `queue`, it empties the spool.
     Consume,
     /// Run checks once, now, and print every phase and assertion; exit 0 when all are up or degraded, else 1
     Check {
@@ -40,10 +48,21 @@ pub enum Command {
         format: CheckFormat,
     },
     /// Read the config and print what it would run, or the problem with line and column; exit 0 or 2
+    ///
+    /// Nothing is asked of any target, broker or store. Files that the config names are read: what it includes, secrets and
+    /// certificates.
     Validate,
     /// Print the effective config, defaults filled in, secrets hidden
+    ///
+    /// What it prints is a config again, with each check of a `for` on its own.
     Explain,
     /// Bring the store's schema up to date
+    ///
+    /// With SQLite, `run` does it by itself. In Postgres it makes the tables and two roles without passwords: `pingeon_writer`, for
+    /// whoever consumes, and `pingeon_reader`, for whoever reports. Logs are kept for as long as the config's `retention` says; where
+    /// it says nothing, that stays as it was. It may be run again at any time.
+    ///
+    /// With --print or --url the config need not be whole or there.
     Migrate {
         /// Only print the SQL
         #[arg(long)]

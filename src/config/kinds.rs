@@ -57,7 +57,8 @@ pub(super) fn kind(at: &At<'_>) -> Read<(&'static str, &'static [&'static str])>
             }
             _ => Complaint::new(format!("`{key}` is not for `{kind}` checks")),
         };
-        return Err(at.fail_key(key, complaint.hint(format!("known here: {}", keys[1..].join(", ")))));
+        let known: Vec<&str> = COMMON.iter().chain(&keys[1..]).copied().collect();
+        return Err(at.fail_key(key, complaint.hint(format!("known here: {}", known.join(", ")))));
     }
     Ok((keys[0], keys))
 }

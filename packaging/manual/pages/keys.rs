@@ -1,0 +1,262 @@
+//! Every key of the config, for the page. `tests/manual.rs` holds all of it against what `config` reads: which keys there are,
+//! what each takes, its bounds, its default, and what this build does not have yet.
+
+use Otherwise::{Default, Needed, Nothing};
+use Takes::{Choice, Duration, List, Number, Part, Percent, Size, Text, Truth};
+
+/// A mapping of the config.
+pub struct Section {
+    /// Its heading.
+    pub title: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// What may stand in it.
+    pub keys: &'static [Key],
+}
+
+/// What may stand in a section.
+pub struct Key {
+    /// As it is typed.
+    pub name: &'static str,
+    /// What its value is.
+    pub takes: Takes,
+    /// What holds where it is absent.
+    pub otherwise: Otherwise,
+    /// What it does, in sentences.
+    pub does: &'static str,
+}
+
+/// What a value is.
+pub enum Takes {
+    /// A duration from one to another.
+    Duration(&'static str, &'static str),
+    /// A size from one to another.
+    Size(&'static str, &'static str),
+    /// A whole number from one to another.
+    Number(u64, u64),
+    /// A share in percent.
+    Percent,
+    /// `true` or `false`.
+    Truth,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A text of some kind: `URL`, `path`.
+    Text(&'static str),
+    /// A list of something, with at most so many entries.
+    List(&'static str, usize),
+    /// A mapping: what is in it, or the title of the section that tells.
+    Part(&'static str),
+}
+
+/// What holds where a key is absent.
+pub enum Otherwise {
+    /// It has to be there; for example with this value.
+    Needed(&'static str),
+    /// The same as with this value.
+    Default(&'static str),
+    /// What the sentences say, or nothing.
+    Nothing,
+}
+
+const fn key(name: &'static str, takes: Takes, otherwise: Otherwise, does: &'static str) -> Key {
+    Key { name, takes, otherwise, does }
+}
+
+const IP: Key = key("ip", Choice(&["any", "v4", "v6", "each"]), Default("any"), IP_DOES);
+const IP_DOES: &str = "Which addresses of the name to take. `any`: the first that accepts, in the order of the resolver; `v4`, \
+     `v6`: likewise, of that family alone; `each`: all must pass. `each`: not in this build yet.";
+const UNDER: Key = key(
+    "under",
+    Duration("1ms", "1d"),
+    Nothing,
+    "Slower than this is `degraded`. No longer than the timeout, at which the check is down anyway.",
+);
+const CERTIFICATE_DAYS: Key = key(
+    "certificate_days",
+    Number(1, 3_650),
+    Nothing,
+    "With fewer days left on any certificate of the chain, the check is `degraded`.",
+);
+
+/// All of it, in the order of the page, under its headings.
+#[rustfmt::skip]
+pub const GROUPS: &[(&str, &[Section])] = &[
+("The file", &[
+    Section { title: "Top level", about: "The file is one mapping with these keys; none has to be there.", keys: &[
+        key("agent", Text("text"), Nothing, "Who writes the logs: 1 to 200 bytes without control characters and `/`. Two agents need two names. Default: the host's name."),
+        key("defaults", Part("defaults"), Nothing, "What each check gets unless it says otherwise."),
+        key("checks", List("checks: entry", 100_000), Default("[]"), "What to look at."),
+        key("include", Text("path or list of paths"), Nothing, "Files with more checks: each is a list of them, or a mapping with the one key `checks`. `*`, `?` and `[…]` stand for what a shell has them stand for, `**` for any folders; a pattern may match nothing. At most 10,000 files, taken in the order of their names, a pattern at a time."),
+        key("network_gate", List("label", 100), Nothing, "While all of these checks are down, the agent's own network is at fault, and other checks that fail to resolve or to connect are `unknown`. Not in this build yet."),
+        key("spool", Part("spool"), Nothing, "The queue on the agent's disk."),
+        key("queue", Part("queue"), Nothing, "Kafka, between agents and store. Without it logs go from the spool to the store of the same process."),
+        key("store", Part("store"), Nothing, "Where logs end up. Default: SQLite beside the spool; with a `queue`, none, and the process only produces."),
+        key("web", Part("web"), Nothing, "Where the process tells how it is. Default: nowhere."),
+        key("log", Part("log"), Nothing, "What it says to standard error."),
+    ]},
+    Section { title: "defaults", about: "What each check gets unless it says otherwise.", keys: &[
+        key("interval", Duration("100ms", "1d"), Default("30s"), "How often a check runs."),
+        key("timeout", Duration("10ms", "1d"), Default("5s"), "How long it may take; no longer than the interval."),
+        key("confirm", Number(1, 100), Default("1"), "Results in a row that turn the state that is shown. More than 1: not in this build yet."),
+        key("workers_max", Number(1, 10_000), Default("256"), "Threads that may run checks at once. As many are started as are needed when every check runs to its timeout; `pingeon validate` says how many, and whether this bound is too low for that."),
+    ]},
+]),
+("Checks", &[
+    Section { title: "checks: entry", about: "Each is a mapping with a label, one of `http`, `tcp`, `tls`, `icmp`, `dns` and `exec`, which makes it a check of that kind, and the kind's other keys. Every check may have:", keys: &[
+        key("label", Text("text"), Needed("shop"), "What it is called in logs, in reports and on the command line: 1 to 200 bytes without control characters. No two checks have the same."),
+        key("for", Part("variables"), Nothing, "Makes many checks of one entry, one for each combination: a mapping from up to 16 variables to lists of texts. Everywhere in the entry `{name}` stands for the variable's value, and `{{` and `}}` for braces. Each variable has to be used."),
+        key("interval", Duration("100ms", "1d"), Nothing, "How often it runs. It keeps its place within the interval over restarts, and never overlaps with itself. Default: that of `defaults`."),
+        key("timeout", Duration("10ms", "1d"), Nothing, "How long all of it may take, redirects included; no longer than its interval. Past it the check is down. Default: that of `defaults`, or the interval where that is shorter."),
+        key("confirm", Number(1, 100), Nothing, "Results in a row that turn the state that is shown; logs are never altered. Default: that of `defaults`. More than 1: not in this build yet."),
+    ]},
+    Section { title: "http", about: "One request in HTTP/1.1 over a new connection, and what is expected of the answer. Nothing is sent twice.", keys: &[
+        key("http", Text("URL"), Needed("https://shop.example.com/health"), "Whom to ask: `http` or `https`, without a user in it. Logs leave out its query, and what of its path came from the environment."),
+        key("method", Text("method"), Default("GET"), "In capitals; any but `CONNECT`."),
+        key("headers", Part("headers"), Nothing, "Sent beside `Host`, `User-Agent` and what else is needed: a mapping from names to texts of printable ASCII. `Content-Length` and `Transfer-Encoding` follow from the body."),
+        key("body", Text("text"), Default("''"), "Sent as it is, up to 1 MiB; nothing where it is empty."),
+        key("auth", Part("auth"), Nothing, "Credentials. Redirects to another scheme, host or port get none."),
+        key("redirects", Number(0, 20), Default("5"), "How many to follow; 0: a redirect is an answer like any other."),
+        key("proxy", Text("URL or word"), Default("environment"), "`none`, `environment`, or the URL of one, `http://host:port` or `socks5://host:port`, with `user:password@` where it asks for that. `environment`: what `http_proxy` and the like say; see `pingeon`(1)."),
+        key("connect_to", Text("address"), Nothing, "Go to this address, with or without a port, and keep `Host` and the name in TLS."),
+        IP,
+        key("tls", Part("tls settings"), Nothing, "How to do TLS."),
+        key("expect", Part("http: expect"), Nothing, "What the answer must be."),
+    ]},
+    Section { title: "auth", about: "One of:", keys: &[
+        key("basic", Part("basic"), Nothing, "User and password (RFC 7617)."),
+        key("bearer", Part("bearer"), Nothing, "A token (RFC 6750)."),
+    ]},
+    Section { title: "basic", about: "", keys: &[
+        key("user", Text("text"), Needed("probe"), "Without a colon."),
+        key("password", Text("secret"), Nothing, "One of this and the next has to be there."),
+        key("password_file", Text("path"), Nothing, "The file that holds it."),
+    ]},
+    Section { title: "bearer", about: "", keys: &[
+        key("token", Text("secret"), Nothing, "One of this and the next has to be there."),
+        key("token_file", Text("path"), Nothing, "The file that holds it."),
+    ]},
+    Section { title: "tls settings", about: "For `http` checks and for Kafka. All files are PEM, up to 1 MiB.", keys: &[
+        key("ca_file", Text("path"), Nothing, "Trust these authorities, and none of the system's."),
+        key("server_name", Text("name"), Nothing, "Ask for this name and verify it. Default: the host's."),
+        key("cert_file", Text("path"), Nothing, "The certificate to show, with those between it and its authority. Needs `key_file`."),
+        key("key_file", Text("path"), Nothing, "Its key. Needs `cert_file`."),
+        key("verify", Truth, Default("true"), "`false`: whatever certificate the server shows will do."),
+        key("resume", Truth, Default("false"), "Whether sessions may be resumed, which is quicker and does not show the certificate again."),
+    ]},
+    Section { title: "http: expect", about: "All that is said must hold, else the check is `down`; but for the last two.", keys: &[
+        key("status", List("status or range", 100), Default("[200-299]"), "Such as `[200-299, 401]`, each from 100 to 999."),
+        key("headers", Part("headers"), Nothing, "A mapping from names to what each must be; see `conditions`."),
+        key("body", Part("conditions"), Nothing, "What the body must be."),
+        key("body_max", Size("1B", "64MiB"), Default("1MiB"), "Read no more of the body than this; what comes after is not looked at."),
+        UNDER,
+        CERTIFICATE_DAYS,
+    ]},
+    Section { title: "conditions", about: "What a text must be. At least one of these has to be said, and all that is must hold.", keys: &[
+        key("contains", Text("text"), Nothing, "Must hold this."),
+        key("equals", Text("text"), Nothing, "Must be exactly this."),
+        key("not_contains", Text("text"), Nothing, "Must not hold this."),
+        key("matches", Text("regex"), Nothing, "Must match this somewhere."),
+        key("json", Part("values"), Nothing, "Of a body only: a mapping from JSON pointers (RFC 6901) to the values that must be there, such as `{/status: ok, /items/0: 7}`. An empty pointer is all of it."),
+    ]},
+    Section { title: "tcp", about: "A connection, and a dialogue over it.", keys: &[
+        key("tcp", Text("host:port"), Needed("'db.example.com:5432'"), "Where to connect; an IPv6 address stands in brackets."),
+        key("dialogue", List("tcp: step", 100), Default("[]"), "What to say and to hear, each step in turn. What is expected has to come within 64 KiB."),
+        IP,
+        key("expect", Part("tcp: expect"), Nothing, "How quick it must be."),
+    ]},
+    Section { title: "tcp: step", about: "A step is one of these, or the word `starttls`, from which on all is said in TLS. `starttls`: not in this build yet.", keys: &[
+        key("expect", Text("regex"), Nothing, "Read until it matches what came since the step before. `^` and `$` are those of any line."),
+        key("send", Text("text"), Nothing, "Send it as it is; in double quotes, `\\r\\n` ends a line."),
+    ]},
+    Section { title: "tcp: expect", about: "", keys: &[UNDER] },
+    Section { title: "tls", about: "Not in this build yet. A handshake, and the certificates that come with it.", keys: &[
+        key("tls", Text("host:port"), Needed("'mail.example.com:993'"), "Where to connect."),
+        IP,
+        key("expect", Part("tls: expect"), Nothing, "What must hold."),
+    ]},
+    Section { title: "tls: expect", about: "", keys: &[UNDER, CERTIFICATE_DAYS] },
+    Section { title: "icmp", about: "Not in this build yet. Echo requests, as `ping`(8) sends them.", keys: &[
+        key("icmp", Text("host"), Needed("192.0.2.1"), "Whom to ask."),
+        key("count", Number(1, 100), Default("1"), "How many requests."),
+        IP,
+        key("expect", Part("icmp: expect"), Nothing, "What must hold."),
+    ]},
+    Section { title: "icmp: expect", about: "", keys: &[
+        key("loss", Percent, Default("0%"), "More of them lost than this: `down`."),
+        UNDER,
+    ]},
+    Section { title: "dns", about: "Not in this build yet. One question to one server.", keys: &[
+        key("dns", Part("dns: question"), Needed("{name: example.com, type: A, server: '192.0.2.53'}"), "What to ask of whom."),
+        key("expect", Part("dns: expect"), Nothing, "What the answer must be."),
+    ]},
+    Section { title: "dns: question", about: "", keys: &[
+        key("name", Text("name"), Needed("example.com"), "What to ask for."),
+        key("type", Choice(&["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "SVCB", "TLSA", "TXT"]), Needed("A"), "The kind of record."),
+        key("server", Text("address"), Needed("'192.0.2.53'"), "Whom to ask; the port is 53, or 853 for `tls`, unless it says otherwise."),
+        key("transport", Choice(&["udp", "tcp", "tls"]), Default("udp"), "How. `udp`: and by TCP where the answer was cut off."),
+    ]},
+    Section { title: "dns: expect", about: "", keys: &[
+        key("rcode", Choice(&["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"]), Default("NOERROR"), "The response code."),
+        key("answers", Part("conditions"), Nothing, "What one of the answers must be."),
+        key("answers_min", Number(0, 1_000), Default("0"), "How many answers there must be at least."),
+        UNDER,
+    ]},
+    Section { title: "exec", about: "Not in this build yet. A monitoring plugin: exit code 0 is `up`, 1 `degraded`, 2 `down`, any other `unknown`. At the timeout it is killed with all that it started, and is down.", keys: &[
+        key("exec", List("text", 1_000), Needed("[/usr/lib/nagios/plugins/check_disk, -w, 10%]"), "The program and its arguments; no shell is in between. A name without `/` is looked up in `PATH`."),
+        key("env", Part("variables"), Nothing, "All of its environment: a mapping from names to texts."),
+    ]},
+]),
+("Where logs go", &[
+    Section { title: "spool", about: "A log counts as accepted once it is in here. One process may use a spool at a time.", keys: &[
+        key("path", Text("path"), Default("spool.db"), "The file."),
+        key("max_bytes", Size("1MiB", "1024GiB"), Default("256MiB"), "How large it may become."),
+        key("when_full", Choice(&["thin", "drop_oldest", "block"]), Default("thin"), "What happens then. `thin`: logs with the verdict `up` between changes are dropped first, the oldest of them first; `drop_oldest`: the oldest are; `block`: none is, checks wait, and those that were due are `missed`. What is dropped is counted, and leaves its sequence numbers missing."),
+        key("flush", Duration("10ms", "1m"), Default("1s"), "Logs are written to disk together, this often. That much may be lost when the power goes."),
+    ]},
+    Section { title: "queue", about: "", keys: &[
+        key("kafka", Part("queue: kafka"), Needed("{brokers: ['kafka-1.example.com:9092']}"), "A Kafka cluster, 1.0 to 4.x."),
+    ]},
+    Section { title: "queue: kafka", about: "The topic has to exist. A log leaves the spool once every replica that has to has it.", keys: &[
+        key("brokers", List("host:port", 100), Needed("['kafka-1.example.com:9092']"), "Whom to ask first; the others are learned from them."),
+        key("topic", Text("text"), Default("pingeon.logs"), "1 to 249 letters, digits, `.`, `_` and `-`."),
+        key("client", Choice(&["auto", "kafka-crate", "native"]), Default("auto"), "Which client to use. `native`: our own, for all that is said here; `kafka-crate`: the crate of that name, for brokers up to 3.9, without TLS, SASL, lz4 and shared partitions; `auto`: ask a broker, and say in the log which one was taken and why."),
+        key("compression", Choice(&["none", "gzip", "snappy", "lz4"]), Default("lz4"), "How batches are compressed. With `client: kafka-crate` the default is `snappy`."),
+        key("group", Text("text"), Default("pingeon"), "Consumers of one group share the partitions of the topic. Named as topics are."),
+        key("instance_id", Text("text"), Nothing, "By this the group knows a consumer again after a restart (KIP-345): each has its own. Back within 45 seconds, it goes on with its partitions. Named as topics are."),
+        key("tls", Part("tls settings"), Nothing, "How to do TLS; `{}` trusts the authorities of the system. Default: no TLS."),
+        key("sasl", Part("queue: kafka: sasl"), Nothing, "How to log in. Default: not at all."),
+    ]},
+    Section { title: "queue: kafka: sasl", about: "", keys: &[
+        key("mechanism", Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]), Needed("SCRAM-SHA-512"), "`PLAIN` shows the password to the broker: use it over TLS."),
+        key("username", Text("text"), Needed("pingeon"), "Who logs in."),
+        key("password", Text("secret"), Nothing, "One of this and the next has to be there."),
+        key("password_file", Text("path"), Nothing, "The file that holds it."),
+    ]},
+    Section { title: "store", about: "One of:", keys: &[
+        key("sqlite", Part("store: sqlite"), Nothing, "A file, for one process."),
+        key("postgres", Part("store: postgres"), Nothing, "A server, Postgres 14 to 18, for a fleet. `pingeon migrate` makes its schema."),
+    ]},
+    Section { title: "store: sqlite", about: "", keys: &[
+        key("path", Text("path"), Nothing, "The file. Default: `pingeon.db` beside the spool."),
+        key("retention", Duration("1h", "3650d"), Default("30d"), "How long logs are kept."),
+    ]},
+    Section { title: "store: postgres", about: "", keys: &[
+        key("url", Text("URL"), Needed("postgresql://pingeon_writer@db.example.com/pingeon"), "Where the server is, and as whom to ask it, as libpq has it: several hosts, Unix sockets, and the parameters `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `channel_binding`, `target_session_attrs`, `connect_timeout`, `application_name`, `options`, `user`, `dbname`, `host` and `port`. Over a network, `?sslmode=verify-full`. It holds no password."),
+        key("password", Text("secret"), Nothing, "Where the server asks for one."),
+        key("password_file", Text("path"), Nothing, "The file that holds it, which is read again for each connection."),
+        key("batch_max", Number(1, 10_000), Default("2000"), "Logs in one insert."),
+        key("batch_wait", Duration("1ms", "10s"), Default("500ms"), "How long a smaller batch may wait for more."),
+        key("connections", Number(1, 64), Default("2"), "Consumers in this process, each with a connection of its own."),
+        key("prepared", Choice(&["auto", "named", "unnamed"]), Default("auto"), "How statements are prepared. `auto`: named, until a pooler that pools by transaction turns out to be in the way; `unnamed`: anew with each batch, up to 20 % slower."),
+        key("retention", Duration("1h", "3650d"), Default("90d"), "How long logs are kept; never shorter than what the owner of the schema last gave to `pingeon migrate`."),
+    ]},
+]),
+("The process", &[
+    Section { title: "web", about: "", keys: &[
+        key("listen", Text("address:port"), Needed("'127.0.0.1:8087'"), "Where `/healthz` is served: 200 while all threads work, else 503, with JSON that says what is stuck."),
+    ]},
+    Section { title: "log", about: "", keys: &[
+        key("level", Choice(&["error", "warn", "info", "debug", "trace"]), Default("info"), "How much to say."),
+    ]},
+]),
+];
