@@ -39,9 +39,13 @@ pub mod consume;
 pub mod flows;
 pub mod jobs;
 pub mod produce;
+
+pub mod health;
+pub mod systemd;
+pub mod web;
+
 pub mod run;
 
 pub mod report;
-pub mod web;
 
 pub mod cli;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use crossbeam_channel::RecvTimeoutError;
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use pingeon::check::show::show;
 use pingeon::check::{Check, Verdict};
@@ -23,6 +23,7 @@ use pingeon::produce::Checked;
 use pingeon::report::{self, delivery};
 use pingeon::run::{Halves, run};
 use pingeon::store::{self, Archive};
+use pingeon::systemd::{Journal, Manager, is_journal, priority};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,9 +31,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure { code, message, hint }) => {
             // Where standard error is gone too, the exit code is all that is left.
-            let _ = writeln!(io::stderr(), "error: {message}");
+            let prefix = if to_the_journal() { priority(Level::Error) } else { "" };
+            let _ = writeln!(io::stderr(), "{prefix}error: {message}");
             if let Some(hint) = hint {
-                let _ = writeln!(io::stderr(), "hint: {hint}");
+                let _ = writeln!(io::stderr(), "{prefix}hint: {hint}");
             }
             ExitCode::from(code)
         }
@@ -126,23 +128,31 @@ fn if_usable<T>(cli: &Cli, read: fn(&Path) -> Result<T, ConfigError>) -> Option<
 fn serve(config: Config, path: &Path, halves: Halves) -> Result<ExitCode, Failure> {
     start_logging(config.log_level);
     let read_again = || read(path).map_err(|error| error.to_string().replace('\n', "; "));
-    run(config, halves, &read_again).map_err(Failure::work)?;
+    let manager = Manager::named_by(&|name| std::env::var_os(name), std::process::id());
+    run(config, halves, &read_again, manager).map_err(Failure::work)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Messages go to standard error; under systemd without a time, since the journal has its own (systemd.exec(5)).
+/// Messages go to standard error, or to the journal.
 fn start_logging(level: LevelFilter) {
     let mut form = simplelog::ConfigBuilder::new();
     form.set_time_format_rfc3339().set_target_level(LevelFilter::Off).set_location_level(LevelFilter::Off);
     // Ours alone: what libraries say of a request may hold what a user keeps secret.
     form.set_thread_level(LevelFilter::Off).add_filter_allow_str("pingeon");
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        form.set_time_level(LevelFilter::Off);
-    }
+    let logger: Box<dyn log::Log> = if to_the_journal() {
+        Box::new(Journal { level, stream: Mutex::new(io::stderr()) })
+    } else {
+        simplelog::WriteLogger::new(level, form.build(), io::stderr())
+    };
+    log::set_max_level(level);
     // It fails only when a logger is set already, and none is.
-    let _ = simplelog::WriteLogger::init(level, form.build(), io::stderr());
+    let _ = log::set_boxed_logger(logger);
     // A panic is reported by whoever catches it, with what it was about; here it only says where it was.
     std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
+}
+
+fn to_the_journal() -> bool {
+    is_journal(io::stderr(), std::env::var_os("JOURNAL_STREAM"))
 }
 
 /// Runs checks once, now.

@@ -2,20 +2,23 @@
 //!
 //! `SIGTERM` and `SIGINT` stop gracefully: checks that run end within their timeouts, their logs are committed, a last bounded
 //! try hands them on, and the rest stays in the spool. A second one ends the process at once. `SIGHUP` reads the config again.
+//! What becomes of all that is told to systemd, too.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, at, bounded, never, select};
+use log::Level;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::check;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Now, SystemClock};
 use crate::config::{self, Config};
 use crate::flow::DRAIN_MAX;
 use crate::flows::Flow;
+use crate::health::{Health, SpoolFigures, counted};
 use crate::jobs::{Ended, Jobs, Stop};
 use crate::logs::Author;
 use crate::net::Net;
@@ -23,7 +26,8 @@ use crate::produce::{Agent, Plan};
 use crate::schedule::Schedule;
 use crate::spool::Spool;
 use crate::store::watch::Watch;
-use crate::web::{Health, SpoolFigures, Web};
+use crate::systemd::Manager;
+use crate::web::Web;
 use crate::{consume, produce};
 
 /// Which halves run in this process.
@@ -40,28 +44,36 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 
 const SIGNALS_STACK: usize = 128 * 1024;
 
-/// Runs until told to stop. `read` reads the config again, for a reload; its error is the message for people.
+/// Runs until told to stop. `read` reads the config again, for a reload; its error is the message for people. `manager` hears
+/// what becomes of it.
 ///
 /// # Errors
 /// A sentence for people: what could not be opened or started, or which thread failed and why.
-pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, String>) -> Result<(), String> {
+pub fn run(
+    config: Config,
+    halves: Halves,
+    read: &dyn Fn() -> Result<Config, String>,
+    manager: Manager,
+) -> Result<(), String> {
     let (jobs, stop, drained) = (Jobs::default(), Stop::default(), Stop::default());
     let signals = listen_to_signals(&jobs)?;
     let web = config.web.as_ref().map(|web| Web::listen(web.listen)).transpose()?;
     let Started { agent, spool, flows, store } = start(&config, halves, &jobs, (&stop, &drained))?;
+    let (name, roster, workers) = (config.agent.clone(), jobs.roster(), config::workers(&config));
+    let health = Arc::new(Health { agent: name.clone(), roster, spool, flows, store });
     if let Some(web) = &web {
-        let roster = jobs.roster();
-        web.serve(&jobs, Health { agent: config.agent.clone(), roster, spool, flows, store })?;
+        web.serve(&jobs, health.clone())?;
     }
-    log::info!("agent {}; checks: {}, workers: up to {}", config.agent, config.checks.len(), config::workers(&config));
+    log::info!("agent {name}; checks: {}, workers: up to {workers}", config.checks.len());
 
     warn_of_too_few_workers(&config);
-    let mut process = Process { longest: longest_timeout(&config), config, agent, read };
+    let (longest, refused, next_look) = (longest_timeout(&config), None, None);
+    let mut process = Process { config, agent, read, longest, health, manager, next_look, refused };
     let failed = process.supervise(&jobs, &signals);
     stop.set();
     match &failed {
-        Some(job) => log::error!("thread `{}` has ended; stopping", job.name()),
-        None => log::info!("stopping"),
+        Some(job) => process.stopping(Level::Error, &format!("thread `{}` has ended; stopping", job.name())),
+        None => process.stopping(Level::Info, "stopping"),
     }
     if !halves.produce {
         drained.set();
@@ -72,7 +84,7 @@ pub fn run(config: Config, halves: Halves, read: &dyn Fn() -> Result<Config, Str
     }
     let (late, mut ended) = jobs.join(process.longest + DRAIN_MAX + STOP_SLACK);
     ended.splice(0..0, failed);
-    verdict(&late, &ended)
+    verdict(&late, &ended).inspect_err(|reason| process.manager.stopping(reason))
 }
 
 /// What runs in this process.
@@ -145,19 +157,27 @@ fn verdict(late: &[String], failed: &[Ended]) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
-/// What a running process needs to take up another config.
+/// What a running process needs to take up another config, and to tell how it is.
 struct Process<'a> {
     config: Config,
     agent: Option<Agent>,
     read: &'a dyn Fn() -> Result<Config, String>,
     /// The longest timeout of all checks since the start: so long may one of them still run.
     longest: Duration,
+    health: Arc<Health>,
+    manager: Manager,
+    /// When the manager wants a sign of life.
+    next_look: Option<Instant>,
+    /// Why the last reload changed nothing, if it did not.
+    refused: Option<String>,
 }
 
 impl Process<'_> {
     /// Watches over the jobs and takes signals until one of them ends it; the job that ended, if that was why: none may before
     /// it is told to.
     fn supervise(&mut self, jobs: &Jobs, signals: &Listening) -> Option<Ended> {
+        self.manager.ready(&self.status(SystemClock.now()));
+        self.look();
         loop {
             select! {
                 recv(jobs.ended()) -> job => if let Ok(job) = job {
@@ -165,21 +185,41 @@ impl Process<'_> {
                     return Some(job);
                 },
                 recv(signals.stop) -> _ => return None,
-                recv(signals.reload) -> _ => self.reload(),
+                recv(signals.reload) -> _ => {
+                    self.manager.reloading();
+                    self.refused = self.reload().inspect_err(|reason| log::error!("{reason}")).err();
+                    self.manager.ready(&self.status(SystemClock.now()));
+                },
+                recv(self.next_look.map_or_else(never, at)) -> _ => self.look(),
             }
         }
     }
 
-    /// Takes up the checks of a config read anew. A bad one is reported and changes nothing.
-    fn reload(&mut self) {
-        let config = match (self.read)() {
-            Ok(config) => config,
-            Err(reason) => return log::error!("reload refused, the old config stays: {reason}"),
-        };
-        if let Some(agent) = &self.agent
-            && let Err(reason) = agent.reload(config.checks.clone(), config::workers(&config))
-        {
-            return log::error!("reload failed: {reason}");
+    /// Tells the manager that the process lives, unless a thread is stuck.
+    fn look(&mut self) {
+        let now = SystemClock.now();
+        let wait = self.manager.look(self.health.is_stuck(now), &self.status(now));
+        self.next_look = wait.map(|wait| Instant::now() + wait);
+    }
+
+    /// What runs, in a line; first why the config on disk is not what runs.
+    fn status(&self, now: Now) -> String {
+        let refused = self.refused.iter().map(|reason| format!("{reason}; "));
+        let checks = self.agent.iter().map(|_| format!("{}, ", counted(self.config.checks.len() as u64, "check")));
+        refused.chain(checks).chain([self.health.line(now)]).collect()
+    }
+
+    fn stopping(&mut self, level: Level, why: &str) {
+        log::log!(level, "{why}");
+        self.manager.stopping(why);
+    }
+
+    /// Takes up the checks of a config read anew. A bad one changes nothing; the error says so.
+    fn reload(&mut self) -> Result<(), String> {
+        let config = (self.read)().map_err(|reason| format!("reload refused, the old config stays: {reason}"))?;
+        if let Some(agent) = &self.agent {
+            let taken_up = agent.reload(config.checks.clone(), config::workers(&config));
+            taken_up.map_err(|reason| format!("reload failed: {reason}"))?;
         }
         let waits = config.differs_in(&self.config);
         if !waits.is_empty() {
@@ -189,6 +229,7 @@ impl Process<'_> {
         warn_of_too_few_workers(&config);
         self.longest = self.longest.max(longest_timeout(&config));
         self.config.checks = config.checks;
+        Ok(())
     }
 }
 
@@ -223,6 +264,7 @@ fn listen_to_signals(jobs: &Jobs) -> Result<Listening, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixDatagram;
 
     #[test]
     fn a_thread_that_failed_ended_early_or_did_not_stop_is_named() {
@@ -238,5 +280,51 @@ mod tests {
         assert_eq!(said(&[]), Err(late.to_owned()));
         assert_eq!(said(std::slice::from_ref(&early)), Err(format!("thread `web`: ended early; {late}")));
         assert_eq!(said(&[early, failed]), Err(format!("thread `pump`: no disk; {late}")));
+    }
+    #[test]
+    fn a_thread_that_is_stuck_takes_the_signs_of_life_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, address) = (folder.path().join("pingeon.yaml"), folder.path().join("notify"));
+        std::fs::write(&path, "checks: [{label: a, tcp: \"localhost:1\"}]").unwrap();
+        let systemd = UnixDatagram::bind(&address).unwrap();
+        systemd.set_nonblocking(true).unwrap();
+        let variables = [("NOTIFY_SOCKET", address.into_os_string()), ("WATCHDOG_USEC", "9000000".into())];
+        let manager = Manager::named_by(&|name| Some(variables.iter().find(|v| v.0 == name)?.1.clone()), 1);
+        let (jobs, (wake, woken)) = (Jobs::default(), bounded::<()>(0));
+        let health = Health { agent: "a".into(), roster: jobs.roster(), spool: None, flows: vec![], store: None };
+        let health = Arc::new(health);
+        let mut process = Process {
+            config: config::load(&path, &|_| None).unwrap(),
+            agent: None,
+            read: &|| Err("unread".to_owned()),
+            longest: Duration::ZERO,
+            health: health.clone(),
+            manager,
+            next_look: None,
+            refused: Some("reload refused".to_owned()),
+        };
+        let mut hears = || {
+            process.look();
+            let mut buffer = [0; 4_096];
+            systemd.recv(&mut buffer).map(|bytes| String::from_utf8_lossy(&buffer[..bytes]).into_owned()).ok()
+        };
+        let well = "WATCHDOG=1\nSTATUS=reload refused; 0 logs waiting";
+        assert_eq!((hears().as_deref(), hears().as_deref()), (Some(well), Some("WATCHDOG=1")));
+        jobs.start("slow", SIGNALS_STACK, move |pulse| {
+            pulse.back_in(Duration::ZERO);
+            let _ = (woken.recv(), pulse.rest(), woken.recv());
+            Ok(())
+        })
+        .unwrap();
+        let until = |stuck| while health.is_stuck(SystemClock.now()) != stuck {};
+        until(true);
+        let said = hears().unwrap_or_default();
+        assert!(said.starts_with("STATUS=reload refused; 0 logs waiting; thread `slow` is "), "{said}");
+        assert!(hears().is_none_or(|said| said.starts_with("STATUS=")));
+        wake.send(()).unwrap();
+        until(false);
+        assert_eq!((hears().as_deref(), hears().as_deref()), (Some(well), Some("WATCHDOG=1")));
+        drop(wake);
+        assert_eq!(jobs.join(Duration::from_secs(30)).0, Vec::<String>::new());
     }
 }

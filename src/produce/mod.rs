@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | slots | `SLOTS_MAX` | the slot stays in the schedule; its successor's due makes it missed, `workers busy` |
 //! | returns | slots and workers together, so it is never reached | |
+//! | reloads | 0 | whoever reloads waits until the schedule takes it up, for `GRACE` at most |
 //! | logs | `LOGS_MAX` | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
 //!
 //! Told to stop, the schedule hands out no more, and workers end what they are at and leave what they have not begun; that
@@ -108,7 +109,8 @@ pub fn start(
     // Slots wait in their channel, with the worker whose turn it is, and with those that run.
     let (returns, returned) = bounded(2 * SLOTS_MAX + WORKERS_MAX);
     let (logs, logs_out) = bounded(LOGS_MAX);
-    let (reloads, reloaded) = bounded(1);
+    // Without room: a reload is done when the schedule has it, and the next one cannot come too early.
+    let (reloads, reloaded) = bounded(0);
     let workers_most = Arc::new(AtomicUsize::new(plan.workers.min(WORKERS_MAX)));
 
     let crew = Crew::new(&plan, (net, jobs, stop), slots, returns, (logs.clone(), workers_most.clone()));
@@ -137,9 +139,10 @@ impl Agent {
     /// Takes up a new set of checks; those that are running are not touched.
     ///
     /// # Errors
-    /// When a reload is under way already.
+    /// When the schedule does not take it within [`GRACE`]: it is stuck, or has ended.
     pub fn reload(&self, checks: Vec<Arc<Check>>, workers: usize) -> Result<(), String> {
-        self.reloads.try_send(checks).map_err(|_| "the reload before is not done yet; try again".to_owned())?;
+        let sent = self.reloads.send_timeout(checks, GRACE);
+        sent.map_err(|_| format!("the schedule has not taken it up within {} s; try again", GRACE.as_secs()))?;
         self.workers_most.store(workers.min(WORKERS_MAX), Relaxed);
         Ok(())
     }

@@ -2,18 +2,16 @@
 //!
 //! Plain HTTP, meant for loopback. One thread answers; `server` says what a client may do to it.
 
-mod health;
 mod server;
 
 #[cfg(test)]
 mod tests;
 
-pub use health::{Health, SpoolFigures};
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
+use crate::health::Health;
 use crate::jobs::Jobs;
 use server::{Answer, PLAIN, Server};
 
@@ -37,7 +35,7 @@ impl Web {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn serve(&self, jobs: &Jobs, health: Health) -> Result<(), String> {
+    pub fn serve(&self, jobs: &Jobs, health: Arc<Health>) -> Result<(), String> {
         let server = self.0.clone();
         jobs.start("web", STACK, move |pulse| server.serve(pulse, &|method, path| route(method, path, &health)))
     }

@@ -21,11 +21,9 @@ struct Running {
 fn start() -> Running {
     let (web, jobs) = (Web::listen(([127, 0, 0, 1], 0).into()).unwrap(), Jobs::default());
     let spool = Box::new(spool::Figures::default);
-    web.serve(
-        &jobs,
-        Health { agent: "a".into(), roster: jobs.roster(), spool: Some(spool), flows: Vec::new(), store: None },
-    )
-    .unwrap();
+    let health =
+        Health { agent: "a".into(), roster: jobs.roster(), spool: Some(spool), flows: Vec::new(), store: None };
+    web.serve(&jobs, Arc::new(health)).unwrap();
     Running { web, jobs }
 }
 

@@ -55,11 +55,7 @@ impl Place {
 
     /// Starts a command that goes on.
     pub fn start(&self, command: &str) -> Service {
-        let mut child = self.command(&[command]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (say, said) = channel();
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
-        Service { child, said, heard: Vec::new() }
+        Service::start(&mut self.command(&[command]))
     }
 
     /// What the store answers to `query`; nothing as long as there is no store.
@@ -74,7 +70,7 @@ impl Place {
     }
 
     /// Without the environment's proxies, which checks would go through.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pingeon"));
         command.args(arguments).current_dir(self.path()).env_clear();
         command
@@ -89,6 +85,14 @@ pub struct Service {
 }
 
 impl Service {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (say, said) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+        Service { child, said, heard: Vec::new() }
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }

@@ -1,5 +1,6 @@
-//! Whether this process does its work: what /healthz answers.
+//! Whether this process does its work: what /healthz answers, and what systemd's watchdog and status line go by.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Health {
 }
 
 /// Tells how the spool stands now.
-pub type SpoolFigures = Box<dyn Fn() -> spool::Figures + Send>;
+pub type SpoolFigures = Box<dyn Fn() -> spool::Figures + Send + Sync>;
 
 impl Health {
     /// Whether all is well, and the JSON that says so or why not.
@@ -67,6 +68,21 @@ impl Health {
         (problems.is_empty(), body)
     }
 
+    /// Whether a thread is stuck, which a restart of the process may mend. What else is a problem stays one through a restart.
+    pub(crate) fn is_stuck(&self, now: Now) -> bool {
+        !self.roster.stuck(now).is_empty()
+    }
+
+    /// How many logs wait here, or in Kafka for us, and all that is wrong; in one line.
+    pub(crate) fn line(&self, now: Now) -> String {
+        let spool = self.spool.as_ref().map(|figures| figures());
+        let behind = self.flows.iter().filter_map(|flow| flow.kafka.as_ref()).map(|kafka| lag_total(&kafka.lag()));
+        let waiting = behind.fold(0, i64::saturating_add).max(0).unsigned_abs();
+        let waiting = waiting.saturating_add(spool.as_ref().map_or(0, |spool| spool.depth));
+        let problems = self.problems(now, spool.as_ref()).into_iter().map(|problem| format!("; {problem}"));
+        format!("{} waiting{}", counted(waiting, "log"), problems.collect::<String>())
+    }
+
     /// What loses logs, or soon will, and no restart would mend.
     fn warnings(&self, now: Now) -> Vec<String> {
         let fresh = |refusal: &Trouble| now.awake().since(refusal.since) < REFUSED_FOR;
@@ -91,6 +107,15 @@ impl Health {
         }
         problems
     }
+}
+
+/// `1 log`, `2 logs`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn lag_total(lag: &BTreeMap<i32, i64>) -> i64 {
+    lag.values().fold(0, |all, messages| all.saturating_add(*messages))
 }
 
 fn flow(flow: &Flow) -> Value {
@@ -125,7 +150,7 @@ fn kafka_client(figures: &kafka::figures::Figures) -> Value {
     let in_flight_ms = (requests > 0).then(|| figures.in_flight_us.load(Relaxed) as f64 / requests as f64 / 1_000.0);
     json!({
         "lag": lag.iter().map(|(partition, messages)| (partition.to_string(), json!(messages))).collect::<serde_json::Map<_, _>>(),
-        "lag_total": lag.values().fold(0_i64, |all, messages| all.saturating_add(*messages)),
+        "lag_total": lag_total(&lag),
         "batches": figures.batches.load(Relaxed),
         "bytes": figures.bytes.load(Relaxed),
         "requests": requests,
@@ -171,11 +196,32 @@ mod tests {
         let (well, body) = health.look(now);
         assert!(!well && body["status"] == "stuck" && body["threads"] == 1, "{body}");
         assert_eq!(body["problems"][0], "thread `slow` is 7 s overdue");
+        assert!(health.is_stuck(now), "a restart may mend it");
+        assert_eq!(health.line(now), "0 logs waiting; thread `slow` is 7 s overdue");
 
         stop.set();
         assert_eq!(jobs.join(Duration::from_secs(30)).0, Vec::<String>::new());
         let (well, body) = health.look(now);
-        assert!(well && body["status"] == "ok" && body["threads"] == 0, "{body}");
+        assert!(well && body["status"] == "ok" && body["threads"] == 0 && !health.is_stuck(now), "{body}");
+    }
+
+    #[test]
+    fn what_waits_is_counted_wherever_it_waits() {
+        let (here, there) = (Flow::embedded("a to b"), Flow::with_kafka("b to c".to_owned()));
+        for (depth, lag, line) in [
+            (0, &[][..], "0 logs waiting"),
+            (1, &[0], "1 log waiting"),
+            (1, &[2, 3], "6 logs waiting"),
+            (0, &[i64::MAX, 1], "9223372036854775807 logs waiting"),
+        ] {
+            for (partition, messages) in (0..).zip(lag) {
+                there.kafka.as_ref().unwrap().note_lag(partition, *messages);
+            }
+            let spool = move || spool::Figures { depth, ..spool::Figures::default() };
+            let (agent, roster, flows) = ("a".into(), Jobs::default().roster(), vec![here.clone(), there.clone()]);
+            let health = Health { agent, roster, spool: Some(Box::new(spool)), flows, store: None };
+            assert_eq!(health.line(SystemClock.now()), line);
+        }
     }
 
     #[test]
@@ -199,6 +245,7 @@ mod tests {
         assert!(health.look(now).0, "a fault may go away");
         let (well, body) = health.look(later);
         assert!(!well && body["problems"] == json!(["a to b: disk full"]), "{body}");
+        assert!(!health.is_stuck(later), "a restart would not bring back what is away");
         health.spool = Some(Box::new(spool));
         assert_eq!(health.look(later).1["problems"], json!(["spool: is full", "a to b: disk full"]));
     }
