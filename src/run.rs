@@ -39,7 +39,7 @@ pub struct Halves {
     pub consume: bool,
 }
 
-/// Beyond the longest timeout and the draining: for commits that were under way.
+/// Beyond the longest check and the draining: for commits that were under way.
 const STOP_SLACK: Duration = Duration::from_secs(5);
 
 const SIGNALS_STACK: usize = 128 * 1024;
@@ -67,7 +67,7 @@ pub fn run(
     log::info!("agent {name}; checks: {}, workers: up to {workers}", config.checks.len());
 
     warn_of_too_few_workers(&config);
-    let (longest, refused, next_look) = (longest_timeout(&config), None, None);
+    let (longest, refused, next_look) = (longest_check(&config), None, None);
     let mut process = Process { config, agent, read, longest, health, manager, next_look, refused };
     let failed = process.supervise(&jobs, &signals);
     stop.set();
@@ -120,7 +120,8 @@ fn start(config: &Config, halves: Halves, jobs: &Jobs, (stop, drained): (&Stop, 
         }
         if halves.produce {
             let schedule = Schedule::new(&config.agent, &config.checks, SystemClock.now(), &last_due);
-            let plan = Plan { author, run: check::run, workers: config::workers(config), flush: config.spool.flush };
+            let (network_gate, flush) = (config.network_gate.clone(), config.spool.flush);
+            let plan = Plan { author, run: check::run, network_gate, workers: config::workers(config), flush };
             started.agent = Some(produce::start(jobs, plan, schedule, writer, &net, (stop, drained))?);
         }
     }
@@ -138,8 +139,10 @@ fn warn_of_too_few_workers(config: &Config) {
     }
 }
 
-fn longest_timeout(config: &Config) -> Duration {
-    config.checks.iter().map(|check| check.timeout).max().unwrap_or_default()
+/// How long a check may take until its log is there.
+fn longest_check(config: &Config) -> Duration {
+    let longest = config.checks.iter().map(|check| check.timeout).max().unwrap_or_default();
+    longest + produce::judging_max(config.network_gate.len())
 }
 
 /// What the end of all jobs comes to.
@@ -162,7 +165,7 @@ struct Process<'a> {
     config: Config,
     agent: Option<Agent>,
     read: &'a dyn Fn() -> Result<Config, String>,
-    /// The longest timeout of all checks since the start: so long may one of them still run.
+    /// The longest that a check may take, of all since the start: so long may one of them still run.
     longest: Duration,
     health: Arc<Health>,
     manager: Manager,
@@ -218,7 +221,7 @@ impl Process<'_> {
     fn reload(&mut self) -> Result<(), String> {
         let config = (self.read)().map_err(|reason| format!("reload refused, the old config stays: {reason}"))?;
         if let Some(agent) = &self.agent {
-            let taken_up = agent.reload(config.checks.clone(), config::workers(&config));
+            let taken_up = agent.reload(config.checks.clone(), config.network_gate.clone(), config::workers(&config));
             taken_up.map_err(|reason| format!("reload failed: {reason}"))?;
         }
         let waits = config.differs_in(&self.config);
@@ -227,7 +230,7 @@ impl Process<'_> {
         }
         log::info!("reloaded; checks: {}", config.checks.len());
         warn_of_too_few_workers(&config);
-        self.longest = self.longest.max(longest_timeout(&config));
+        self.longest = self.longest.max(longest_check(&config));
         self.config.checks = config.checks;
         Ok(())
     }

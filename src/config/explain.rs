@@ -28,7 +28,7 @@ pub fn explain(config: &Config) -> String {
     root.map("defaults", defaults);
     root.list("checks", config.checks.iter().map(|check| Doc::Map(check_map(check))).collect());
     if !config.network_gate.is_empty() {
-        root.list("network_gate", config.network_gate.iter().map(|label| quote(label)).collect());
+        root.list("network_gate", config.network_gate.iter().map(|check| quote(&check.label)).collect());
     }
     root.map("spool", spool(&config.spool));
     if let Some(queue) = &config.queue {

@@ -11,6 +11,7 @@ use super::shared::read_bytes;
 use super::walk::{At, Read, Reading, quoted};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
 use super::{Config, Outline, Store};
+use crate::check::Check;
 
 /// Where the package puts the config.
 const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
@@ -18,8 +19,8 @@ const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
 const INCLUDED_MAX: usize = 10_000;
 /// How many bytes all included files may hold.
 const INCLUDED_BYTES_MAX: usize = 64 << 20;
-/// Labels in `network_gate`.
-const GATE_MAX: usize = 100;
+/// Checks in `network_gate`: they are asked one after the other, while a worker waits.
+const GATE_MAX: usize = 5;
 
 /// The config to use: the one that was named, else `pingeon.yaml` in the working directory, else the installed one.
 ///
@@ -210,23 +211,22 @@ fn pattern(at: &At<'_>, paths: &mut Vec<PathBuf>) -> Read<()> {
     Ok(())
 }
 
-fn gate(at: &At<'_>, checks: &[Arc<crate::check::Check>]) -> Read<Vec<Arc<str>>> {
-    let mut gate: Vec<Arc<str>> = Vec::new();
+fn gate(at: &At<'_>, checks: &[Arc<Check>]) -> Read<Vec<Arc<Check>>> {
+    let mut gate: Vec<Arc<Check>> = Vec::new();
     for at in at.list("a list of labels", GATE_MAX)? {
-        let label = at.text("text", |text| {
+        let of_gate = at.text("text", |text| {
             let known = checks.iter().find(|check| &*check.label == text);
-            known.map(|check| check.label.clone()).ok_or_else(|| {
+            known.cloned().ok_or_else(|| {
                 Complaint::new("is the label of no check").nearest(text, checks.iter().map(|check| &*check.label))
             })
         })?;
-        if gate.contains(&label) {
+        if gate.iter().any(|check| check.label == of_gate.label) {
             return Err(at.refuse("is named twice"));
         }
-        gate.push(label);
+        gate.push(of_gate);
     }
     if gate.is_empty() {
         return Err(at.fail("names no check"));
     }
-    at.uses("network_gate");
     Ok(gate)
 }

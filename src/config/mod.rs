@@ -48,8 +48,8 @@ pub struct Config {
     pub workers_max: usize,
     /// What to check; labels are unique.
     pub checks: Vec<Arc<Check>>,
-    /// Labels of the checks that tell whether the agent's own network works.
-    pub network_gate: Vec<Arc<str>>,
+    /// Those of them that tell whether the agent's own network works.
+    pub network_gate: Vec<Arc<Check>>,
     /// The durable queue on the agent's disk.
     pub spool: Spool,
     /// The broker between agents and store; `None`: the spool feeds the store in this process.

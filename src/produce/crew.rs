@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::gate::Gate;
 use super::{GRACE, Plan, Return, Run, SLOTS_MAX, WORKER_STACK, run_check};
 use crate::clock::{Clock, Now, Steady, SystemClock};
 use crate::jobs::{Jobs, Pulse, Stop};
@@ -22,6 +23,7 @@ use crate::schedule::Slot;
 pub(super) struct Crew {
     author: Author,
     run: Run,
+    gate: Arc<Gate>,
     net: Arc<Net>,
     turn: Mutex<Turn>,
     returns: Sender<Return>,
@@ -53,6 +55,7 @@ pub(super) struct Turn {
 impl Crew {
     pub(super) fn new(
         plan: &Plan,
+        gate: &Arc<Gate>,
         (net, jobs, stop): (&Arc<Net>, &Jobs, &Stop),
         slots: Receiver<Slot>,
         returns: Sender<Return>,
@@ -61,6 +64,7 @@ impl Crew {
         Crew {
             author: plan.author.clone(),
             run: plan.run,
+            gate: gate.clone(),
             net: net.clone(),
             turn: Mutex::new(Turn::of(slots)),
             returns,
@@ -104,7 +108,7 @@ impl Crew {
             let now = SystemClock.now();
             let back = if slot.begin(now.steady) {
                 pulse.back_in(slot.check.timeout + GRACE);
-                let log = self.run(&slot, now);
+                let log = self.run(&slot, now, pulse);
                 // The check ends here: should the spool make us wait, that is not its target's doing.
                 let ended = SystemClock.now().steady;
                 if self.logs.send(log).is_err() {
@@ -134,8 +138,10 @@ impl Crew {
         Some(slot)
     }
 
-    fn run(&self, slot: &Slot, now: Now) -> Log {
+    fn run(&self, slot: &Slot, now: Now, pulse: &Pulse) -> Log {
         let (outcome, took) = run_check(self.run, &slot.check, &self.net);
+        pulse.back_in(self.gate.judging_max() + GRACE);
+        let outcome = self.gate.judge(&slot.check, outcome, &self.net);
         Log::ran(&self.author, &slot.check, slot.due_at, Ran { started_at: now.wall, took }, outcome)
     }
 }

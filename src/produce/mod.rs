@@ -20,11 +20,13 @@
 
 mod crew;
 mod foreman;
+mod gate;
 mod once;
 mod publish;
 #[cfg(test)]
 mod tests;
 
+pub use gate::judging_max;
 pub use once::{Checked, once};
 pub use publish::publish;
 
@@ -46,6 +48,7 @@ use crate::schedule::{Schedule, Slot};
 use crate::spool;
 use crew::Crew;
 use foreman::Foreman;
+use gate::Gate;
 
 /// Slots that are handed to the workers and not yet taken by one. With the schedule's tick of 100 ms it bounds how many checks
 /// a second can be handed out: 20,000.
@@ -71,6 +74,8 @@ pub struct Plan {
     pub author: Author,
     /// How each check is run.
     pub run: Run,
+    /// The checks that tell whether the agent's own network works (see `gate`).
+    pub network_gate: Vec<Arc<Check>>,
     /// How many threads may run checks at once.
     pub workers: usize,
     /// How long a log waits for others to be committed with it.
@@ -81,6 +86,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Agent {
     reloads: Sender<Vec<Arc<Check>>>,
+    gate: Arc<Gate>,
     workers_most: Arc<AtomicUsize>,
 }
 
@@ -113,7 +119,8 @@ pub fn start(
     let (reloads, reloaded) = bounded(0);
     let workers_most = Arc::new(AtomicUsize::new(plan.workers.min(WORKERS_MAX)));
 
-    let crew = Crew::new(&plan, (net, jobs, stop), slots, returns, (logs.clone(), workers_most.clone()));
+    let gate = Arc::new(Gate::new(plan.run, plan.network_gate.clone(), stop));
+    let crew = Crew::new(&plan, &gate, (net, jobs, stop), slots, returns, (logs.clone(), workers_most.clone()));
     Arc::new(crew).hire()?;
 
     let mut foreman = Foreman::new(schedule, plan.author, slots_in, logs);
@@ -129,20 +136,21 @@ pub fn start(
         step_back();
         spool::write(writer, &logs_out, plan.flush, &heard, pulse)
     })?;
-    Ok(Agent { reloads, workers_most })
+    Ok(Agent { reloads, gate, workers_most })
 }
 
 /// The most workers that a config may ask for (`defaults.workers_max`).
 pub const WORKERS_MAX: usize = 10_000;
 
 impl Agent {
-    /// Takes up a new set of checks; those that are running are not touched.
+    /// Takes up a new set of checks and another gate; those that are running are not touched.
     ///
     /// # Errors
     /// When the schedule does not take it within [`GRACE`]: it is stuck, or has ended.
-    pub fn reload(&self, checks: Vec<Arc<Check>>, workers: usize) -> Result<(), String> {
+    pub fn reload(&self, checks: Vec<Arc<Check>>, network_gate: Vec<Arc<Check>>, workers: usize) -> Result<(), String> {
         let sent = self.reloads.send_timeout(checks, GRACE);
         sent.map_err(|_| format!("the schedule has not taken it up within {} s; try again", GRACE.as_secs()))?;
+        self.gate.change(network_gate);
         self.workers_most.store(workers.min(WORKERS_MAX), Relaxed);
         Ok(())
     }

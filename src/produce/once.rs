@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::gate::Gate;
 use super::{WORKER_STACK, run_check};
 use crate::check::{self, Check, Outcome};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, Stop};
 use crate::logs::Ran;
 use crate::net::Net;
 
@@ -27,24 +28,25 @@ pub struct Checked {
 /// How many checks run at once outside of the schedule: enough that a few slow ones hold up nobody.
 const AT_ONCE_MAX: usize = 32;
 
-/// Runs each check once, now, several at a time. The results come as they are ready, and the channel closes after the last.
+/// Runs each check once, now, several at a time; `network_gate` is asked as by the agent. The results come as they are ready, and the channel closes after the last.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn once(checks: &[Arc<Check>], net: &Arc<Net>) -> Result<Receiver<Checked>, String> {
+pub fn once(checks: &[Arc<Check>], network_gate: Vec<Arc<Check>>, net: &Arc<Net>) -> Result<Receiver<Checked>, String> {
     let (waiting_in, waiting) = bounded(checks.len());
     let (results, results_out) = bounded(checks.len());
     for check in checks.iter().cloned().enumerate() {
         // There is room for all of them.
         let _ = waiting_in.send(check);
     }
-    let jobs = Jobs::default();
+    let (jobs, gate) = (Jobs::default(), Arc::new(Gate::new(check::run, network_gate, &Stop::default())));
     for n in 0..checks.len().min(AT_ONCE_MAX) {
-        let (waiting, results, net) = (waiting.clone(), results.clone(), net.clone());
+        let (waiting, results, net, gate) = (waiting.clone(), results.clone(), net.clone(), gate.clone());
         jobs.start(&format!("check-{n}"), WORKER_STACK, move |_| {
             for (place, check) in waiting.try_iter() {
                 let started_at = SystemClock.now().wall;
                 let (outcome, took) = run_check(check::run, &check, &net);
+                let outcome = gate.judge(&check, outcome, &net);
                 // Whoever asked may have gone.
                 let _ = results.send(Checked { place, due_at: started_at, ran: Ran { started_at, took }, outcome });
             }

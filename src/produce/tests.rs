@@ -29,7 +29,7 @@ fn logs_of(checks: &[Arc<Check>], workers: usize, run: Run, enough: impl Fn(&[Lo
     let author = Author::new("test".into(), now.wall);
     let (stop, drained, jobs) = (Stop::default(), Stop::default(), Jobs::default());
     let (writer, mut reader) = Spool::open(&settings, &author).unwrap().split(drained.clone());
-    let plan = Plan { author, run, workers, flush };
+    let plan = Plan { author, run, network_gate: Vec::new(), workers, flush };
     let schedule = Schedule::new("test", checks, now, &HashMap::new());
     let agent = start(&jobs, plan, schedule, writer, &Arc::new(Net::system()), (&stop, &drained)).unwrap();
 
@@ -179,9 +179,11 @@ fn what_a_full_spool_held_up_is_no_fault_of_the_targets() {
     let ((slots_in, slots), (logs, logs_out)) = (bounded(SLOTS_MAX), bounded(2));
     let ((returns, returned), (_reloads, reloaded)) = (bounded(100), bounded(1));
     let author = Author::new("test".into(), now.wall);
-    let plan = Plan { author: author.clone(), run: |_, _, _| up(), workers: 4, flush: Duration::ZERO };
+    let (network_gate, flush) = (Vec::new(), Duration::ZERO);
+    let plan = Plan { author: author.clone(), run: |_, _, _| up(), network_gate, workers: 4, flush };
+    let gate = Arc::new(Gate::new(plan.run, Vec::new(), &stop));
     let most = Arc::new(AtomicUsize::new(plan.workers));
-    let crew = Crew::new(&plan, (&Arc::new(Net::system()), &jobs, &stop), slots, returns, (logs.clone(), most));
+    let crew = Crew::new(&plan, &gate, (&Arc::new(Net::system()), &jobs, &stop), slots, returns, (logs.clone(), most));
     Arc::new(crew).hire().unwrap();
     let (mut foreman, heard) = (Foreman::new(schedule, author, slots_in, logs), stop.clone());
     jobs.start("schedule", STACK, move |pulse| {
