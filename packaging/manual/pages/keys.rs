@@ -87,7 +87,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("defaults", Part("defaults"), Nothing, "What each check gets unless it says otherwise."),
         key("checks", List("checks: entry", 100_000), Default("[]"), "What to look at."),
         key("include", Text("path or list of paths"), Nothing, "Files with more checks: each is a list of them, or a mapping with the one key `checks`. `*`, `?` and `[…]` stand for what a shell has them stand for, `**` for any folders; a pattern may match nothing. At most 10,000 files, taken in the order of their names, a pattern at a time."),
-        key("network_gate", List("label", 100), Nothing, "While all of these checks are down, the agent's own network is at fault, and other checks that fail to resolve or to connect are `unknown`. Not in this build yet."),
+        key("network_gate", List("label", 5), Nothing, "Checks that tell whether the agent's own network works: a gateway, a host nearby, a resolver. When any check fails before it has an answer, these are looked at, for at most two seconds each. Where none of them gets through either, the result is `unknown` and not `down`, its reason begins with `own network`, and it holds what each of them said. That goes for these checks, too: name two that do not fail together."),
         key("spool", Part("spool"), Nothing, "The queue on the agent's disk."),
         key("queue", Part("queue"), Nothing, "Kafka, between agents and store. Without it logs go from the spool to the store of the same process."),
         key("store", Part("store"), Nothing, "Where logs end up. Default: SQLite beside the spool; with a `queue`, none, and the process only produces."),
