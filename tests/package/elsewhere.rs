@@ -41,8 +41,8 @@ fn without_systemd_it_installs_runs_as_its_user_and_goes() {
 fn openrc_starts_reloads_respawns_and_stops_it() {
     let machine = Machine::bare();
     machine.does("cd /tmp; tar -xzf /packages/pingeon.tar.gz; mv pingeon-* new");
-    // What has no runlevels yet; openrc-run(8) looks whether this is there.
-    machine.does("mkdir -p /run/openrc; touch /run/openrc/softlevel");
+    // What OpenRC makes when it boots, and what tells openrc-run(8) that it did.
+    machine.does("mkdir -p /run/openrc/exclusive; touch /run/openrc/softlevel");
     let said = machine.does("/tmp/new/install; rc-update add pingeon default; rc-service pingeon start");
     assert!(said.contains("pingeon: edit /etc/pingeon/pingeon.yaml"), "{said}");
     machine.comes_to("pingeon report", "pingeon  up ");
@@ -58,6 +58,11 @@ fn openrc_starts_reloads_respawns_and_stops_it() {
 
     machine.does("/tmp/new/install; grep -q '^# mine' /etc/pingeon/pingeon.yaml; rc-service pingeon restart");
     machine.comes_to("pingeon report", "added    up ");
+
+    let child = || machine.does("cat /run/openrc/options/pingeon/child_pid");
+    let killed = child();
+    machine.does(&format!("kill -KILL {killed}"));
+    wait_for("another process", || (child() != killed).then_some(()));
     machine.does("rc-service pingeon stop");
     machine.comes_to("cat /var/log/pingeon.log", "stopping");
 }

@@ -17,6 +17,7 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 /// A container that runs; it ends when dropped.
 pub struct Machine {
     nspawn: Child,
+    name: String,
     /// The first process in it, whose namespaces are the machine's.
     first: i32,
 }
@@ -51,7 +52,7 @@ impl Machine {
         nspawn.args(["--register=no", "--keep-unit", "--console=pipe", "--machine", &name, "--directory"]).arg(base);
         nspawn.arg(format!("--bind-ro={}:/packages", packages::staged().display())).args(payload);
         let nspawn = nspawn.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut machine = Machine { nspawn, first: 0 };
+        let mut machine = Machine { nspawn, name, first: 0 };
         machine.first = wait_for("the container's first process", || machine.first_process());
         machine
     }
@@ -128,6 +129,8 @@ impl Drop for Machine {
             let _ = kill_process(first, Signal::KILL);
         }
         let _ = self.nspawn.wait();
+        // Where the host runs no systemd, nobody else does.
+        let _ = fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(&self.name));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Upgrades and the end: what becomes of the process, of edits and of data.
 
 use crate::machine::Machine;
+use crate::running::wait_for;
 
 const UPGRADE: &str = "dpkg --force-confdef --force-confold --install /packages/pingeon.deb";
 const REFUSED: &str = "pingeon: the new version refuses the config, so the old one keeps running; \
@@ -10,8 +11,8 @@ const REFUSED: &str = "pingeon: the new version refuses the config, so the old o
 fn in_use() -> Machine {
     let machine = Machine::booted();
     machine.does("dpkg --install /packages/previous.deb");
-    machine.does("sed -i 's/^checks:$/checks:\\n  - {label: mine, tcp: 127.0.0.1:8087, interval: 1s}/' /etc/pingeon/pingeon.yaml");
-    machine.does("systemctl reload pingeon");
+    let mine = "agent: edge-01\\nchecks:\\n  - {label: mine, tcp: 127.0.0.1:8087, interval: 1s}";
+    machine.does(&format!("sed -i 's/^checks:$/{mine}/' /etc/pingeon/pingeon.yaml; systemctl restart pingeon"));
     machine.comes_to("pingeon report", "mine     up ");
     machine
 }
@@ -29,8 +30,12 @@ fn an_upgrade_runs_the_new_program_and_keeps_edits_and_results() {
     assert_ne!(machine.main_pid(), pid);
     assert_eq!(program(&machine), "/usr/bin/pingeon\n");
     machine.does("grep -q 'label: mine' /etc/pingeon/pingeon.yaml; test -e /etc/pingeon/pingeon.yaml.dpkg-dist");
-    let runs = machine.comes_to("pingeon report --delivery", "nothing is missing");
-    assert!(runs.lines().filter(|line| line.contains("complete")).count() >= 1, "{runs}");
+    wait_for("results of both programs, and no hole between them", || {
+        let audit = machine.run("pingeon report --delivery");
+        let said = String::from_utf8(audit.stdout).unwrap();
+        let runs = said.lines().filter(|line| line.starts_with("edge-01 ")).count();
+        (audit.status.success() && runs == 2).then_some(())
+    });
 }
 
 #[test]
@@ -74,6 +79,6 @@ fn removed_it_leaves_config_and_data_and_purged_nothing() {
     machine.does("dpkg --purge pingeon");
     let left = machine.does("find / -xdev -path /proc -prune -o -name '*pingeon*' -print");
     assert_eq!(left, "", "purged");
-    assert_eq!(machine.does("systemctl list-units --all --plain --no-legend 'pingeon*'"), "");
+    assert_eq!(machine.fails("systemctl list-unit-files --no-legend 'pingeon*'"), "");
     machine.does("getent passwd pingeon");
 }
