@@ -15,6 +15,8 @@ use crate::check::Check;
 
 /// Where the package puts the config.
 const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
+/// Where its data goes then: /etc holds what an operator wrote, and nothing else (Filesystem Hierarchy Standard 3.0, 5.8).
+const INSTALLED_DATA: &str = "/var/lib/pingeon";
 /// Files that one config may include.
 const INCLUDED_MAX: usize = 10_000;
 /// How many bytes all included files may hold.
@@ -69,10 +71,16 @@ pub(super) fn read(path: &Path, environment: Environment<'_>) -> Read<(Config, V
 
 fn reading<'a>(path: &Path, environment: Environment<'a>) -> Read<Reading<'a>> {
     let (directory, shared) = (directory(path)?, super::shared::Shared::default());
-    Ok(Reading { environment, directory, shared, refused: Vec::new().into() })
+    let data = if is_installed(path) { INSTALLED_DATA.into() } else { directory.clone() };
+    Ok(Reading { environment, directory, data, shared, refused: Vec::new().into() })
 }
 
-/// What relative paths are relative to: nothing where that is the working directory, else an absolute path.
+/// Whether this is a config where the package puts it, however it was named.
+fn is_installed(path: &Path) -> bool {
+    std::path::absolute(path).is_ok_and(|path| path.parent() == Path::new(INSTALLED).parent())
+}
+
+/// What relative paths of files to read are relative to: nothing where that is the working directory, else an absolute path.
 fn directory(path: &Path) -> Read<PathBuf> {
     match path.parent() {
         None => Ok(PathBuf::new()),
@@ -109,7 +117,7 @@ fn config(at: &At<'_>) -> Read<Config> {
     let defaults = at.read("defaults", checks::defaults)?.unwrap_or_default();
     let checks = all_checks(at, &defaults)?;
     let network_gate = at.read("network_gate", |at| gate(at, &checks))?.unwrap_or_default();
-    let spool = sections::spool(at.get("spool").as_ref(), &at.reading.directory)?;
+    let spool = sections::spool(at.get("spool").as_ref(), &at.reading.data)?;
     let queue = at.read("queue", sections::queue)?;
     let store = match at.read("store", |at| sections::store(at, &sections::beside(&spool.path)))? {
         None if queue.is_none() => Some(sections::store_default(&spool)),
@@ -229,4 +237,23 @@ fn gate(at: &At<'_>, checks: &[Arc<Check>]) -> Read<Vec<Arc<Check>>> {
         return Err(at.fail("names no check"));
     }
     Ok(gate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_the_installed_config_is_not_beside_it() {
+        let data = |path: &str| reading(Path::new(path), &|_| None).unwrap().data;
+        for (path, expected) in [
+            ("/etc/pingeon/pingeon.yaml", "/var/lib/pingeon"),
+            ("/etc/pingeon/./second.yaml", "/var/lib/pingeon"),
+            ("/etc/pingeon/conf.d/a.yaml", "/etc/pingeon/conf.d"),
+            ("/etc/pingeon.yaml", "/etc"),
+            ("pingeon.yaml", ""),
+        ] {
+            assert_eq!(data(path), Path::new(expected), "{path}");
+        }
+    }
 }

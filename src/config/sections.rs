@@ -36,7 +36,7 @@ pub(super) fn spool(at: Option<&At<'_>>, directory: &Path) -> Read<Spool> {
     };
     let Some(at) = at else { return Ok(spool) };
     at.mapping(&["path", "max_bytes", "when_full", "flush"])?;
-    spool.path = at.read("path", |at| at.path_value())?.unwrap_or(spool.path);
+    spool.path = at.read("path", |at| at.data_path_value())?.unwrap_or(spool.path);
     let max_bytes =
         at.read("max_bytes", |at| at.text("a size", |text| size(text, SPOOL_BYTES_MIN..=SPOOL_BYTES_MAX)))?;
     spool.max_bytes = max_bytes.unwrap_or(spool.max_bytes);
@@ -133,7 +133,7 @@ pub(super) fn store(at: &At<'_>, beside: &Path) -> Read<Store> {
     match (at.get("sqlite"), at.get("postgres")) {
         (Some(at), None) => {
             at.mapping(&["path", "retention"])?;
-            let path = at.read("path", |at| at.path_value())?.unwrap_or_else(|| beside.join("pingeon.db"));
+            let path = at.read("path", |at| at.data_path_value())?.unwrap_or_else(|| beside.join("pingeon.db"));
             Ok(Store::Sqlite(Sqlite { path, retention: retention(&at)?.unwrap_or(30 * DAY) }))
         }
         (None, Some(at)) => postgres(&at).map(Store::Postgres),

@@ -20,8 +20,10 @@ pub(super) type Read<T> = Result<T, ConfigError>;
 /// What all places of one reading have in common.
 pub(super) struct Reading<'a> {
     pub(super) environment: Environment<'a>,
-    /// Relative paths are relative to this.
+    /// Relative paths of files to read are relative to this.
     pub(super) directory: PathBuf,
+    /// Those of spool and store are to this.
+    pub(super) data: PathBuf,
     /// What many checks have in common is kept once.
     pub(super) shared: Shared,
     /// What was used and is not available in this build: the first few, in the order of reading.
@@ -212,10 +214,19 @@ impl<'a> At<'a> {
 
     /// The path here, relative to the config.
     pub(super) fn path_value(&self) -> Read<PathBuf> {
+        self.path_in(&self.reading.directory)
+    }
+
+    /// The path here, of a file that this process writes.
+    pub(super) fn data_path_value(&self) -> Read<PathBuf> {
+        self.path_in(&self.reading.data)
+    }
+
+    fn path_in(&self, directory: &Path) -> Read<PathBuf> {
         self.text("a path", |text| match text {
             "" => Err("is empty, and a path is not".into()),
             text if text.contains('\0') => Err("holds a NUL byte, and a path does not".into()),
-            text => Ok(self.reading.directory.join(Path::new(text))),
+            text => Ok(directory.join(text)),
         })
     }
 
