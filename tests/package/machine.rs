@@ -1,15 +1,16 @@
-//! A bare Debian in a container (systemd-nspawn): real dpkg, real systemd, a network of its own that reaches nothing, and
-//! nothing of it left when it ends. The folder of the packages under test is its `/packages`.
+//! A bare Debian in a container (systemd-nspawn): real dpkg, real systemd, most often a network of its own that reaches nothing,
+//! and nothing of it left when it ends. The folder of the packages under test is its `/packages`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::packages;
-use crate::running::wait_for;
+use crate::running::{PATIENCE, wait_for};
 
 /// How many containers there were, for their names.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -25,14 +26,23 @@ pub struct Machine {
 impl Machine {
     /// With systemd.
     pub fn booted() -> Self {
-        let machine = Self::start(&["--boot"]);
+        Self::start(&["--private-network", "--boot"]).up()
+    }
+
+    /// Likewise, on the network of this host.
+    pub fn online() -> Self {
+        Self::start(&["--boot"]).up()
+    }
+
+    fn up(self) -> Self {
+        let machine = self;
         wait_for("systemd to be up", || machine.run("systemctl is-system-running").status.success().then_some(()));
         machine
     }
 
     /// Without an init system, as in a chroot or in most containers.
     pub fn bare() -> Self {
-        Self::start(&["--as-pid2", "sleep", "infinity"])
+        Self::start(&["--private-network", "--as-pid2", "sleep", "infinity"])
     }
 
     /// With Pingeon installed and running.
@@ -42,15 +52,15 @@ impl Machine {
         machine
     }
 
-    fn start(payload: &[&str]) -> Self {
+    fn start(how: &[&str]) -> Self {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bare-debian");
         assert!(base.exists(), "no {}: run `tests/run package`", base.display());
         let name = format!("pingeon-{}-{}", process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         // With the thread that runs the test, the container ends. So it does not when nspawn is killed.
         let mut nspawn = Command::new("setpriv");
-        nspawn.args(["--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--volatile=overlay", "--private-network"]);
+        nspawn.args(["--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--volatile=overlay"]);
         nspawn.args(["--register=no", "--keep-unit", "--console=pipe", "--machine", &name, "--directory"]).arg(base);
-        nspawn.arg(format!("--bind-ro={}:/packages", packages::staged().display())).args(payload);
+        nspawn.arg(format!("--bind-ro={}:/packages", packages::staged().display())).args(how);
         let nspawn = nspawn.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut machine = Machine { nspawn, name, first: 0 };
         machine.first = wait_for("the container's first process", || machine.first_process());
@@ -69,6 +79,18 @@ impl Machine {
             in_both.split_whitespace().eq([*child, "1"]) && packages.exists()
         };
         children.split_whitespace().find(is_first)?.parse().ok()
+    }
+
+    /// Waits until what a script prints is, by its `shape`, this.
+    pub fn shows(&self, script: &str, expected: &str, shape: fn(&str) -> String) {
+        let (by, mut said) = (Instant::now() + PATIENCE, String::new());
+        while Instant::now() < by {
+            said = shape(&String::from_utf8(self.run(script).stdout).unwrap());
+            if said == expected {
+                return;
+            }
+        }
+        panic!("`{script}` shows\n{said}\nand not\n{expected}");
     }
 
     /// Runs a script as root, to its end. What it printed; it has to succeed.
