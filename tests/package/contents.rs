@@ -35,7 +35,8 @@ fn both_packages_hold_what_belongs_to_them_and_are_small() {
     for (name, architecture) in [("pingeon.deb", "amd64"), ("arm64.deb", "arm64")] {
         let package = staged().join(name);
         let list = host("dpkg-deb", &[Path::new("--contents"), &package]);
-        let mut files: Vec<String> = list.lines().filter(|line| !line.ends_with('/')).map(mode_owner_and_path).collect();
+        let mut files: Vec<String> =
+            list.lines().filter(|line| !line.ends_with('/')).map(mode_owner_and_path).collect();
         files.sort_by(|a, b| a.split(' ').next_back().cmp(&b.split(' ').next_back()));
         assert_eq!(files.join("\n"), FILES);
 

@@ -27,7 +27,8 @@ pub fn staged() -> &'static Path {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let tarball = here(&format!("target/debian/pingeon-{}-amd64.tar.gz", env!("CARGO_PKG_VERSION")));
-        for (from, to) in [(built("amd64"), "pingeon.deb"), (built("arm64"), "arm64.deb"), (tarball, "pingeon.tar.gz")] {
+        for (from, to) in [(built("amd64"), "pingeon.deb"), (built("arm64"), "arm64.deb"), (tarball, "pingeon.tar.gz")]
+        {
             fs::copy(from, folder.join(to)).unwrap();
         }
         make_previous(&folder);

@@ -21,7 +21,8 @@ fn installed_it_runs_and_root_sees_its_results() {
     machine.comes_to("cd /etc/pingeon; pingeon report", "pingeon  up ");
     assert_eq!(machine.does("ls /etc/pingeon"), "conf.d\npingeon.yaml\nsecrets\n", "data beside the config");
     assert_eq!(machine.does("find /var/lib/pingeon ! -user pingeon"), "", "root's commands left files of their own");
-    let modes = machine.does("stat --format '%A %U %G' /var/lib/pingeon /etc/pingeon/secrets /var/lib/pingeon/pingeon.db");
+    let modes =
+        machine.does("stat --format '%A %U %G' /var/lib/pingeon /etc/pingeon/secrets /var/lib/pingeon/pingeon.db");
     assert_eq!(modes, "drwxr-x--- pingeon pingeon\ndrwxr-x--- root pingeon\n-rw-r----- pingeon pingeon\n");
 }
 
@@ -30,7 +31,8 @@ fn the_process_may_do_no_more_than_the_unit_says() {
     let machine = Machine::with_pingeon();
     let pid = machine.main_pid();
     let status = machine.does(&format!("cat /proc/{pid}/status"));
-    for (key, value) in [("CapEff", "0000000000000000"), ("CapBnd", "0000000000000000"), ("NoNewPrivs", "1"), ("Seccomp", "2")]
+    for (key, value) in
+        [("CapEff", "0000000000000000"), ("CapBnd", "0000000000000000"), ("NoNewPrivs", "1"), ("Seccomp", "2")]
     {
         assert!(status.contains(&format!("{key}:\t{value}\n")), "{key}\n{status}");
     }
@@ -54,7 +56,10 @@ fn a_broken_edit_changes_nothing_and_a_reload_says_why() {
     machine.fails("systemctl reload pingeon");
     for place in ["systemctl status --no-pager --full pingeon", JOURNAL] {
         let said = machine.does(place);
-        assert!(said.contains("error: /etc/pingeon/pingeon.yaml:13:5: checks[0]: unknown key `htp`"), "{place}\n{said}");
+        assert!(
+            said.contains("error: /etc/pingeon/pingeon.yaml:13:5: checks[0]: unknown key `htp`"),
+            "{place}\n{said}"
+        );
         assert!(said.contains("hint: did you mean `http`?"), "{place}\n{said}");
     }
     assert_eq!(machine.does("systemctl is-active pingeon"), "active\n");
@@ -156,5 +161,6 @@ fn drop_in_example(machine: &Machine, name: &str) {
 
 fn drop_in(machine: &Machine, name: &str, text: &str) {
     let folder = "/etc/systemd/system/pingeon.service.d";
-    machine.does(&format!("mkdir -p {folder}; cat >{folder}/{name}.conf <<'END'\n{text}\nEND\nsystemctl daemon-reload"));
+    machine
+        .does(&format!("mkdir -p {folder}; cat >{folder}/{name}.conf <<'END'\n{text}\nEND\nsystemctl daemon-reload"));
 }
