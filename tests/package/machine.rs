@@ -7,7 +7,7 @@ use std::process::{self, Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::packages;
 use crate::running::{PATIENCE, wait_for};
@@ -53,8 +53,9 @@ impl Machine {
     }
 
     fn start(how: &[&str]) -> Self {
-        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bare-debian");
-        assert!(base.exists(), "no {}: run `tests/run package`", base.display());
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bare-debian");
+        assert!(base.exists(), "no {}: `tests/run package` makes it", base.display());
+        assert!(geteuid().is_root(), "containers take root: run the tests of packages as root");
         let name = format!("pingeon-{}-{}", process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         // With the thread that runs the test, the container ends. So it does not when nspawn is killed.
         let mut nspawn = Command::new("setpriv");
