@@ -1,6 +1,5 @@
 //! From what was seen to what people read.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
@@ -71,7 +70,7 @@ impl Figures {
 
     /// Whether every figure that is held against a bound keeps it.
     pub fn accepted(&self, scenario: &Scenario) -> bool {
-        self.lines(scenario).iter().all(|line| line.holds != Some(false))
+        self.lines(scenario).iter().all(Line::is_kept)
     }
 
     /// The table for people.
@@ -85,8 +84,7 @@ impl Figures {
             fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
         );
         for line in self.lines(scenario) {
-            let held = line.holds.map_or("", |holds| if holds { "ok" } else { "NOT KEPT" });
-            let _ = writeln!(table, "{:<44} {:>14}   {:<12} {held}", line.what, line.figure, line.bound);
+            table.push_str(&line.text());
         }
         table
     }
@@ -136,19 +134,21 @@ impl Figures {
 }
 
 /// A figure with its name, and how it stands to its bound.
-struct Line {
+pub struct Line {
     what: &'static str,
     figure: String,
     bound: String,
     holds: Option<bool>,
 }
 
-fn line(what: &'static str, figure: String) -> Line {
+/// A figure that is held against no bound yet.
+pub fn line(what: &'static str, figure: String) -> Line {
     Line { what, figure, bound: String::new(), holds: None }
 }
 
 impl Line {
-    fn most(self, applies: bool, figure: f64, bound: f64) -> Self {
+    /// Held against the most that it may be, where that `applies`.
+    pub fn most(self, applies: bool, figure: f64, bound: f64) -> Self {
         self.held_against(applies, "≤", bound, figure <= bound)
     }
 
@@ -161,6 +161,17 @@ impl Line {
             (self.bound, self.holds) = (format!("{sign} {bound}"), Some(holds));
         }
         self
+    }
+
+    /// Whether it keeps its bound, if it has one.
+    pub fn is_kept(&self) -> bool {
+        self.holds != Some(false)
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let held = self.holds.map_or("", |holds| if holds { "ok" } else { "NOT KEPT" });
+        format!("{:<44} {:>14}   {:<12} {held}\n", self.what, self.figure, self.bound)
     }
 }
 

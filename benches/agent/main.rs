@@ -1,9 +1,11 @@
 //! What an agent costs and how well it keeps time: the release build, against a target server on this machine.
 //!
-//! `cargo bench --bench agent` runs the paced scenario, `cargo bench --bench agent -- --most` the other one; `--help` names
-//! what can be set. Both ends run on the same cores, so the figures are those of a machine that does nothing else.
+//! `cargo bench --bench agent` runs the paced scenario, `cargo bench --bench agent -- --most` the one of an agent that has more
+//! to do than it can, and `-- --idle` the one that has next to nothing; `--help` names what can be set. Both ends run on the
+//! same cores, so the figures are those of a machine that does nothing else.
 
 mod figures;
+mod idle;
 mod kept;
 mod process;
 mod target;
@@ -25,6 +27,12 @@ struct Arguments {
     /// Demand more than the agent can do, of a server that answers at once
     #[arg(long)]
     most: bool,
+    /// Measure agents with twenty checks a minute, for so many seconds [default: 300]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300", conflicts_with = "most")]
+    idle: Option<u64>,
+    /// With --idle: one that hands its logs to this Kafka broker, too, such as 127.0.0.1:9092
+    #[arg(long, value_name = "ADDRESS", requires = "idle")]
+    broker: Option<String>,
     /// How many HTTP checks [default: 10000]
     #[arg(long)]
     checks: Option<usize>,
@@ -79,6 +87,11 @@ fn main() -> ExitCode {
     let scenario = arguments.scenario();
     let outcome = if arguments.target {
         target::serve(scenario.checks, scenario.delay).map(|()| true)
+    } else if let Some(seconds) = arguments.idle {
+        idle::measure(Duration::from_secs(seconds), arguments.broker.as_deref()).and_then(|(tables, kept)| {
+            write!(io::stdout(), "{tables}")?;
+            Ok(kept)
+        })
     } else {
         measure(&scenario).and_then(|figures| {
             write!(io::stdout(), "{}", figures.table(&scenario))?;
@@ -97,7 +110,7 @@ fn main() -> ExitCode {
 
 fn measure(scenario: &Scenario) -> io::Result<Figures> {
     let folder = tempfile::tempdir()?;
-    let target = Target::start(&target_arguments(scenario))?;
+    let target = Target::start(&target_arguments(scenario.checks, scenario.delay))?;
     std::fs::write(folder.path().join("pingeon.yaml"), config(scenario, target.port))?;
     let mut agent = Agent::start(folder.path())?;
 
@@ -126,9 +139,9 @@ fn watch(agent: &mut Agent, target: &Target, scenario: &Scenario) -> io::Result<
     Ok(((begin, end), [agent_before, agent_after], [target_before, target_after]))
 }
 
-fn target_arguments(scenario: &Scenario) -> Vec<String> {
-    let delay = scenario.delay.as_millis().to_string();
-    ["--target", "--checks", &scenario.checks.to_string(), "--delay", &delay].map(str::to_owned).to_vec()
+fn target_arguments(checks: usize, delay: Duration) -> Vec<String> {
+    let delay = delay.as_millis().to_string();
+    ["--target", "--checks", &checks.to_string(), "--delay", &delay].map(str::to_owned).to_vec()
 }
 
 fn config(scenario: &Scenario, port: u16) -> String {

@@ -55,6 +55,11 @@ impl Agent {
         Ok(())
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// What proc(5) says of it.
     ///
     /// # Errors
@@ -154,6 +159,10 @@ pub struct Usage {
     pub memory: f64,
     /// Threads.
     pub threads: u64,
+    /// How often one of its threads that are there now has waited for something.
+    pub wakeups: u64,
+    /// Bytes that it caused to be written to a disk.
+    pub written: u64,
 }
 
 fn usage(pid: u32) -> io::Result<Usage> {
@@ -162,14 +171,24 @@ fn usage(pid: u32) -> io::Result<Usage> {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |nth: usize| fields.get(nth - 3).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(f64::NAN);
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let figure = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|figure| figure.parse::<u64>().ok()).unwrap_or(0)
-    };
+    let mut wakeups = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that has ended meanwhile counts no more.
+        let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+        wakeups += figure(&status, "voluntary_ctxt_switches:");
+    }
     Ok(Usage {
         cpu: (ticks(14) + ticks(15)) / rustix::param::clock_ticks_per_second() as f64,
-        memory_peak: figure("VmHWM:") as f64 * 1_024.0 / 1e6,
-        memory: figure("VmRSS:") as f64 * 1_024.0 / 1e6,
-        threads: figure("Threads:"),
+        memory_peak: figure(&status, "VmHWM:") as f64 * 1_024.0 / 1e6,
+        memory: figure(&status, "VmRSS:") as f64 * 1_024.0 / 1e6,
+        threads: figure(&status, "Threads:"),
+        wakeups,
+        written: figure(&fs::read_to_string(format!("/proc/{pid}/io"))?, "write_bytes:"),
     })
+}
+
+/// The number behind `name` in one of the files of proc(5); 0 when it is not there.
+fn figure(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|figure| figure.parse().ok()).unwrap_or(0)
 }

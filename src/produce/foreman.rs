@@ -23,9 +23,10 @@ const FEW: usize = 8;
 /// How far ahead slots are handed out: more than a tick, so that a tick that comes late makes no slot late.
 const AHEAD: Duration = Duration::from_millis(150);
 
-/// How long the schedule may sleep. Slots go by the clock that counts a machine's sleep, and waits by one that does not: after
-/// a sleep this is how late the first slots may be.
-const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long the schedule may sleep, where nothing is due sooner. Slots go by the clock that counts a machine's sleep, and waits
+/// by one that does not: after a sleep this is how late the first slots may be. As rare as it is, since it is the one thing
+/// that wakes an agent without work.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// The thread that owns the schedule.
 pub(super) struct Foreman {

@@ -51,11 +51,12 @@ pub fn write(
     stop: &Stop,
     pulse: &Pulse,
 ) -> Result<(), String> {
-    let mut group = Vec::new();
+    let (mut group, mut quiet) = (Vec::new(), true);
     pulse.rest();
     while let Ok(log) = logs.recv() {
         group.push(log);
-        gather(&mut group, logs, flush, stop);
+        gather(&mut group, logs, flush, quiet, stop);
+        quiet = group.len() <= NAP_LOGS_MIN;
         if let Err(Broken { reason, unkept }) = writer.keep(&group, stop, pulse) {
             // Those that wait in the channel are lost with it.
             let lost = unkept + logs.try_iter().count();
@@ -77,11 +78,11 @@ struct Broken {
     unkept: usize,
 }
 
-/// Adds what comes within `flush`.
-fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, stop: &Stop) {
+/// Adds what comes within `flush`. `quiet`: hardly anything did the time before.
+fn gather(group: &mut Vec<Log>, logs: &Receiver<Log>, flush: Duration, quiet: bool, stop: &Stop) {
     let until = Instant::now() + flush;
     let crowd = logs.capacity().unwrap_or(usize::MAX) / 2;
-    let mut napped = false;
+    let mut napped = quiet;
     loop {
         let before = group.len();
         while group.len() < GROUP_LOGS_MAX {
