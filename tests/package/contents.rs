@@ -24,6 +24,7 @@ const FILES: &str = "\
 -rw-r--r-- root/root ./usr/share/doc/pingeon/examples/credentials.conf
 -rw-r--r-- root/root ./usr/share/doc/pingeon/examples/exec.conf
 -rw-r--r-- root/root ./usr/share/doc/pingeon/examples/icmp-raw.conf
+-rw-r--r-- root/root ./usr/share/doc/pingeon/operators.md
 -rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/pingeon.fish
 -rw-r--r-- root/root ./usr/share/lintian/overrides/pingeon
 -rw-r--r-- root/root ./usr/share/man/man1/pingeon.1.gz

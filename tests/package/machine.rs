@@ -148,9 +148,10 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // As the first of its namespace it takes all others with it.
-        if let Some(first) = Pid::from_raw(self.first) {
-            let _ = kill_process(first, Signal::KILL);
-        }
+        let _ = match Pid::from_raw(self.first) {
+            Some(first) => kill_process(first, Signal::KILL),
+            None => kill_process(Pid::from_child(&self.nspawn), Signal::TERM),
+        };
         let _ = self.nspawn.wait();
         // Where the host runs no systemd, nobody else does.
         let _ = fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(&self.name));
