@@ -19,7 +19,8 @@ fn exec_start() -> String {
 fn without_systemd_it_installs_runs_as_its_user_and_goes() {
     let machine = Machine::bare();
     machine.does("rm /usr/bin/systemd-sysusers /usr/bin/systemctl");
-    machine.does("dpkg --install /packages/previous.deb");
+    let said = machine.does("dpkg --install /packages/previous.deb");
+    assert!(said.contains("pingeon: edit /etc/pingeon/pingeon.yaml, then `runuser -u pingeon pingeon run`;"), "{said}");
     let said = machine.does("dpkg --force-confnew --install /packages/pingeon.deb");
     assert!(!said.contains("pingeon:"), "{said}");
     assert!(machine.does("getent passwd pingeon").contains(":/var/lib/pingeon:/usr/sbin/nologin"));

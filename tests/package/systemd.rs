@@ -37,6 +37,12 @@ fn the_process_may_do_no_more_than_the_unit_says() {
         assert!(status.contains(&format!("{key}:\t{value}\n")), "{key}\n{status}");
     }
     assert_eq!(machine.does(&format!("ps -o user= -p {pid} 2>/dev/null || stat --format %U /proc/{pid}")), "pingeon\n");
+    // The 19th field (proc_pid_stat(5)), behind a name that may hold spaces.
+    let nices = machine.does(&format!("cat /proc/{pid}/task/*/stat | sed 's/.*) //' | cut -d ' ' -f 17"));
+    assert!(
+        ["0", "10"].iter().all(|nice| nices.lines().any(|line| line == *nice)),
+        "what moves logs does not step back: {nices}"
+    );
     let inside = format!("nsenter --target {pid} --mount");
     machine.fails(&format!("{inside} touch /etc/pingeon/x"));
     machine.fails(&format!("{inside} touch /usr/bin/x"));
