@@ -23,7 +23,7 @@ fn installed_it_runs_and_root_sees_its_results() {
     assert_eq!(machine.does("find /var/lib/pingeon ! -user pingeon"), "", "root's commands left files of their own");
     let modes =
         machine.does("stat --format '%A %U %G' /var/lib/pingeon /etc/pingeon/secrets /var/lib/pingeon/pingeon.db");
-    assert_eq!(modes, "drwxr-x--- pingeon pingeon\ndrwxr-x--- root pingeon\n-rw-r----- pingeon pingeon\n");
+    assert_eq!(modes, "drwxr-x--- pingeon pingeon\ndrwxr-s--- root pingeon\n-rw-r----- pingeon pingeon\n");
 }
 
 #[test]
