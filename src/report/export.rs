@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Basis, Outage, Percentiles, Report, Shares, Summary};
+use super::{Basis, Outage, Percentiles, Report, Shares, Silence, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 
 /// One JSON document, with everything that the report holds.
 pub fn json(report: &Report) -> String {
     let checks = report.checks.iter().map(|check| CheckForm::of(check, report.basis)).collect();
+    let silences = report.silences.as_ref().map(|silences| silences.iter().map(SilenceForm::of).collect());
     let Report { from, to, basis, quorum, .. } = *report;
-    let form = ReportForm { from, to, rollup: basis == Basis::Hours, quorum, checks };
+    let form = ReportForm { from, to, rollup: basis == Basis::Hours, quorum, checks, silences };
     // Nothing in it can fail to be written: no map keys that are not strings.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
     text.push('\n');
@@ -30,6 +31,24 @@ struct ReportForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     quorum: Option<NonZeroUsize>,
     checks: Vec<CheckForm<'a>>,
+    silences: Option<Vec<SilenceForm<'a>>>,
+}
+
+#[derive(Serialize)]
+struct SilenceForm<'a> {
+    agent: &'a str,
+    why: &'a str,
+    times: usize,
+    lasted_us: u64,
+    last: Timestamp,
+    /// It was longer than that.
+    more: bool,
+}
+
+impl<'a> SilenceForm<'a> {
+    fn of(Silence { agent, why, times, lasted, last, more }: &'a Silence) -> Self {
+        SilenceForm { agent, why, times: *times, lasted_us: micros(*lasted), last: *last, more: *more }
+    }
 }
 
 #[derive(Serialize)]

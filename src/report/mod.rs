@@ -14,6 +14,7 @@ mod outages;
 mod quorum;
 mod rollup;
 mod shares;
+mod silences;
 mod since;
 mod sums;
 mod table;
@@ -27,6 +28,7 @@ pub use export::{csv, json};
 pub use quorum::{agreed, too_few_agents};
 pub use rollup::{rolled_up, whole_hours};
 pub use shares::Shares;
+pub use silences::Silence;
 pub use since::parse_since;
 pub use sums::Sums;
 pub use table::{table, terminal_width};
@@ -56,6 +58,8 @@ pub struct Report {
     pub quorum: Option<NonZeroUsize>,
     /// One for each label and agent, or with a quorum for each label, in their order.
     pub checks: Vec<Summary>,
+    /// Why agents could not tell; `None` where that is not known: out of roll-ups, or of several agents together.
+    pub silences: Option<Vec<Silence>>,
 }
 
 /// What a report was made of, and so how exact it is.

@@ -81,7 +81,7 @@ impl Panels {
     fn report<'a>(mut self, listed: impl Iterator<Item = &'a Arc<str>>) -> Report {
         self.end_panel();
         let (from, to, quorum) = (self.from, self.to, Some(self.quorum));
-        Report { from, to, basis: Basis::Logs, quorum, checks: self.checks }.listing(listed)
+        Report { from, to, basis: Basis::Logs, quorum, checks: self.checks, silences: None }.listing(listed)
     }
 }
 

@@ -51,7 +51,8 @@ pub fn rolled_up(
             check.last_due_at = Some(row.last_slot().min(now));
         }
     }
-    let report = Report { from, to, basis: Basis::Hours, quorum: None, checks: checks.into_values().collect() };
+    let report =
+        Report { from, to, basis: Basis::Hours, quorum: None, checks: checks.into_values().collect(), silences: None };
     Ok(report.listing(asked.iter().chain(listed)))
 }
 

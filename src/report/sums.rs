@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outages::Outages;
+use super::silences::Silences;
 use super::tally::Tally;
 use super::turns::{Turn, Turns, state};
 use super::{Basis, Outage, Quorum, Report, Summary, Time};
@@ -19,13 +20,14 @@ pub struct Sums {
     from: Timestamp,
     to: Timestamp,
     checks: Vec<Summary>,
+    silences: Silences,
     series: Option<Series>,
 }
 
 impl Sums {
     /// Nothing is known yet of `from..to`.
     pub fn new(from: Timestamp, to: Timestamp) -> Self {
-        Sums { from, to: to.max(from), checks: Vec::new(), series: None }
+        Sums { from, to: to.max(from), checks: Vec::new(), silences: Silences::default(), series: None }
     }
 
     /// Adds a row. Those before the range count as far as they reach into it.
@@ -33,18 +35,25 @@ impl Sums {
         if let Some(series) = &mut self.series
             && (&series.label, &series.agent) == (&row.label, &row.agent)
         {
-            return series.push(row);
+            return series.push(row, &mut self.silences);
         }
-        self.checks.extend(self.series.take().map(Series::summary));
+        self.end_series();
         let mut series = Series::new(&row, self.from, self.to);
-        series.push(row);
+        series.push(row, &mut self.silences);
         self.series = Some(series);
     }
 
     /// The report. A label in `listed` that no row had is unknown all the time.
     pub fn report<'a>(mut self, listed: impl Iterator<Item = &'a Arc<str>>) -> Report {
-        self.checks.extend(self.series.take().map(Series::summary));
-        Report { from: self.from, to: self.to, basis: Basis::Logs, quorum: None, checks: self.checks }.listing(listed)
+        self.end_series();
+        let (checks, silences) = (self.checks, Some(self.silences.told()));
+        Report { from: self.from, to: self.to, basis: Basis::Logs, quorum: None, checks, silences }.listing(listed)
+    }
+
+    fn end_series(&mut self) {
+        if let Some(series) = self.series.take() {
+            self.checks.push(series.summary(&mut self.silences));
+        }
     }
 }
 
@@ -106,14 +115,15 @@ impl Series {
         }
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, row: Row, silences: &mut Silences) {
         if let Some(turn) = self.turns.push(row) {
-            self.count(&turn);
+            self.count(&turn, silences);
         }
     }
 
-    fn count(&mut self, turn: &Turn) {
-        let Turn { row, span: Some(_) } = turn else { return };
+    fn count(&mut self, turn: &Turn, silences: &mut Silences) {
+        let Turn { row, span: Some(span) } = turn else { return };
+        silences.note(row, *span);
         self.time.add(row.verdict, turn.length());
         match row.verdict {
             Verdict::Up | Verdict::Degraded => self.outages.end(row.due_at),
@@ -132,10 +142,10 @@ impl Series {
         self.tally.count(turn, self.from, self.to);
     }
 
-    fn summary(mut self) -> Summary {
+    fn summary(mut self, silences: &mut Silences) -> Summary {
         let last = self.turns.end();
         if let Some(turn) = &last {
-            self.count(turn);
+            self.count(turn, silences);
         }
         let (outages, outages_left_out) = self.outages.newest();
         Summary {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
-use super::{Basis, Outage, Report, Shares, Summary};
+use super::{Basis, Outage, Report, Shares, Silence, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 
@@ -33,7 +33,7 @@ pub fn table(report: &Report, width: Option<u16>, colour: bool) -> String {
     text.push_str("\n\n");
     text.push_str(&checks(report, width));
     text.push_str(&match report.basis {
-        Basis::Logs => outages(report, width),
+        Basis::Logs => outages(report, width) + &silences(report, width),
         Basis::Hours => OF_HOURS.to_owned(),
     });
     painted(&text, colour)
@@ -96,6 +96,24 @@ fn outages(report: &Report, width: Option<u16>) -> String {
         let _ = writeln!(text, "and {more} before these");
     }
     text
+}
+
+fn silences(report: &Report, width: Option<u16>) -> String {
+    let silences = report.silences.as_deref().unwrap_or_default();
+    if silences.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        column("could not tell", |silence: &Silence| clean(&silence.agent)).wrapped(),
+        column("times", |silence: &Silence| silence.times.to_string()).right(),
+        column("in all", |silence: &Silence| {
+            if silence.more { "more than " } else { "" }.to_owned() + &length(silence.lasted)
+        })
+        .right(),
+        column("last", |silence: &Silence| day_and_time(silence.last)),
+        column("why", |silence: &Silence| clean(&silence.why)).wrapped(),
+    ];
+    format!("\n{}", laid_out(&columns, silences, width))
 }
 
 fn has_many_agents(report: &Report) -> bool {
