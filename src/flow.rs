@@ -188,6 +188,9 @@ const REFUSAL_AGAIN: Duration = Duration::from_secs(600);
 /// How long one pull may wait for logs.
 const PULL_WAIT: Duration = Duration::from_secs(60);
 
+/// And how long after a fault: until it has an answer, it is not known whether that has gone.
+const PULL_WAIT_AFTER_FAULT: Duration = Duration::from_secs(2);
+
 /// How long a pump that was told to stop goes on emptying its source; the rest stays there.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -216,7 +219,9 @@ pub fn pump(source: &mut dyn Source, sink: &mut dyn Sink, pump: &Pump<'_>) -> Re
         pump.pulse.back_in(PULL_WAIT + PULSE_LIMIT);
         // Asked first, so that the last pull begins after the word to stop, and finds all that came before it.
         let stopping = pump.stop.is_set();
-        let Some(batch) = pump.insist(|| source.pull(PULL_WAIT))? else { return Ok(()) };
+        let mut wait = PULL_WAIT;
+        let pull = || source.pull(wait).inspect_err(|_| wait = PULL_WAIT_AFTER_FAULT);
+        let Some(batch) = pump.insist(pull)? else { return Ok(()) };
         if stopping {
             let by = *drained_by.get_or_insert_with(|| Instant::now() + DRAIN_MAX);
             if batch.is_empty() || Instant::now() > by {
@@ -312,18 +317,20 @@ mod tests {
     /// Hands out its batches one by one, and says stop when it has no more.
     struct Scripted {
         batches: VecDeque<Result<Batch, Fault>>,
+        waits: Vec<Duration>,
         committed: Vec<Position>,
         stop: Stop,
     }
 
     impl Scripted {
         fn new(stop: &Stop, batches: Vec<Result<Batch, Fault>>) -> Self {
-            Scripted { batches: batches.into(), committed: Vec::new(), stop: stop.clone() }
+            Scripted { batches: batches.into(), waits: Vec::new(), committed: Vec::new(), stop: stop.clone() }
         }
     }
 
     impl Source for Scripted {
-        fn pull(&mut self, _wait: Duration) -> Result<Batch, Fault> {
+        fn pull(&mut self, wait: Duration) -> Result<Batch, Fault> {
+            self.waits.push(wait);
             self.batches.pop_front().unwrap_or_else(|| {
                 self.stop.set();
                 Ok(Batch::default())
@@ -394,6 +401,13 @@ mod tests {
         assert_eq!((end, &source.committed), (Ok(()), &vec![at(1), at(2)]));
         assert_eq!(sink.asked, [at(1), at(1), at(1), at(1), at(2)]);
         assert_eq!((figures.fault(), figures.retries.into_inner()), (None, 4));
+    }
+
+    #[test]
+    fn after_a_fault_the_source_is_asked_for_a_quick_answer() {
+        let mut source = Scripted::new(&Stop::default(), vec![Err(retry()), Ok(Batch::default())]);
+        assert_eq!(run(&mut source, &mut Answers::default()).0, Ok(()));
+        assert_eq!(source.waits, [PULL_WAIT, PULL_WAIT_AFTER_FAULT, PULL_WAIT]);
     }
 
     #[test]

@@ -82,18 +82,6 @@ impl Machine {
         children.split_whitespace().find(is_first)?.parse().ok()
     }
 
-    /// Waits until what a script prints is, by its `shape`, this.
-    pub fn shows(&self, script: &str, expected: &str, shape: fn(&str) -> String) {
-        let (by, mut said) = (Instant::now() + PATIENCE, String::new());
-        while Instant::now() < by {
-            said = shape(&String::from_utf8(self.run(script).stdout).unwrap());
-            if said == expected {
-                return;
-            }
-        }
-        panic!("`{script}` shows\n{said}\nand not\n{expected}");
-    }
-
     /// Runs a script as root, to its end. What it printed; it has to succeed.
     pub fn does(&self, script: &str) -> String {
         let Output { status, stdout, .. } = self.run(script);
@@ -112,10 +100,19 @@ impl Machine {
 
     /// Waits until what a script prints holds `words`.
     pub fn comes_to(&self, script: &str, words: &str) -> String {
-        wait_for(&format!("`{words}` from `{script}`"), || {
+        self.shows(script, |said| said.contains(words), words)
+    }
+
+    /// Waits until what a script prints is `right`, which `expected` tells people.
+    pub fn shows(&self, script: &str, right: impl Fn(&str) -> bool, expected: &str) -> String {
+        let by = Instant::now() + PATIENCE;
+        loop {
             let said = String::from_utf8(self.run(script).stdout).unwrap();
-            said.contains(words).then_some(said)
-        })
+            if right(&said) {
+                return said;
+            }
+            assert!(Instant::now() < by, "`{script}` came to\n{said}\nand not to\n{expected}");
+        }
     }
 
     /// Both of its outputs are in `stdout`.
