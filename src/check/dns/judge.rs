@@ -160,7 +160,7 @@ fn without(dns: &Dns, message: &Message) -> String {
 /// What the server itself says of its error.
 fn explained(message: &Message) -> String {
     let Some((code, text)) = &message.extended else { return String::new() };
-    let meaning = usize::try_from(*code).ok().and_then(|at| EXTENDED_ERRORS.get(at)).unwrap_or(&"unknown");
+    let meaning = EXTENDED_ERRORS.get(usize::from(*code)).unwrap_or(&"unknown");
     match text.is_empty() {
         true => format!("; extended error {code}, {meaning}"),
         false => format!("; extended error {code}, {meaning}: `{}`", shown(text.as_bytes())),
