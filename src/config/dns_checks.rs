@@ -28,6 +28,7 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
         let complaint = Complaint::new("the system's resolver is not asked by TLS");
         return Err(at.fail(complaint.hint("name whom to ask: `server: dns.example.com`")));
     }
+    let (ip, tls) = (ip(check)?, tls_settings(check)?);
     if transport != Transport::Tls && check.get("tls").is_some() {
         return Err(check.fail_key("tls", Complaint::new("`tls` is for `transport: tls`")));
     }
@@ -40,7 +41,6 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
             format!("{name} {record} @{}", servers.join(", "))
         }
     };
-    let (ip, tls) = (ip(check)?, tls_settings(check)?);
     Ok((Dns { name, record, servers, transport, recursion, ip, tls, expect }, target))
 }
 
