@@ -81,13 +81,14 @@ impl Datagrams {
             let sockets = [self.peer.as_fd(), self.others.as_fd()];
             let mut polled = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN));
             wait_for(&mut polled, deadline, None)?;
-            match self.peer.recv(buffer) {
-                Ok(length) => return Ok(Came::FromPeer(length)),
+            // These first: after the peer's answer nobody looks at them.
+            match self.others.recv_from(&mut [0; 1]) {
+                Ok(_) => return Ok(Came::FromElsewhere),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
-            match self.others.recv_from(&mut [0; 1]) {
-                Ok(_) => return Ok(Came::FromElsewhere),
+            match self.peer.recv(buffer) {
+                Ok(length) => return Ok(Came::FromPeer(length)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }

@@ -254,3 +254,22 @@ fn of_server(dns: &Dns, look: &Look) -> Map<String, Value> {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::http::Text;
+    use crate::secret::Origin;
+
+    #[test]
+    fn a_secret_that_is_expected_is_shown_neither_as_it_is_nor_in_lower_case() {
+        let secret = || Secret::new("Hunter2.example").from(Origin::File("secrets/alias".into()));
+        let got = ["hunter2.example.".to_owned(), "other.example.".to_owned()];
+        let mut assertions = Assertions::default();
+        exactly(RecordType::CNAME, "answers.exactly", "", &[secret()], &got, &mut assertions);
+        let text = Text { contains: Some(secret()), ..Text::default() };
+        assertions.texts("answers", "answer", &text, &["other.example.".to_owned()], str::eq);
+        let told = format!("{:?}", (&assertions.listed, assertions.verdict()));
+        assert!(told.contains("***") && !told.to_lowercase().contains("hunter2"), "{told}");
+    }
+}
