@@ -222,7 +222,7 @@ fn a_server_that_speaks_for_its_zone() {
         case("another address", holds("www.zone.example", "A", &["192.0.2.80"]), Down, Some(Assert), "expected exactly `192.0.2.80`"),
         case("no such name", of("nowhere.zone.example", "A"), Down, Some(Assert), "NXDOMAIN (no such name), expected NOERROR"),
         case("no such name, as expected", expecting(of("nowhere.zone.example", "A"), |expect| (expect.rcode, expect.answers_min) = (nxdomain(), 0)), Up, None, ""),
-        case("no such record", of("mail.zone.example", "AAAA"), Down, Some(Assert), "no AAAA record of `mail.zone.example.`, expected at least 1"),
+        case("no such record", of("mail.zone.example", "AAAA"), Down, Some(Assert), "no AAAA record of `mail.zone.example`, expected at least 1"),
         case("authority of no such record", expecting(of("mail.zone.example", "AAAA"), |expect| (expect.authority, expect.answers_min) = (matches("^zone[.]example[.] SOA ns1[.]zone[.]example[.] "), 0)), Up, None, ""),
         case("a zone below", of("www.sub.zone.example", "A"), Down, Some(Assert), "refers to `ns.sub.zone.example.`"),
         case("another zone", of("www.elsewhere.example", "A"), Down, Some(Assert), "REFUSED"),

@@ -34,11 +34,12 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
     }
     let recursion = at.read("recursion", |at| at.boolean())?.unwrap_or(true);
     let expect = check.read("expect", |at| expect(at, record, &servers, transport, timeout))?.unwrap_or_default();
+    let bare = name.bare();
     let target = match &servers {
-        Servers::System => format!("{name} {record}"),
+        Servers::System => format!("{bare} {record}"),
         Servers::Listed(servers) => {
             let servers: Vec<String> = servers.iter().map(|one| host_port_text(&one.host, one.port)).collect();
-            format!("{name} {record} @{}", servers.join(", "))
+            format!("{bare} {record} @{}", servers.join(", "))
         }
     };
     Ok((Dns { name, record, servers, transport, recursion, ip, tls, expect }, target))

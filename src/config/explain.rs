@@ -199,7 +199,7 @@ fn tcp_keys(map: &mut Map, tcp: &Tcp) {
 
 fn dns_keys(map: &mut Map, dns: &Dns) {
     let mut question = Map::default();
-    question.text("name", &dns.name.to_string());
+    question.text("name", &dns.name.bare());
     question.text("type", &dns.record.to_string());
     match &dns.servers {
         Servers::System => {}

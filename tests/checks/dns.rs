@@ -533,10 +533,10 @@ fn expectations() {
         case("REFUSED", ask(says_rcode(5)), Down, Some(Assert), "REFUSED (the server does not answer this agent"),
         case("BADVERS", ask(says(answer().additional(opt(1, &[])))), Down, Some(Assert), "BADVERS (the server knows no such version of EDNS)"),
         case("an unknown code", ask(says_rcode(12)), Down, Some(Assert), "RCODE12, expected NOERROR"),
-        case("no record", ask(says(answer())), Down, Some(Assert), "no A record of `www.zone.example.`, expected at least 1"),
+        case("no record", ask(says(answer())), Down, Some(Assert), "no A record of `www.zone.example`, expected at least 1"),
         case("no record, as expected", expecting_of(says(answer()), |expect| (expect.exactly, expect.answers_min) = (exactly(&[]), 0)), Up, None, ""),
         case("a referral", ask(referral(record_of(&name("zone.example"), NS, 1, 60, &name("ns9.zone.example")))), Down, Some(Assert), "the server knows nothing of it and refers to `ns9.zone.example.`"),
-        case("one record of two", expecting_of(says(fine()), |expect| expect.answers_min = 2), Down, Some(Assert), "1 A record of `www.zone.example.`, expected at least 2"),
+        case("one record of two", expecting_of(says(fine()), |expect| expect.answers_min = 2), Down, Some(Assert), "1 A record of `www.zone.example`, expected at least 2"),
         case("contains", expecting_of(two(), |expect| expect.answers = contains("192.0.2.81")), Up, None, ""),
         case("does not contain", expecting_of(two(), |expect| expect.answers = contains("192.0.2.82")), Down, Some(Assert), "no answer contains `192.0.2.82`").also(|outcome| {
             let failed = outcome.assertions.iter().find(|one| !one.held).unwrap();
@@ -560,7 +560,7 @@ fn expectations() {
         case("aliases in disorder", ask(says(answer().with(address_of("c.example")).with(record_of(&name("B.example"), CNAME, 1, 60, &name("c.example"))).with(alias("b.EXAMPLE")))), Up, None, ""),
         case("an alias that leads nowhere", ask(says(answer().with(alias("other.example")))), Down, Some(Assert), "it is an alias of `other.example.`, of which the server says nothing"),
         case("an address of another name", ask(says(answer().with(address_of("other.example")))), Down, Some(Assert), "no A record of"),
-        case("aliases in a circle", ask(says(answer().with(alias(NAME)))), Down, Some(Assert), "no A record of"),
+        case("aliases in a circle", ask(says(answer().with(alias(NAME)))), Down, Some(Assert), "more than 16 aliases, or they run in a circle"),
         case("the alias itself is asked for", of_type("CNAME", ask(says(answer().with(alias("other.example"))))), Up, None, "").also(|outcome| assert_eq!(outcome.result["answers"][0], "other.example.")),
         case("a record of another class", ask(says(answer().with(record_of(&ASKED, A, 3, 0, &[192, 0, 2, 80])))), Down, Some(Assert), "no A record of"),
         case("same serials", serials(vec![zone_of(7), zone_of(7)]), Up, None, "").also(|outcome| {

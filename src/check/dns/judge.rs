@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::message::{Message, Resource};
 use super::records::RecordType;
-use super::{Dns, Ignored, Look};
+use super::{CHAIN_MAX, Dns, Ignored, Look};
 use crate::check::assertions::Assertions;
 use crate::check::{Outcome, Phase, Verdict, session};
 use crate::net::{Blame, Course, Net, blanked, shown};
@@ -104,7 +104,10 @@ fn exactly(record: RecordType, what: &str, by: &str, expected: &[Secret], got: &
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     let list = |texts: &BTreeSet<String>| match texts.len() {
         0 => "none".to_owned(),
-        _ => shown(&blanked(texts.iter().cloned().collect::<Vec<_>>().join(", ").as_bytes(), &secrets)),
+        _ => {
+            let some: Vec<&str> = texts.iter().take(ANSWERS_SHOWN).map(String::as_str).collect();
+            shown(&blanked(some.join(", ").as_bytes(), &secrets))
+        }
     };
     let expected: BTreeSet<String> = expected.iter().map(|text| record.canonical(text.expose())).collect();
     let got: BTreeSet<String> = got.iter().cloned().collect();
@@ -135,7 +138,7 @@ fn serial(dns: &Dns, message: &Message) -> Option<u64> {
 }
 
 fn counted(dns: &Dns, count: usize) -> String {
-    let Dns { name, record, .. } = dns;
+    let (name, record) = (dns.name.bare(), dns.record);
     match count {
         0 => format!("no {record} record of `{name}`"),
         1 => format!("1 {record} record of `{name}`"),
@@ -149,6 +152,7 @@ fn without(dns: &Dns, message: &Message) -> String {
     let has = |record: RecordType| message.authority.iter().find(|one| one.record == record);
     match (aliases.last(), has(RecordType::NS)) {
         _ if !answers.is_empty() => String::new(),
+        _ if aliases.len() >= CHAIN_MAX => format!(": it has more than {CHAIN_MAX} aliases, or they run in a circle"),
         (Some(alias), _) => format!(": it is an alias of `{alias}`, of which the server says nothing"),
         (None, Some(Resource { data, .. })) if !message.authoritative && has(RecordType::SOA).is_none() => {
             format!(": the server knows nothing of it and refers to `{data}`")

@@ -183,3 +183,48 @@ fn extended_error(options: &mut Cursor<'_>) -> Result<Option<(u16, String)>, Mal
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An answer with an alias, an address and OPT.
+    const ANSWER: &[u8] = b"\x12\x34\x84\x00\0\x01\0\x02\0\0\0\x01\x01a\x01b\0\0\x01\0\x01\
+        \xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01c\xc0\x0e\xc0\x21\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x50\
+        \0\0\x29\x04\xd0\x01\0\0\0\0\x08\0\x0f\0\x04\0\x07no";
+
+    #[test]
+    fn an_answer_is_read() {
+        let name = Name::parse("A.b").unwrap();
+        let question = Question { id: 0x1234, name: &name, record: RecordType(1), recursion: true };
+        let mut ignored = Ignored::default();
+        assert!(question.is_answered_by(ANSWER, &mut ignored), "{ignored:?}");
+        let read = Message::read(ANSWER).unwrap();
+        assert_eq!((read.rcode, read.authoritative, read.truncated), (Rcode(16), true, false));
+        assert_eq!(read.extended, Some((7, "no".to_owned())));
+        let (answers, aliases) = read.answers_to(&name, RecordType(1));
+        assert_eq!(
+            (answers[0].data.as_str(), answers[0].ttl, aliases),
+            ("192.0.2.80", 60, vec![&Name::parse("c.b").unwrap()])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = Message::read(&bytes);
+        }
+
+        #[test]
+        fn a_broken_answer_is_read_or_refused(at in 0..ANSWER.len(), byte in any::<u8>(), end in 0..=ANSWER.len()) {
+            let mut bytes = ANSWER.to_vec();
+            bytes[at] = byte;
+            bytes.truncate(end);
+            if let Ok(read) = Message::read(&bytes) {
+                read.answers_to(&Name::parse("a.b").unwrap(), RecordType(1));
+            }
+        }
+    }
+}

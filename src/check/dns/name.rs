@@ -1,6 +1,6 @@
 //! Domain names (RFC 1035, section 3.1).
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 /// How long a name may be on the wire (RFC 1035, section 2.3.4).
@@ -63,6 +63,17 @@ impl Name {
         Name(wire.into())
     }
 
+    /// As people write it: without the last dot.
+    pub fn bare(&self) -> String {
+        match self.to_string() {
+            root if root == "." => root,
+            mut name => {
+                name.pop();
+                name
+            }
+        }
+    }
+
     /// What was read from a message: labels with their lengths, and the empty one at the end.
     pub(super) fn from_wire(mut wire: Vec<u8>) -> Self {
         // A length is less than a letter, so it stays.
@@ -95,11 +106,11 @@ impl fmt::Display for Name {
             for &byte in label {
                 match byte {
                     b'.' | b'\\' => write!(f, "\\{}", char::from(byte))?,
-                    byte if byte.is_ascii_graphic() => write!(f, "{}", char::from(byte))?,
+                    byte if byte.is_ascii_graphic() => f.write_char(char::from(byte))?,
                     byte => write!(f, "\\{byte:03}")?,
                 }
             }
-            f.write_str(".")?;
+            f.write_char('.')?;
             rest = next;
         }
         Ok(())
@@ -135,6 +146,13 @@ mod tests {
             (&longer, Err("is longer than 253 characters")),
         ] {
             assert_eq!(Name::parse(text).map(|name| name.to_string()), read.map(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn people_write_no_last_dot() {
+        for (name, bare) in [("example.com.", "example.com"), ("com", "com"), (".", ".")] {
+            assert_eq!(Name::parse(name).unwrap().bare(), bare);
         }
     }
 
