@@ -108,7 +108,11 @@ mod tests {
 
     #[test]
     fn the_peer_and_others_are_told_apart() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
+        // There are machines without IPv6.
+        let addresses = ["127.0.0.1:0", "[::1]:0"].into_iter().filter(|address| UdpSocket::bind(address).is_ok());
+        let addresses: Vec<&str> = addresses.collect();
+        assert!(!addresses.is_empty());
+        for address in addresses {
             let (peer, other) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
             let datagrams = Datagrams::to(peer.local_addr().unwrap()).unwrap();
             datagrams.send(b"ask", soon()).unwrap();

@@ -34,7 +34,7 @@ impl RecordType {
         ("TXT", RecordType(16)),
     ];
 
-    /// Text of a record as people may write it, in the form that [`data`] gives: addresses in their shortest form, names in
+    /// Text of a record as people may write it, in the form that answers are shown in: addresses in their shortest form, names in
     /// lower case and with their last dot.
     pub fn canonical(self, text: &str) -> String {
         match self.name() {
