@@ -83,7 +83,8 @@ fn dnsmasq(upstream: u16) -> Daemon {
     let (folder, port) = (TempDir::new().unwrap(), free_port());
     let mut command = Command::new(path_of("dnsmasq"));
     command
-        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"])
+        // Not as a daemon: nor does it fork for TCP, so that nothing of it outlives the test.
+        .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"])
         .args(["--listen-address=127.0.0.1", "--address=/local.test/192.0.2.1", "--pid-file"])
         .arg(format!("--port={port}"))
         .arg(format!("--server=/zone.example/127.0.0.1#{upstream}"));
