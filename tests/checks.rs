@@ -3,6 +3,8 @@
 
 #[path = "checks/dialogue.rs"]
 mod dialogue;
+#[path = "checks/dns.rs"]
+mod dns;
 #[path = "checks/pki.rs"]
 mod pki;
 #[path = "checks/plain.rs"]

@@ -102,6 +102,36 @@ impl<'a> Assertions<'a> {
         }
     }
 
+    /// Lists all that is expected of several texts, each of which people know as `who`: that one of them is (as `same` has it)
+    /// or holds what it should, and that none holds what it should not.
+    pub fn texts(&mut self, what: &str, who: &str, text: &Text, got: &[String], same: impl Fn(&str, &str) -> bool) {
+        let expected = [&text.equals, &text.contains, &text.not_contains].into_iter().flatten();
+        let mut secrets: Vec<&str> = expected.flat_map(Secret::kept_elsewhere).collect();
+        secrets.extend(&self.secrets);
+        let all = shown_without(got.join(", ").as_bytes(), &secrets);
+        let told = |text: &Secret| String::from_utf8_lossy(&blanked(text.expose().as_bytes(), &secrets)).into_owned();
+        if let Some(equals) = &text.equals {
+            let (held, equals) = (got.iter().any(|got| same(equals.expose(), got)), told(equals));
+            let reason = || format!("no {who} is `{equals}`");
+            self.must(held, &format!("{what}.equals"), equals.clone(), all.clone(), reason);
+        }
+        if let Some(part) = &text.contains {
+            let (held, part) = (got.iter().any(|got| got.contains(part.expose())), told(part));
+            let reason = || format!("no {who} contains `{part}`");
+            self.must(held, &format!("{what}.contains"), part.clone(), all.clone(), reason);
+        }
+        if let Some(part) = &text.not_contains {
+            let (held, part) = (!got.iter().any(|got| got.contains(part.expose())), told(part));
+            let reason = || format!("{who} contains `{part}`");
+            self.must(held, &format!("{what}.not_contains"), part.clone(), all.clone(), reason);
+        }
+        if let Some(regex) = &text.matches {
+            let held = got.iter().any(|got| regex.is_match(got.as_bytes()));
+            let reason = || format!("no {who} matches `{regex}`");
+            self.must(held, &format!("{what}.matches"), regex.as_str(), all.clone(), reason);
+        }
+    }
+
     /// What they come to.
     pub fn verdict(&self) -> (Verdict, Option<Phase>, Option<String>) {
         match (&self.down, &self.degraded) {

@@ -3,11 +3,12 @@
 //! A secret from a file of its own stays as the file's path, one from the environment as `${NAME}`; any other shows as
 //! `***`. Paths are as the config's reader resolved them, so the text holds wherever relative ones were none.
 
+use super::dns_checks::server_text;
 use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
 use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
-use crate::check::dns::{Dns, Transport};
+use crate::check::dns::{self, Dns, Servers, Transport};
 use crate::check::http::{Auth, Http, Text};
 use crate::check::tcp::{Step, Tcp};
 use crate::check::{Check, Kind};
@@ -198,27 +199,43 @@ fn tcp_keys(map: &mut Map, tcp: &Tcp) {
 
 fn dns_keys(map: &mut Map, dns: &Dns) {
     let mut question = Map::default();
-    question.text("name", &dns.name);
-    question.text("type", &dns.record);
-    question.text("server", &dns.server.to_string());
-    question.plain(
-        "transport",
-        match dns.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-        },
-    );
-    map.map("dns", question);
-    let mut expect = Map::default();
-    expect.text("rcode", &dns.rcode);
-    let answers = text_map(&dns.answers);
-    if !answers.0.is_empty() {
-        expect.map("answers", answers);
+    question.text("name", &dns.name.bare());
+    question.text("type", &dns.record.to_string());
+    match &dns.servers {
+        Servers::System => {}
+        Servers::Listed(servers) => {
+            let mut servers = servers.iter().map(|server| quote(&server_text(server)));
+            let one = (servers.len() == 1).then(|| servers.next()).flatten();
+            question.0.push(("server".to_owned(), one.unwrap_or_else(|| Doc::List(servers.collect()))));
+        }
     }
-    expect.plain("answers_min", dns.answers_min);
-    expect.duration("under", dns.under);
-    map.map("expect", expect);
+    question.plain("transport", dns.transport.name());
+    question.plain("recursion", dns.recursion);
+    map.map("dns", question);
+    map.plain("ip", ip(dns.ip));
+    if dns.transport == Transport::Tls {
+        map.map("tls", tls(&dns.tls));
+    }
+    map.map("expect", dns_expect(&dns.expect));
+}
+
+fn dns_expect(expect: &dns::Expect) -> Map {
+    let mut map = Map::default();
+    map.text("rcode", &expect.rcode.to_string());
+    let mut answers = text_map(&expect.answers);
+    expect.exactly.iter().for_each(|exactly| answers.list("exactly", exactly.iter().map(as_typed).collect()));
+    let authority = text_map(&expect.authority);
+    for (key, conditions) in [("answers", answers), ("authority", authority)] {
+        if !conditions.0.is_empty() {
+            map.map(key, conditions);
+        }
+    }
+    map.plain("answers_min", expect.answers_min);
+    expect.authoritative.iter().for_each(|is| map.plain("authoritative", is));
+    map.plain("same_serial", expect.same_serial);
+    map.duration("under", expect.under);
+    expect.certificate_days.iter().for_each(|days| map.plain("certificate_days", days));
+    map
 }
 
 fn json(value: &serde_json::Value) -> Doc {

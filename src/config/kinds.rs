@@ -1,4 +1,4 @@
-//! Which kind a check is, and the settings of all kinds but `http`.
+//! Which kind a check is, and the settings of all kinds but `http` and `dns`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,10 +7,8 @@ use super::checks::under;
 use super::error::Complaint;
 use super::quantities::percent;
 use super::shared::{self, regex};
-use super::targets::{address, host, host_port, host_port_text};
+use super::targets::{host, host_port, host_port_text};
 use super::walk::{At, Read, key_alone, quoted};
-use super::web_checks::text;
-use crate::check::dns::{Dns, Transport};
 use crate::check::exec::Exec;
 use crate::check::icmp::Icmp;
 use crate::check::tcp::{Step, Tcp};
@@ -31,7 +29,7 @@ const KINDS: &[&[&str]] = &[
     &["http", "method", "headers", "body", "auth", "redirects", "proxy", "connect_to", "ip", "tls", "expect"],
     &["tcp", "dialogue", "ip", "expect"],
     &["icmp", "count", "ip", "expect"],
-    &["dns", "expect"],
+    &["dns", "ip", "tls", "expect"],
     &["exec", "env"],
     &["tls", "ip", "expect"],
 ];
@@ -149,41 +147,6 @@ pub(super) fn icmp(at: &At<'_>, timeout: Duration) -> Read<(Icmp, String)> {
     let (loss, under) = limits.unwrap_or_default();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     Ok((Icmp { host, ip: ip(at)?, count, loss, under }, target))
-}
-
-const RECORDS: &[&str] =
-    &["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "SVCB", "TLSA", "TXT"];
-const RCODES: &[&str] = &[
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-    "NOTZONE",
-];
-
-fn word(at: &At<'_>, words: &'static [&'static str]) -> Read<String> {
-    let choices: Vec<(&str, &str)> = words.iter().map(|word| (*word, *word)).collect();
-    at.choice(&choices).map(str::to_owned)
-}
-
-/// The settings of a `dns` check and its target.
-pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
-    let at = &check.need("dns", "{name: example.com, type: A, server: \"192.0.2.53:53\"}")?;
-    at.mapping(&["name", "type", "server", "transport"])?;
-    let name = at.need("name", "example.com")?.text("a name", |text| host(text).map(|_| text.to_owned()))?;
-    let record = word(&at.need("type", "A")?, RECORDS)?;
-    let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
-    let transport = at.read("transport", |at| at.choice(&transports))?.unwrap_or(Transport::Udp);
-    let port = if transport == Transport::Tls { 853 } else { 53 };
-    let server = at.need("server", "192.0.2.53")?.text("an address", |text| address(text, Some(port)))?;
-    let expect = check.read("expect", |at| {
-        at.mapping(&["rcode", "answers", "answers_min", "under"])?;
-        let rcode = at.read("rcode", |at| word(at, RCODES))?;
-        let answers = at.read("answers", |at| text(at, &[]))?.unwrap_or_default();
-        Ok((rcode, answers, at.read("answers_min", |at| at.number(0..=1_000))?, under(at, timeout)?))
-    })?;
-    let (rcode, answers, answers_min, under) = expect.unwrap_or_default();
-    let rcode = rcode.unwrap_or_else(|| "NOERROR".to_owned());
-    let answers_min = u32::try_from(answers_min.unwrap_or(0)).unwrap_or(u32::MAX);
-    let target = format!("{name} {record} @{server}");
-    Ok((Dns { name, record, server, transport, rcode, answers, answers_min, under }, target))
 }
 
 /// The settings of an `exec` check and its target: the program without its arguments, which may hold secrets.

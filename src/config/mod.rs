@@ -6,6 +6,7 @@
 
 mod available;
 mod checks;
+mod dns_checks;
 mod error;
 mod expand;
 mod explain;

@@ -81,6 +81,35 @@ fn what_is_explained_is_read_back() {
 }
 
 #[test]
+fn all_that_a_dns_check_may_say_is_explained_and_read_back() {
+    let config = read_text(
+        "checks:\n\
+         - {label: a, dns: {name: example.com, type: SOA, server: [192.0.2.1, 'ns.example:5353', '2001:db8::1'], transport: tls, \
+         recursion: false}, ip: v4, tls: {verify: false}, expect: {rcode: NOERROR, answers: {exactly: [a, '${TOKEN}'], \
+         matches: x, contains: b}, answers_min: 2, authority: {not_contains: c}, authoritative: false, same_serial: true, \
+         under: 1s, certificate_days: 7}}\n\
+         - {label: b, dns: {name: 192.0.2.7, type: PTR}, expect: {rcode: NXDOMAIN}}\n\
+         - {label: c, dns: {name: ., type: NS, transport: tcp}, expect: {answers: {exactly: []}}}\n",
+    )
+    .unwrap();
+    let targets: Vec<&str> = config.checks.iter().map(|check| &*check.target).collect();
+    let listed = "example.com SOA @192.0.2.1:853, ns.example:5353, [2001:db8::1]:853";
+    assert_eq!(targets, [listed, "7.2.0.192.in-addr.arpa PTR", ". NS"]);
+    let explained = explain(&config);
+    assert!(explained.contains("${TOKEN}") && !explained.contains("hunter2"), "{explained}");
+    assert_eq!(format!("{:#?}", read_text(&explained).unwrap().checks), format!("{:#?}", config.checks));
+    let least: Vec<u32> = config
+        .checks
+        .iter()
+        .map(|check| match &check.kind {
+            crate::check::Kind::Dns(dns) => dns.expect.answers_min,
+            kind => panic!("{kind:?}"),
+        })
+        .collect();
+    assert_eq!(least, [2, 0, 0]);
+}
+
+#[test]
 fn no_secret_is_shown() {
     let (config, _) = read(Path::new(CONTRACT), &environment).unwrap();
     let more = read_text(

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::dial::share;
 use super::tls::{Certificate, Session};
 use crate::check::{Phase, Phases};
 
@@ -44,6 +45,32 @@ impl Course {
     pub fn take(&mut self) -> Self {
         let blank = Course { begun: self.begun, ..Course::new(self.deadline) };
         std::mem::replace(self, blank)
+    }
+
+    /// Has `work` done for the `at`th of `all` who take turns: it gets a fair share of the time that is left, as a course of
+    /// its own, which is added to this one.
+    pub fn turn<T>(&mut self, at: usize, all: usize, work: impl FnOnce(&mut Course) -> T) -> T {
+        if all <= 1 {
+            return work(self);
+        }
+        let mut part = Course::new(share(Instant::now(), self.deadline, all.saturating_sub(at)));
+        let done = work(&mut part);
+        self.add(part);
+        done
+    }
+
+    fn add(&mut self, mut part: Course) {
+        self.leave();
+        part.leave();
+        for phase in Phase::TIMED {
+            if let Some(micros) = part.phases.get(phase) {
+                self.phases.add(phase, Duration::from_micros(micros));
+            }
+        }
+        self.address = part.address.or(self.address);
+        self.session = part.session.or(self.session.take());
+        self.ends_first =
+            [self.ends_first.take(), part.ends_first].into_iter().flatten().min_by_key(|one| one.not_after);
     }
 
     /// Ends the phase before, and begins `phase`. Nothing happens when it has begun already.
@@ -294,6 +321,21 @@ mod tests {
         let phases = course.phases();
         assert!(phases.connect.is_some() && phases.send.is_some());
         assert_eq!((phases.resolve, phases.tls, phases.body, failure.blame), (None, None, None, Blame::Target));
+    }
+
+    #[test]
+    fn who_takes_a_turn_gets_a_part_of_the_time_and_its_phases_add_up() {
+        let mut course = Course::new(Instant::now() + Duration::from_secs(6));
+        for at in 0..2 {
+            course.turn(at, 3, |part| {
+                assert!(part.budget().0 <= Duration::from_secs(6) / (3 - at as u32), "{at}: {:?}", part.budget());
+                part.enter(Phase::Send);
+                part.address = Some(([127, 0, 0, 1], at as u16).into());
+            });
+        }
+        course.turn(0, 1, |whole| assert!(whole.budget().0 > Duration::from_secs(5)));
+        assert!(course.phases().send.is_some() && course.phases().tls.is_none());
+        assert_eq!(course.address, Some(([127, 0, 0, 1], 1).into()));
     }
 
     #[test]

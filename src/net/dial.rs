@@ -34,7 +34,16 @@ impl Net {
     }
 
     /// The addresses of `host`. A literal is no lookup: the phase is not entered.
-    fn resolve(&self, host: &Host, port: u16, ip: IpFamily, course: &mut Course) -> Result<Vec<SocketAddr>, Failure> {
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn resolve(
+        &self,
+        host: &Host,
+        port: u16,
+        ip: IpFamily,
+        course: &mut Course,
+    ) -> Result<Vec<SocketAddr>, Failure> {
         let name = match host {
             Host::Address(address) => {
                 let fits = match ip {
@@ -89,7 +98,7 @@ fn family(ip: IpFamily) -> &'static str {
 
 /// Until when the first of `waiting` addresses may take: an equal part of what is left, so that one that swallows packets
 /// leaves time for the others.
-fn share(now: Instant, deadline: Instant, waiting: usize) -> Instant {
+pub(super) fn share(now: Instant, deadline: Instant, waiting: usize) -> Instant {
     let parts = u32::try_from(waiting.max(1)).unwrap_or(u32::MAX);
     now + deadline.saturating_duration_since(now) / parts
 }

@@ -4,9 +4,11 @@
 //! connection, or starts a thread for a check, but for lookups of names ([`lookup`]).
 
 pub mod course;
+pub mod datagram;
 mod dial;
 pub mod lookup;
 pub mod proxy;
+pub mod resolvers;
 mod shown;
 pub mod stream;
 pub mod tls;
@@ -16,7 +18,7 @@ pub use shown::{blanked, shown};
 pub use stream::Stream;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -141,6 +143,7 @@ pub struct Net {
     tls: tls::Configs,
     proxies: proxy::Environment,
     lookups: lookup::Lookups,
+    resolvers: Arc<resolvers::Resolvers>,
 }
 
 impl Net {
@@ -152,7 +155,13 @@ impl Net {
             clock,
             proxies: proxy::Environment::read(environment),
             lookups: lookup::Lookups::new(names),
+            resolvers: Arc::new(resolvers::system),
         }
+    }
+
+    /// The same with other servers for checks that name none.
+    pub fn with_resolvers(self, resolvers: Arc<resolvers::Resolvers>) -> Self {
+        Net { resolvers, ..self }
     }
 
     /// The network of this machine, as this process's environment sees it.
@@ -170,6 +179,14 @@ impl Net {
     /// The proxies that the environment names.
     pub fn proxies(&self) -> &proxy::Environment {
         &self.proxies
+    }
+
+    /// Whom this machine asks for names.
+    ///
+    /// # Errors
+    /// Why that cannot be said.
+    pub fn resolvers(&self) -> Result<Vec<SocketAddr>, String> {
+        (self.resolvers)()
     }
 
     /// TLS configurations by their settings.

@@ -184,6 +184,11 @@ fn again(error: &io::Error) -> bool {
 
 /// Waits until `fd` is ready for `events`; `TimedOut` when the deadline or the word to stop comes first.
 fn wait(fd: &impl AsFd, events: PollFlags, deadline: Instant, stop: Option<&Stop>) -> io::Result<()> {
+    wait_for(&mut [PollFd::new(fd, events)], deadline, stop)
+}
+
+/// The same for any of several.
+pub(super) fn wait_for(polled: &mut [PollFd<'_>], deadline: Instant, stop: Option<&Stop>) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -191,7 +196,7 @@ fn wait(fd: &impl AsFd, events: PollFlags, deadline: Instant, stop: Option<&Stop
         }
         let left = if stop.is_some() { left.min(STOP_EVERY) } else { left };
         let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-        match poll(&mut [PollFd::new(fd, events)], Some(&left)) {
+        match poll(polled, Some(&left)) {
             // What comes at once is still taken: a connection is also used for the goodbye.
             Ok(0) if stop.is_some_and(Stop::is_set) => return Err(io::ErrorKind::TimedOut.into()),
             Ok(0) | Err(Errno::INTR) => {}

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pingeon::check::dns::Dns;
 use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
@@ -73,6 +74,12 @@ impl From<Tcp> for Probe {
     }
 }
 
+impl From<Dns> for Probe {
+    fn from(dns: Dns) -> Self {
+        Probe(Kind::Dns(Box::new(dns)))
+    }
+}
+
 /// Runs all cases at once and says of every one that fails how.
 pub fn run(cases: Vec<Case>) {
     let running: Vec<_> = cases.into_iter().map(|case| (case.name, std::thread::spawn(move || judge(&case)))).collect();
@@ -101,9 +108,10 @@ fn judge(case: &Case) -> Result<(), String> {
     if took > case.timeout + SLACK {
         return Err(format!("came back after {took:?}, deadline was {:?}", case.timeout));
     }
-    // None that comes after the phase that failed was reached, unless by a hop before; or in TLS 1.3, where a server tells
-    // only after the handshake that it misses a certificate.
-    let apart = outcome.result.contains_key("hops") || reason.contains("asked for a client certificate");
+    // None that comes after the phase that failed was reached, unless by a hop before, by another server, or by UDP; or in
+    // TLS 1.3, where a server tells only after the handshake that it misses a certificate.
+    let before = ["hops", "servers", "cut_by_udp"].iter().any(|key| outcome.result.contains_key(*key));
+    let apart = before || reason.contains("asked for a client certificate");
     if let Some(phase) = outcome.phase.filter(|phase| *phase != Phase::Assert && !apart) {
         let later = Phase::TIMED.iter().filter(|later| **later > phase && **later < Phase::Body);
         if let Some(later) = later.clone().find(|later| outcome.phases.get(**later).is_some()) {

@@ -28,6 +28,7 @@ const PLACES: &[(&str, &str)] = &[
     ("dns", "{checks: [{label: a, KEYS}]}"),
     ("dns: question", "{checks: [{label: a, dns: {KEYS}}]}"),
     ("dns: expect", "{checks: [{label: a, dns: {name: a, type: A, server: 192.0.2.1}, expect: {KEYS}}]}"),
+    ("dns: answers", "{checks: [{label: a, dns: {name: a, type: TXT, server: 192.0.2.1}, expect: {answers: {KEYS}}}]}"),
     ("exec", "{checks: [{label: a, KEYS}]}"),
     ("spool", "{spool: {KEYS}}"),
     ("queue", "{queue: {KEYS}}"),

@@ -185,21 +185,35 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("loss", Percent, Default("0%"), "More of them lost than this: `down`."),
         UNDER,
     ]},
-    Section { title: "dns", about: "Not in this build yet. One question to one server.", keys: &[
+    Section { title: "dns", about: "One question to a DNS server (RFC 1035). One that gets lost is not sent again. What comes by UDP from elsewhere, with another id or to another question is counted and ignored (RFC 5452).", keys: &[
         key("dns", Part("dns: question"), Needed("{name: example.com, type: A, server: '192.0.2.53'}"), "What to ask of whom."),
+        key("ip", Choice(&["any", "v4", "v6", "each"]), Default("any"), "Which addresses of a server's name to ask. `any`: one after the other until one answers; `v4`, `v6`: likewise, of that family alone; `each`: all must pass. `each`: not in this build yet."),
+        key("tls", Part("tls settings"), Nothing, "How to do TLS, with `transport: tls`."),
         key("expect", Part("dns: expect"), Nothing, "What the answer must be."),
     ]},
     Section { title: "dns: question", about: "", keys: &[
-        key("name", Text("name"), Needed("example.com"), "What to ask for."),
-        key("type", Choice(&["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "SVCB", "TLSA", "TXT"]), Needed("A"), "The kind of record."),
-        key("server", Text("address"), Needed("'192.0.2.53'"), "Whom to ask; the port is 53, or 853 for `tls`, unless it says otherwise."),
-        key("transport", Choice(&["udp", "tcp", "tls"]), Default("udp"), "How. `udp`: and by TCP where the answer was cut off."),
+        key("name", Text("name"), Needed("example.com"), "What to ask for, all of it: no domain is added. `.` is the root. For `PTR` an address will do."),
+        key("type", Choice(&["A", "AAAA", "CAA", "CNAME", "DS", "MX", "NS", "PTR", "SOA", "SRV", "TLSA", "TXT"]), Needed("A"), "The kind of record."),
+        key("server", Text("host, or list of hosts"), Nothing, "Whom to ask; the port is 53, or 853 for `tls`, unless it says otherwise: `192.0.2.53`, `ns1.example.com:5353`, `[2001:db8::53]:53`. Of a list of up to 8 each is asked, in a fair share of the time, and has to pass. Default: the servers that `/etc/resolv.conf` names are asked in turn until one answers, and that one is judged."),
+        key("transport", Choice(&["udp", "tcp", "tls"]), Default("udp"), "How. `udp`: and once more by TCP where the answer was cut off; `tls`: DNS over TLS (RFC 7858)."),
+        key("recursion", Truth, Default("true"), "Whether the server is to ask others for what it does not know."),
     ]},
-    Section { title: "dns: expect", about: "", keys: &[
+    Section { title: "dns: expect", about: "All that is said must hold, else the check is `down`; but for the last two.", keys: &[
         key("rcode", Choice(&["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"]), Default("NOERROR"), "The response code."),
-        key("answers", Part("conditions"), Nothing, "What one of the answers must be."),
-        key("answers_min", Number(0, 1_000), Default("0"), "How many answers there must be at least."),
+        key("answers", Part("dns: answers"), Nothing, "What the answers must be: the records of the type that was asked for, also where aliases lead to them."),
+        key("answers_min", Number(0, 1_000), Nothing, "How many answers there must be at least. Default: 1; or 0 with another `rcode` than `NOERROR`, or with `exactly`."),
+        key("authority", Part("conditions"), Nothing, "The same of the records in the authority section, each as `example.com. NS ns1.example.com.`: one must be or hold what is said, and none what must not be."),
+        key("authoritative", Truth, Nothing, "Whether the server has to speak for the zone itself (the flag AA), or must not. Default: either will do."),
+        key("same_serial", Truth, Default("false"), "Whether all servers of the list must have the same serial number, with `type: SOA`."),
         UNDER,
+        key("certificate_days", Number(1, 3_650), Nothing, "With fewer days left on any certificate of the chain, the check is `degraded`. With `transport: tls`."),
+    ]},
+    Section { title: "dns: answers", about: "What records hold, as `dig +short` prints it: `10 mail.example.com.`, with names in lower case and with their last dot. But the strings of a TXT record are joined, and in no quotes. At least one of these has to be said, and all that is must hold.", keys: &[
+        key("contains", Text("text"), Nothing, "One of them must hold this."),
+        key("equals", Text("text"), Nothing, "One of them must be this."),
+        key("not_contains", Text("text"), Nothing, "None of them must hold this."),
+        key("matches", Text("regex"), Nothing, "One of them must match this somewhere."),
+        key("exactly", List("text", 1_000), Nothing, "They must be these, in whatever order, and no others; `[]`: there must be none."),
     ]},
     Section { title: "exec", about: "Not in this build yet. A monitoring plugin: exit code 0 is `up`, 1 `degraded`, 2 `down`, any other `unknown`. At the timeout it is killed with all that it started, and is down.", keys: &[
         key("exec", List("text", 1_000), Needed("[/usr/lib/nagios/plugins/check_disk, -w, 10%]"), "The program and its arguments; no shell is in between. A name without `/` is looked up in `PATH`."),

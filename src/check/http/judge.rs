@@ -11,11 +11,8 @@ use ureq::http::Version;
 use super::answer::{Answer, Head};
 use super::{Expect, Http, Text, Visit};
 use crate::check::assertions::Assertions;
-use crate::check::{Outcome, Phase, Verdict};
-use crate::net::{Blame, Course, Failure, Net, tls};
-
-/// Certificates of a chain that a log carries, at most.
-const CERTIFICATES_SHOWN: usize = 6;
+use crate::check::{Outcome, Phase, Verdict, session};
+use crate::net::{Blame, Failure, Net};
 
 impl Expect {
     /// Whether any expectation needs the body itself.
@@ -70,20 +67,8 @@ fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut
         to.under(limit, took);
     }
     if let Some(days) = expect.certificate_days {
-        certificate_days(days, net, &visit.course, to);
+        session::certificate_days(days, net, &visit.course, to);
     }
-}
-
-fn certificate_days(days: u32, net: &Net, course: &Course, to: &mut Assertions<'_>) {
-    let (what, expected) = ("certificate_days", format!("at least {days}"));
-    let Some(certificate) = &course.ends_first else {
-        let reason = || format!("no certificate was shown, expected one for at least {days} days");
-        return to.limit(false, what, expected, "no certificate", reason);
-    };
-    let left = certificate.days_left(net.now());
-    let (subject, ends) = (&certificate.subject, tls::date(certificate.not_after));
-    let reason = || format!("certificate {subject} ends {ends} (in {left} days), expected at least {days} days");
-    to.limit(left >= i64::from(days), what, expected, left.to_string(), reason);
 }
 
 fn status(expect: &Expect, head: &Head, to: &mut Assertions<'_>) {
@@ -172,31 +157,10 @@ fn result(net: &Net, visit: &Visit) -> Map<String, Value> {
     if *hops > 0 {
         set("hops", (*hops).into());
     }
-    if let Some(tls) = session(net, course) {
+    if let Some(tls) = session::told(net, course) {
         set("tls", tls);
     }
     result
-}
-
-fn session(net: &Net, course: &Course) -> Option<Value> {
-    let session = course.session.as_ref()?;
-    let mut tls = Map::new();
-    if let Some(version) = session.version {
-        tls.insert("version".to_owned(), version.into());
-    }
-    if let Some(cipher) = &session.cipher {
-        tls.insert("cipher".to_owned(), cipher.as_str().into());
-    }
-    if let Some(certificate) = &course.ends_first {
-        tls.insert("certificate_days".to_owned(), certificate.days_left(net.now()).into());
-    }
-    let certificates = session.certificates.iter().take(CERTIFICATES_SHOWN);
-    let certificates: Vec<_> =
-        certificates.map(|one| json!({"subject": one.subject, "not_after": tls::date(one.not_after)})).collect();
-    if !certificates.is_empty() {
-        tls.insert("certificates".to_owned(), certificates.into());
-    }
-    (!tls.is_empty()).then_some(Value::Object(tls))
 }
 
 fn version(version: Version) -> &'static str {
