@@ -133,7 +133,7 @@ impl Used {
         vec![
             line("peak memory, MB", format!("{memory:.1}")).most(true, memory, MEMORY_MB_MAX),
             line("CPU, % of a core", format!("{cpu:.3}")).most(true, cpu, CPU_PERCENT_MAX),
-            line("waits that ended, of all threads, a second", format!("{wakeups:.2}")),
+            line("wake-ups a second, by the disk, too", format!("{wakeups:.2}")),
             line("fsync and fdatasync, a minute", syncs).most(
                 self.syncs.is_some(),
                 self.syncs.unwrap_or(0.0),
