@@ -146,7 +146,7 @@ impl Agent {
     /// Takes up a new set of checks and another gate; those that are running are not touched.
     ///
     /// # Errors
-    /// When the schedule does not take it within [`GRACE`]: it is stuck, or has ended.
+    /// When the schedule does not take it within five seconds: it is stuck, or has ended.
     pub fn reload(&self, checks: Vec<Arc<Check>>, network_gate: Vec<Arc<Check>>, workers: usize) -> Result<(), String> {
         let sent = self.reloads.send_timeout(checks, GRACE);
         sent.map_err(|_| format!("the schedule has not taken it up within {} s; try again", GRACE.as_secs()))?;
