@@ -5,6 +5,10 @@
 mod dialogue;
 #[path = "checks/dns.rs"]
 mod dns;
+#[path = "checks/each.rs"]
+mod each;
+#[path = "checks/handshake.rs"]
+mod handshake;
 #[path = "checks/pki.rs"]
 mod pki;
 #[path = "checks/plain.rs"]
@@ -17,5 +21,7 @@ mod secrets;
 mod secure;
 #[path = "checks/servers.rs"]
 mod servers;
+#[path = "checks/starttls.rs"]
+mod starttls;
 #[path = "checks/table.rs"]
 mod table;

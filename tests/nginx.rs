@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingeon::check::http::{Expect, Http};
+use pingeon::check::tls::Tls;
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
-use pingeon::net::{IpFamily, Net, Pem, Proxy, TlsSettings};
+use pingeon::net::{Host, IpFamily, Net, Pem, Proxy, TlsSettings};
 use pingeon::secret::Secret;
 use pki::{Authority, FINE, Issued};
 use tempfile::TempDir;
@@ -89,25 +90,34 @@ fn config(folder: &Path, port: u16, server: &str) -> String {
     )
 }
 
+/// Settings that trust `root`.
+fn trusting(root: &Authority) -> TlsSettings {
+    let ca = Some(Pem { path: "ca.pem".into(), content: Secret::new(root.pem()) });
+    TlsSettings { ca, ..TlsSettings::default() }
+}
+
 /// A GET of `path` that trusts `root` and expects 14 days left.
 fn look(nginx: &Nginx, root: &Authority, path: &str) -> Outcome {
-    let ca = Some(Pem { path: "ca.pem".into(), content: Secret::new(root.pem()) });
     let url = format!("https://nginx.example:{}{path}", nginx.port);
     let http = Http {
         proxy: Proxy::None,
-        tls: Arc::new(TlsSettings { ca, ..TlsSettings::default() }),
+        tls: Arc::new(trusting(root)),
         expect: Arc::new(Expect { certificate_days: Some(14), ..Expect::default() }),
         ..Http::get(url.parse().unwrap())
     };
+    run(Kind::Http(Box::new(http)))
+}
+
+/// A handshake that trusts as `settings` say.
+fn shake_hands(nginx: &Nginx, settings: TlsSettings) -> Outcome {
+    let place = Host::Name("nginx.example".to_owned());
+    run(Kind::Tls(Box::new(Tls { tls: Arc::new(settings), ..Tls::to(place, nginx.port) })))
+}
+
+fn run(kind: Kind) -> Outcome {
     let timeout = Duration::from_secs(20);
-    let check = Check {
-        label: "nginx".into(),
-        interval: timeout,
-        timeout,
-        confirm: 1,
-        target: "nginx".into(),
-        kind: Kind::Http(Box::new(http)),
-    };
+    let (label, target) = ("nginx".into(), "nginx".into());
+    let check = Check { label, interval: timeout, timeout, confirm: 1, target, kind };
     let here = Arc::new(|_: &str, _: IpFamily| Ok(vec![IpAddr::from([127, 0, 0, 1])]));
     let net = Net::new(Arc::new(SystemClock), |_| None, here);
     check::run(&check, &net, Instant::now() + timeout)
@@ -168,4 +178,29 @@ fn refused_certificates_are_told_apart() {
         assert_eq!(outcome.verdict, verdict, "{outcome:?}");
         assert!(outcome.reason.clone().unwrap_or_default().contains(part), "{:?}", outcome.reason);
     }
+}
+
+#[test]
+fn a_handshake_alone_tells_the_chain_and_what_nginx_thinks_of_our_certificate() {
+    let (root, clients) = (Authority::root("Test Root"), Authority::root("Clients"));
+    let intermediate = root.under("Test Intermediate", FINE);
+    let issued = || intermediate.issue("nginx.example", FINE).with(&intermediate);
+    let nginx = Nginx::start(&issued(), "ssl_protocols TLSv1.2 TLSv1.3;");
+    let outcome = shake_hands(&nginx, trusting(&root));
+    assert_eq!((outcome.verdict, days(&outcome)), (Verdict::Up, Some(90)), "{outcome:?}");
+    assert_eq!(outcome.result["tls"]["certificates"][1]["subject"], "CN=Test Intermediate");
+    assert!(outcome.phases.tls.is_some() && outcome.phases.send.is_none());
+
+    // The certificate is wanted, and nginx says so in HTTP: the handshake itself is fine with or without one.
+    let nginx = Nginx::start(&issued(), "ssl_client_certificate chain.pem; ssl_verify_client on;");
+    let me = clients.issue("probe", FINE);
+    let pem = |text: &str| Pem { path: "me.pem".into(), content: Secret::new(text) };
+    let mine = Some((pem(&me.pem), pem(&me.key.serialize_pem())));
+    for client in [None, mine] {
+        let outcome = shake_hands(&nginx, TlsSettings { client, ..trusting(&root) });
+        assert_eq!((outcome.verdict, &outcome.reason), (Verdict::Up, &None), "{outcome:?}");
+    }
+    let refused = shake_hands(&nginx, trusting(&clients));
+    assert_eq!((refused.verdict, refused.phase, days(&refused)), (Verdict::Down, Some(Phase::Tls), Some(90)));
+    assert!(refused.reason.unwrap().contains("unknown authority: CN=Test Root"));
 }

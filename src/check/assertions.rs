@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::http::Text;
 use super::{Assertion, Phase, Verdict};
-use crate::net::{Spoken, blanked, shown};
+use crate::net::{Blame, Failure, Spoken, blanked, shown};
 use crate::secret::Secret;
 
 /// The expectations looked at so far, and the first reasons for being down and for being degraded.
@@ -99,6 +99,15 @@ impl<'a> Assertions<'a> {
         if let Some(regex) = &text.matches {
             let reason = || format!("{who} does not match `{regex}`");
             self.must(regex.is_match(got), &format!("{what}.matches"), regex.as_str(), got_shown.clone(), reason);
+        }
+    }
+
+    /// What they come to after `failure`, which outweighs them: they were held as far as there was something to look at.
+    pub fn verdict_after(&self, failure: Option<Failure>) -> (Verdict, Option<Phase>, Option<String>) {
+        match failure {
+            Some(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
+            Some(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
+            None => self.verdict(),
         }
     }
 

@@ -5,11 +5,12 @@
 //! The settings in here come out of [`crate::config`] and cannot hold a bad value.
 
 mod assertions;
+pub mod certificates;
 pub mod dns;
+mod each;
 pub mod exec;
 pub mod http;
 pub mod icmp;
-mod session;
 pub mod show;
 pub mod tcp;
 pub mod tls;
@@ -250,9 +251,10 @@ pub fn run(check: &Check, net: &Net, deadline: Instant) -> Outcome {
     match &check.kind {
         Kind::Http(http) => http::run(http, net, deadline),
         Kind::Tcp(tcp) => tcp::run(tcp, net, deadline),
+        Kind::Tls(tls) => tls::run(tls, net, deadline),
         Kind::Dns(dns) => dns::run(dns, net, deadline),
         // `config` refuses these with the same words, so none gets here from a file.
-        Kind::Tls(_) | Kind::Icmp(_) | Kind::Exec(_) => {
+        Kind::Icmp(_) | Kind::Exec(_) => {
             Outcome::unknown(format!("`{}` checks are not available in this build yet", check.kind.name()))
         }
     }

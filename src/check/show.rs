@@ -3,7 +3,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Assertion, Check, Outcome, Phase, Verdict};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Assertion, Check, Outcome, Phase, Phases, Verdict};
 
 /// Several lines: the verdict, why, every phase, every assertion. Readable without colour.
 pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> String {
@@ -18,7 +21,11 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
         };
     }
     if Phase::TIMED.iter().any(|phase| outcome.phases.get(*phase).is_some()) {
-        let _ = writeln!(text, "  {}", phase_line(outcome));
+        let _ = writeln!(text, "  {}", phase_line(&outcome.phases));
+    }
+    tls_lines(&mut text, "  ", outcome.result.get("tls"));
+    for address in outcome.result.get("addresses").and_then(Value::as_array).into_iter().flatten() {
+        address_lines(&mut text, address);
     }
     for assertion in &outcome.assertions {
         let mark = if assertion.held { paint("32", "ok") } else { paint("31", "no") };
@@ -37,12 +44,49 @@ fn verdict_colour(verdict: Verdict) -> &'static str {
 }
 
 /// Every phase in its order; one that was not reached, or that this check has not, shows `-`.
-fn phase_line(outcome: &Outcome) -> String {
-    let figure = |phase: &Phase| match outcome.phases.get(*phase) {
+fn phase_line(phases: &Phases) -> String {
+    let figure = |phase: &Phase| match phases.get(*phase) {
         Some(micros) => format!("{phase} {}", millis(Duration::from_micros(micros))),
         None => format!("{phase} -"),
     };
     Phase::TIMED.iter().map(figure).collect::<Vec<_>>().join(" | ")
+}
+
+/// What a handshake told: each certificate a line, the server's own with its names and its pin.
+fn tls_lines(text: &mut String, indent: &str, tls: Option<&Value>) {
+    let Some(tls) = tls else { return };
+    let spoken = ["version", "cipher"].iter().filter_map(|key| tls[*key].as_str()).collect::<Vec<_>>();
+    if !spoken.is_empty() {
+        let _ = writeln!(text, "{indent}TLS {}", spoken.join(", "));
+    }
+    for certificate in tls["certificates"].as_array().into_iter().flatten() {
+        let word = |key: &str| certificate[key].as_str().unwrap_or_default();
+        let date = |key: &str| word(key).chars().take(10).collect::<String>();
+        let _ = write!(text, "{indent}certificate {}", word("subject"));
+        if certificate["issuer"].is_string() {
+            let _ = write!(text, ", issued by {}, from {}", word("issuer"), date("not_before"));
+        }
+        let _ = writeln!(text, " until {}", date("not_after"));
+        if let Some(names) = certificate["names"].as_array() {
+            let names = names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "{indent}  for {}", if names.is_empty() { "no name" } else { &names });
+            let _ = writeln!(text, "{indent}  pin {}", word("pin"));
+        }
+    }
+}
+
+/// One address of many: as the check, further in.
+fn address_lines(text: &mut String, address: &Value) {
+    let word = |key: &str| address[key].as_str();
+    let _ = writeln!(text, "  {}  {}", word("address").unwrap_or_default(), word("verdict").unwrap_or_default());
+    if let Some(reason) = word("reason") {
+        let phase = word("phase").map(|phase| format!("{phase}: ")).unwrap_or_default();
+        let _ = writeln!(text, "    {phase}{reason}");
+    }
+    if let Ok(phases) = Phases::deserialize(&address["phases"]) {
+        let _ = writeln!(text, "    {}", phase_line(&phases));
+    }
+    tls_lines(text, "    ", address.get("tls"));
 }
 
 fn assertion_line(assertion: &Assertion) -> String {
@@ -60,7 +104,7 @@ fn millis(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Kind, Phases, http::Http};
+    use crate::check::{Kind, http::Http};
 
     fn shop() -> Check {
         let url = "https://shop.example.com/health";
@@ -123,5 +167,61 @@ mod tests {
             coloured = coloured.replace(code, "");
         }
         assert_eq!(coloured, plain);
+    }
+
+    #[test]
+    fn certificates_are_shown_of_each_address() {
+        let tls = serde_json::json!({
+            "version": "1.3", "cipher": "TLS_AES_256_GCM_SHA384", "certificate_days": 68,
+            "certificates": [
+                {"subject": "CN=shop.example.com", "issuer": "CN=R3", "not_before": "2026-11-05T00:00:00.000000Z",
+                 "not_after": "2027-02-03T00:00:00.000000Z", "names": ["shop.example.com", "192.0.2.7"], "pin": "47DEQ…uFU="},
+                {"subject": "CN=R3", "issuer": "CN=Root", "not_before": "2020-09-04T00:00:00.000000Z",
+                 "not_after": "2027-09-15T00:00:00.000000Z"},
+            ],
+        });
+        let (up, down) = (Phases { connect: Some(1_031), tls: Some(9_000), ..Phases::default() }, Phases::default());
+        let addresses = serde_json::json!([
+            {"address": "192.0.2.7:443", "verdict": "up", "phase": null, "reason": null, "phases": up, "tls": tls},
+            {"address": "[2001:db8::7]:443", "verdict": "down", "phase": "connect", "reason": "connection refused", "phases": down},
+        ]);
+        let outcome = Outcome {
+            verdict: Verdict::Down,
+            phase: Some(Phase::Connect),
+            reason: Some("[2001:db8::7]:443: connection refused (1 of 2 addresses)".to_owned()),
+            phases: up,
+            result: serde_json::Map::from_iter([("addresses".to_owned(), addresses)]),
+            ..Outcome::unknown("")
+        };
+        insta::assert_snapshot!(show(&shop(), &outcome, Duration::from_millis(12), false), @r"
+        shop  down in 12.0 ms  https://shop.example.com/health
+          connect: [2001:db8::7]:443: connection refused (1 of 2 addresses)
+          resolve - | connect 1.0 ms | tls 9.0 ms | send - | first_byte - | body -
+          192.0.2.7:443  up
+            resolve - | connect 1.0 ms | tls 9.0 ms | send - | first_byte - | body -
+            TLS 1.3, TLS_AES_256_GCM_SHA384
+            certificate CN=shop.example.com, issued by CN=R3, from 2026-11-05 until 2027-02-03
+              for shop.example.com, 192.0.2.7
+              pin 47DEQ…uFU=
+            certificate CN=R3, issued by CN=Root, from 2020-09-04 until 2027-09-15
+          [2001:db8::7]:443  down
+            connect: connection refused
+            resolve - | connect - | tls - | send - | first_byte - | body -
+        ");
+    }
+
+    #[test]
+    fn a_request_over_tls_shows_its_certificates_in_brief() {
+        let tls =
+            serde_json::json!({"version": "1.3", "certificates": [{"subject": "CN=a", "not_after": "2027-02-03"}]});
+        let result = serde_json::Map::from_iter([("tls".to_owned(), tls)]);
+        let phases = Phases { tls: Some(9_000), ..Phases::default() };
+        let outcome = Outcome { verdict: Verdict::Up, reason: None, result, phases, ..Outcome::unknown("") };
+        insta::assert_snapshot!(show(&shop(), &outcome, Duration::from_millis(12), false), @r"
+        shop  up in 12.0 ms  https://shop.example.com/health
+          resolve - | connect - | tls 9.0 ms | send - | first_byte - | body -
+          TLS 1.3
+          certificate CN=a until 2027-02-03
+        ");
     }
 }

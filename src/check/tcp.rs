@@ -3,15 +3,21 @@
 //! Each step of a dialogue takes its turn: what is sent is the phase `send`, the wait for the first byte of what is expected
 //! is `first_byte`, and the rest of it `body`; several steps add up. In an expectation, `^` and `$` are those of what has come
 //! since the last match, or of any line in it: the protocols that people hold dialogues in speak in lines.
+//!
+//! After the step `starttls` the dialogue goes on in TLS. Nothing that came before counts any longer: what is left of the line
+//! that was matched last is dropped, and more than that is refused, since whoever is in between could have put it there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use regex::bytes::Regex;
 use serde_json::{Map, json};
 
 use super::assertions::Assertions;
-use super::{Outcome, Phase, Verdict};
-use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Stream, Trouble, blanked, shown};
+use super::certificates::{self, ExpectTls};
+use super::each::each;
+use super::{Outcome, Phase};
+use crate::net::{Course, Failure, Host, IpFamily, Net, Stream, TlsSettings, Trouble, blanked, shown, tls};
 use crate::secret::Secret;
 
 /// Where to connect, what to say, and what to expect.
@@ -25,8 +31,20 @@ pub struct Tcp {
     pub ip: IpFamily,
     /// Each step in turn, after connecting.
     pub dialogue: Vec<Step>,
+    /// How to do TLS, where a step asks for it.
+    pub tls: Arc<TlsSettings>,
     /// A check that takes longer is degraded.
     pub under: Option<Duration>,
+    /// What must hold of what the handshake tells.
+    pub expect: ExpectTls,
+}
+
+impl Tcp {
+    /// A connection to `host`, with nothing else said: what a check is whose config holds the place alone.
+    pub fn to(host: Host, port: u16) -> Self {
+        let expect = ExpectTls::default();
+        Tcp { host, port, ip: IpFamily::default(), dialogue: Vec::new(), tls: Arc::default(), under: None, expect }
+    }
 }
 
 /// A step of a dialogue.
@@ -36,8 +54,40 @@ pub enum Step {
     Expect(Regex),
     /// Send this, which may hold a secret.
     Send(Secret),
-    /// Go on in TLS. Not available in this build yet; `config` refuses it.
+    /// Send these bytes.
+    SendHex(Hex),
+    /// Go on in TLS. At most one step is this.
     StartTls,
+}
+
+/// Bytes that are written in hexadecimal digits.
+#[derive(Clone)]
+pub struct Hex {
+    /// As they were typed; they may hold a secret.
+    pub typed: Secret,
+    bytes: Vec<u8>,
+}
+
+impl Hex {
+    /// Reads pairs of digits, with blanks between them or not; `None` when it is something else, or nothing.
+    pub fn parse(typed: Secret) -> Option<Self> {
+        let digits: Vec<u8> = typed.expose().bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |pair: &[u8]| Some(digit(*pair.first()?)? * 16 + digit(*pair.get(1)?)?);
+        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect::<Option<_>>()?;
+        (!bytes.is_empty()).then_some(Hex { typed, bytes })
+    }
+
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl std::fmt::Debug for Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hex({:?})", self.typed)
+    }
 }
 
 /// A dialogue's expectation may look at this much; what comes beyond it without a match fails.
@@ -46,21 +96,26 @@ const DIALOGUE_BYTES_MAX: usize = 64 * 1024;
 /// How much is read at once.
 const READ_BYTES: usize = 4 * 1024;
 
-/// Connects once, and holds the dialogue.
+/// Connects once, and holds the dialogue; with each address where that is asked for.
 pub fn run(tcp: &Tcp, net: &Net, deadline: Instant) -> Outcome {
+    match tcp.ip {
+        IpFamily::Each => each(&tcp.host, tcp.port, net, deadline, |address, until| look(tcp, &address, net, until)),
+        _ => look(tcp, &tcp.host, net, deadline),
+    }
+}
+
+/// Connects to `place`, and holds the dialogue.
+fn look(tcp: &Tcp, place: &Host, net: &Net, deadline: Instant) -> Outcome {
     let mut course = Course::new(deadline);
     let mut received = 0;
-    let failure = talk(tcp, net, &mut course, &mut received).err();
+    let failure = talk(tcp, place, net, &mut course, &mut received).err();
     course.leave();
     let mut assertions = Assertions::default();
+    tcp.expect.hold(net, &course, &mut assertions);
     if let (Some(limit), None) = (tcp.under, &failure) {
         assertions.under(limit, course.took());
     }
-    let (verdict, phase, reason) = match failure {
-        Some(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
-        Some(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
-        None => assertions.verdict(),
-    };
+    let (verdict, phase, reason) = assertions.verdict_after(failure);
     let mut result = Map::new();
     result.insert("phases".to_owned(), json!(course.phases()));
     if let Some(address) = course.address {
@@ -69,36 +124,57 @@ pub fn run(tcp: &Tcp, net: &Net, deadline: Instant) -> Outcome {
     if !tcp.dialogue.is_empty() {
         result.insert("received".to_owned(), received.into());
     }
+    if let Some(figures) = certificates::figures_in_full(net, &course) {
+        result.insert("tls".to_owned(), figures);
+    }
     Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
 }
 
-fn talk(tcp: &Tcp, net: &Net, course: &mut Course, received: &mut u64) -> Result<(), Failure> {
-    let mut stream = net.dial(&tcp.host, tcp.port, tcp.ip, course)?;
+fn talk(tcp: &Tcp, place: &Host, net: &Net, course: &mut Course, received: &mut u64) -> Result<(), Failure> {
+    let mut stream = net.dial(place, tcp.port, tcp.ip, course)?;
     let peer = course.address.map(|address| address.to_string()).unwrap_or_default();
-    let sent = tcp.dialogue.iter().filter_map(|step| if let Step::Send(text) = step { Some(text) } else { None });
-    let secrets = sent.flat_map(Secret::kept_elsewhere).collect();
-    let mut heard = Heard { bytes: Vec::new(), total: received, secrets };
+    let mut heard = Heard { bytes: Vec::new(), mid_line: false, total: received, secrets: secrets(&tcp.dialogue) };
     for step in &tcp.dialogue {
         match step {
-            Step::Send(text) => {
-                course.enter(Phase::Send);
-                stream
-                    .write_all(text.expose().as_bytes(), course.deadline())
-                    .map_err(|trouble| trouble.failure(course, Phase::Send, &peer))?;
-            }
+            Step::Send(text) => send(text.expose().as_bytes(), &mut stream, &peer, course)?,
+            Step::SendHex(hex) => send(hex.bytes(), &mut stream, &peer, course)?,
             Step::Expect(regex) => heard.until(regex, &mut stream, &peer, course)?,
-            // `config` refuses it with the same words.
             Step::StartTls => {
-                return Err(course.blocked(Phase::Tls, "`starttls` is not available in this build yet"));
+                heard.leave_plain_text(&mut stream, &peer, course)?;
+                let asked = tls::Asked { settings: &tcp.tls, host: &tcp.host, own_host: true, alpn: None };
+                tls::secure(&mut stream, net.tls(), asked, &peer, course)?;
             }
         }
     }
-    Ok(())
+    match tcp.dialogue.last() {
+        Some(Step::StartTls) => tls::part(&mut stream, &peer, course),
+        _ => {
+            stream.say_goodbye();
+            Ok(())
+        }
+    }
+}
+
+fn send(bytes: &[u8], stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
+    course.enter(Phase::Send);
+    stream.write_all(bytes, course.deadline()).map_err(|trouble| trouble.failure(course, Phase::Send, &peer))
+}
+
+/// What is sent and must not be shown, though servers repeat it.
+fn secrets(dialogue: &[Step]) -> Vec<&str> {
+    let sent = dialogue.iter().flat_map(|step| match step {
+        Step::Send(text) => text.kept_elsewhere(),
+        Step::SendHex(hex) if hex.typed.origin().is_some() => Vec::from_iter(std::str::from_utf8(hex.bytes())),
+        Step::SendHex(_) | Step::Expect(_) | Step::StartTls => Vec::new(),
+    });
+    sent.collect()
 }
 
 /// What came since the last match.
 struct Heard<'a> {
     bytes: Vec<u8>,
+    /// Whether that is not all of a line whose begin was matched.
+    mid_line: bool,
     total: &'a mut u64,
     /// What is sent and must not be shown, though servers repeat it.
     secrets: Vec<&'a str>,
@@ -111,6 +187,7 @@ impl Heard<'_> {
     fn until(&mut self, regex: &Regex, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
         loop {
             if let Some(end) = end_of_match(regex, &self.bytes) {
+                self.mid_line = self.bytes.last() != Some(&b'\n');
                 self.bytes.drain(..end);
                 return Ok(());
             }
@@ -140,6 +217,20 @@ impl Heard<'_> {
         }
     }
 
+    /// Forgets the rest of the line that was matched last, of which some may still be on its way. There must be no more.
+    fn leave_plain_text(&mut self, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
+        let line = self.bytes.iter().position(|&byte| byte == b'\n').map_or(self.bytes.len(), |end| end + 1);
+        if line < self.bytes.len() {
+            let more = shown(&blanked(&self.bytes[line..], &self.secrets));
+            return Err(course.failed(Phase::Tls, format!("{peer} went on in plain text before TLS: `{more}`")));
+        }
+        self.bytes.clear();
+        if std::mem::take(&mut self.mid_line) {
+            stream.in_mid_line();
+        }
+        Ok(())
+    }
+
     fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
         let got = shown(&blanked(&self.bytes, &self.secrets));
         course.failed(Phase::Assert, format!("expected `{regex}`, got `{got}`, {why}"))
@@ -153,7 +244,9 @@ fn end_of_match(regex: &Regex, bytes: &[u8]) -> Option<usize> {
     whole.or_else(|| {
         let mut start = 0;
         bytes.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
-            let found = regex.find(line.trim_ascii_end()).map(|found| start + found.end());
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            let found = regex.find(text).map(|found| start + found.end());
             start += line.len();
             found
         })
@@ -171,9 +264,25 @@ mod tests {
         let origin = Origin::File("secrets/mail".into());
         let sent = Secret::new("AUTH PLAIN hunter2\r\n").from(origin);
         let bytes = b"500 AUTH PLAIN hunter2 unknown; 500 AUTH PL".to_vec();
-        let heard = Heard { bytes, total: &mut total, secrets: sent.kept_elsewhere() };
+        let heard = Heard { bytes, mid_line: false, total: &mut total, secrets: sent.kept_elsewhere() };
         let failure = heard.unmet(&"^250".parse().unwrap(), "then the connection was closed", &mut course);
         assert_eq!(failure.reason, "expected `^250`, got `500 *** unknown; 500 ***`, then the connection was closed");
+    }
+
+    #[test]
+    fn bytes_are_read_of_pairs_of_digits() {
+        for (typed, bytes) in [
+            ("0000000804d2162f", Some(&b"\0\0\0\x08\x04\xd2\x16\x2f"[..])),
+            ("00 FF\n0a", Some(b"\0\xff\n")),
+            ("0", None),
+            ("0x00", None),
+            ("zz", None),
+            ("+1", None),
+            ("", None),
+            (" ", None),
+        ] {
+            assert_eq!(Hex::parse(Secret::new(typed)).map(|hex| hex.bytes).as_deref(), bytes, "{typed}");
+        }
     }
 
     #[test]
@@ -184,6 +293,7 @@ mod tests {
             ("^220$", "250\r\n220\r\n", Some(8)),
             ("ready\r\n", "220 ready\r\n", Some(11)),
             ("250 a\r\n250 b", "250 a\r\n250 b", Some(12)),
+            ("^250 ", "220 go\r\n250 \r\n", Some(12)),
             ("^220 ", "x220 ", None),
             ("^220 ", "", None),
             ("", "", Some(0)),

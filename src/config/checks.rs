@@ -9,7 +9,7 @@ use super::expand::{Expanded, Variables};
 use super::quantities::{duration, duration_text};
 use super::walk::{At, Read, quoted};
 use super::yaml::Node;
-use super::{dns_checks, kinds, web_checks};
+use super::{connections, dns_checks, kinds, web_checks};
 use crate::check::{Check, Kind};
 use crate::logs::LABEL_BYTES_MAX;
 
@@ -158,14 +158,14 @@ fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
     let timeout = at.read("timeout", |at| timeout(at, interval))?.unwrap_or(defaults.timeout.min(interval));
     let confirm = at.read("confirm", confirm)?.unwrap_or(defaults.confirm);
     let place = at.get(kind_key).unwrap_or(*at);
-    if !["http", "tcp", "dns"].contains(&kind_key) {
+    if !["http", "tcp", "tls", "dns"].contains(&kind_key) {
         place.uses(kind_key);
     }
     debug_assert!(keys.contains(&kind_key));
     let (kind, target) = match kind_key {
         "http" => web_checks::http(at, timeout).map(|(http, target)| (Kind::Http(Box::new(http)), target))?,
-        "tcp" => kinds::tcp(at, timeout).map(|(tcp, target)| (Kind::Tcp(Box::new(tcp)), target))?,
-        "tls" => kinds::tls(at, timeout).map(|(tls, target)| (Kind::Tls(Box::new(tls)), target))?,
+        "tcp" => connections::tcp(at, timeout).map(|(tcp, target)| (Kind::Tcp(Box::new(tcp)), target))?,
+        "tls" => connections::tls(at, timeout).map(|(tls, target)| (Kind::Tls(Box::new(tls)), target))?,
         "icmp" => kinds::icmp(at, timeout).map(|(icmp, target)| (Kind::Icmp(Box::new(icmp)), target))?,
         "dns" => dns_checks::dns(at, timeout).map(|(dns, target)| (Kind::Dns(Box::new(dns)), target))?,
         _ => kinds::exec(at).map(|(exec, target)| (Kind::Exec(Box::new(exec)), target))?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::checks::under;
 use super::error::Complaint;
-use super::kinds::{certificate_days, ip, tls_settings};
+use super::kinds::{certificate_days, ip_family, tls_settings};
 use super::targets::{host, host_port, host_port_text};
 use super::walk::{At, Read};
 use super::web_checks::text;
@@ -28,7 +28,7 @@ pub(super) fn dns(check: &At<'_>, timeout: Duration) -> Read<(Dns, String)> {
         let complaint = Complaint::new("the system's resolver is not asked by TLS");
         return Err(at.fail(complaint.hint("name whom to ask: `server: dns.example.com`")));
     }
-    let (ip, tls) = (ip(check)?, tls_settings(check)?);
+    let (ip, tls) = (ip_family(check)?, tls_settings(check)?);
     if transport != Transport::Tls && check.get("tls").is_some() {
         return Err(check.fail_key("tls", Complaint::new("`tls` is for `transport: tls`")));
     }

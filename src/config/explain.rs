@@ -3,6 +3,7 @@
 //! A secret from a file of its own stays as the file's path, one from the environment as `${NAME}`; any other shows as
 //! `***`. Paths are as the config's reader resolved them, so the text holds wherever relative ones were none.
 
+use super::connections::{tcp_keys, tls_check_keys};
 use super::dns_checks::server_text;
 use super::quantities::size_text;
 use super::targets::{host_port_text, percent_encoded};
@@ -10,7 +11,6 @@ use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{self, Dns, Servers, Transport};
 use crate::check::http::{Auth, Http, Text};
-use crate::check::tcp::{Step, Tcp};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings, Verify};
@@ -73,14 +73,7 @@ fn check_map(check: &Check) -> Map {
     match &check.kind {
         Kind::Http(http) => http_keys(&mut map, http, &check.target),
         Kind::Tcp(tcp) => tcp_keys(&mut map, tcp),
-        Kind::Tls(tls) => {
-            map.text("tls", &host_port_text(&tls.host, tls.port));
-            map.plain("ip", ip(tls.ip));
-            let mut expect = Map::default();
-            expect.duration("under", tls.under);
-            tls.certificate_days.iter().for_each(|days| expect.plain("certificate_days", days));
-            map.map("expect", expect);
-        }
+        Kind::Tls(tls) => tls_check_keys(&mut map, tls),
         Kind::Icmp(icmp) => {
             map.text(
                 "icmp",
@@ -90,7 +83,7 @@ fn check_map(check: &Check) -> Map {
                 },
             );
             map.plain("count", icmp.count);
-            map.plain("ip", ip(icmp.ip));
+            map.plain("ip", ip_name(icmp.ip));
             let mut expect = Map::default();
             expect.plain("loss", format!("{}%", icmp.loss));
             expect.duration("under", icmp.under);
@@ -142,13 +135,13 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         let bare = address.port() == 0;
         map.text("connect_to", &if bare { address.ip().to_string() } else { address.to_string() });
     }
-    map.plain("ip", ip(http.ip));
+    map.plain("ip", ip_name(http.ip));
     map.map("tls", tls(&http.tls));
     map.map("expect", http_expect(http));
 }
 
 /// A text that need not be a secret: shown as it was typed, so without what the environment or a file gave.
-fn as_typed(text: &Secret) -> Doc {
+pub(super) fn as_typed(text: &Secret) -> Doc {
     match text.origin() {
         None => quote(text.expose()),
         // A `${NAME}` alone stands in quotes, as people write it.
@@ -183,20 +176,6 @@ fn http_expect(http: &Http) -> Map {
     expect
 }
 
-fn tcp_keys(map: &mut Map, tcp: &Tcp) {
-    map.text("tcp", &host_port_text(&tcp.host, tcp.port));
-    map.plain("ip", ip(tcp.ip));
-    let steps = tcp.dialogue.iter().map(|step| match step {
-        Step::Expect(regex) => Doc::Map(Map(vec![("expect".to_owned(), quote(regex.as_str()))])),
-        Step::Send(text) => Doc::Map(Map(vec![("send".to_owned(), as_typed(text))])),
-        Step::StartTls => Doc::Scalar("starttls".to_owned()),
-    });
-    map.list("dialogue", steps.collect());
-    let mut expect = Map::default();
-    expect.duration("under", tcp.under);
-    map.map("expect", expect);
-}
-
 fn dns_keys(map: &mut Map, dns: &Dns) {
     let mut question = Map::default();
     question.text("name", &dns.name.bare());
@@ -212,7 +191,7 @@ fn dns_keys(map: &mut Map, dns: &Dns) {
     question.plain("transport", dns.transport.name());
     question.plain("recursion", dns.recursion);
     map.map("dns", question);
-    map.plain("ip", ip(dns.ip));
+    map.plain("ip", ip_name(dns.ip));
     if dns.transport == Transport::Tls {
         map.map("tls", tls(&dns.tls));
     }
@@ -249,7 +228,7 @@ fn json(value: &serde_json::Value) -> Doc {
     }
 }
 
-fn text_map(text: &Text) -> Map {
+pub(super) fn text_map(text: &Text) -> Map {
     let mut map = Map::default();
     let texts = [("equals", &text.equals), ("contains", &text.contains), ("not_contains", &text.not_contains)];
     for (key, text) in texts {
@@ -261,6 +240,11 @@ fn text_map(text: &Text) -> Map {
 
 fn tls(settings: &TlsSettings) -> Map {
     let mut map = Map::default();
+    tls_keys(&mut map, settings);
+    map
+}
+
+pub(super) fn tls_keys(map: &mut Map, settings: &TlsSettings) {
     settings.ca.iter().for_each(|ca| map.text("ca_file", &ca.path.display().to_string()));
     settings.server_name.iter().for_each(|name| map.text("server_name", name));
     if let Some((cert, key)) = &settings.client {
@@ -269,10 +253,9 @@ fn tls(settings: &TlsSettings) -> Map {
     }
     map.plain("verify", settings.verify != Verify::Nothing);
     map.plain("resume", settings.resume);
-    map
 }
 
-fn ip(ip: IpFamily) -> &'static str {
+pub(super) fn ip_name(ip: IpFamily) -> &'static str {
     match ip {
         IpFamily::Any => "any",
         IpFamily::V4 => "v4",

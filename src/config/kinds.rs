@@ -1,4 +1,4 @@
-//! Which kind a check is, and the settings of all kinds but `http` and `dns`.
+//! Which kind a check is, what several kinds have, and the settings of `icmp` and `exec`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,18 +6,14 @@ use std::time::Duration;
 use super::checks::under;
 use super::error::Complaint;
 use super::quantities::percent;
-use super::shared::{self, regex};
-use super::targets::{host, host_port, host_port_text};
+use super::shared;
+use super::targets::host;
 use super::walk::{At, Read, key_alone, quoted};
 use crate::check::exec::Exec;
 use crate::check::icmp::Icmp;
-use crate::check::tcp::{Step, Tcp};
-use crate::check::tls::Tls;
-use crate::net::{Host, IpFamily, TlsSettings};
+use crate::net::{IpFamily, TlsSettings};
 use crate::secret::Secret;
 
-/// Steps of one dialogue.
-const STEPS_MAX: usize = 100;
 /// Arguments of one plugin.
 const ARGUMENTS_MAX: usize = 1_000;
 
@@ -27,11 +23,11 @@ const COMMON: &[&str] = &["label", "for", "interval", "timeout", "confirm"];
 /// Each kind with its own keys, the first of which makes a check of that kind. `tls` comes last: for other kinds it is a setting.
 const KINDS: &[&[&str]] = &[
     &["http", "method", "headers", "body", "auth", "redirects", "proxy", "connect_to", "ip", "tls", "expect"],
-    &["tcp", "dialogue", "ip", "expect"],
+    &["tcp", "dialogue", "ip", "tls", "expect"],
     &["icmp", "count", "ip", "expect"],
     &["dns", "ip", "tls", "expect"],
     &["exec", "env"],
-    &["tls", "ip", "expect"],
+    &["tls", "ca_file", "server_name", "cert_file", "key_file", "verify", "resume", "ip", "expect"],
 ];
 
 /// The kind of the check here, and the keys that belong to it. All of its keys are known and belong to it.
@@ -64,74 +60,19 @@ pub(super) fn kind(at: &At<'_>) -> Read<(&'static str, &'static [&'static str])>
 /// Which addresses to take.
 pub(super) fn ip(at: &At<'_>) -> Read<IpFamily> {
     let choices = [("any", IpFamily::Any), ("v4", IpFamily::V4), ("v6", IpFamily::V6), ("each", IpFamily::Each)];
-    let ip = at.read("ip", |at| {
-        let ip = at.choice(&choices)?;
-        if ip == IpFamily::Each {
-            at.uses("ip: each");
-        }
-        Ok(ip)
-    })?;
-    Ok(ip.unwrap_or_default())
+    Ok(at.read("ip", |at| at.choice(&choices))?.unwrap_or_default())
+}
+
+/// Of which family the addresses to take are, for kinds that do not look at each.
+pub(super) fn ip_family(at: &At<'_>) -> Read<IpFamily> {
+    let choices = [("any", IpFamily::Any), ("v4", IpFamily::V4), ("v6", IpFamily::V6)];
+    Ok(at.read("ip", |at| at.choice(&choices))?.unwrap_or_default())
 }
 
 /// The limit of `expect: {certificate_days: …}`.
 pub(super) fn certificate_days(expect: &At<'_>) -> Read<Option<u32>> {
     let days = expect.read("certificate_days", |at| at.number(1..=3_650))?;
     Ok(days.map(|days| u32::try_from(days).unwrap_or(u32::MAX)))
-}
-
-fn host_and_port(at: &At<'_>, key: &str) -> Read<(Host, u16, String)> {
-    let (host, port) = at.need(key, "\"host:port\"")?.text("a host and a port", host_port)?;
-    let target = host_port_text(&host, port);
-    Ok((host, port, target))
-}
-
-fn only_under(at: &At<'_>, timeout: Duration) -> Read<Option<Duration>> {
-    let limit = at.read("expect", |at| {
-        at.mapping(&["under"])?;
-        under(at, timeout)
-    })?;
-    Ok(limit.flatten())
-}
-
-/// The settings of a `tcp` check and its target.
-pub(super) fn tcp(at: &At<'_>, timeout: Duration) -> Read<(Tcp, String)> {
-    let (host, port, target) = host_and_port(at, "tcp")?;
-    let dialogue = at.read("dialogue", |at| {
-        let steps = at.list("a list of steps: `{expect: regex}`, `{send: text}`, `starttls`", STEPS_MAX)?;
-        steps.map(|at| step(&at)).collect::<Read<Vec<_>>>()
-    })?;
-    let dialogue = dialogue.unwrap_or_default();
-    Ok((Tcp { host, port, ip: ip(at)?, dialogue, under: only_under(at, timeout)? }, target))
-}
-
-fn step(at: &At<'_>) -> Read<Step> {
-    if at.entries("a step").is_err() {
-        // It may be a line that was to be sent.
-        at.quietly()
-            .choice(&[("starttls", ())])
-            .map_err(|_| at.fail("a step is `{expect: regex}`, `{send: text}` or `starttls`"))?;
-        at.uses("starttls");
-        return Ok(Step::StartTls);
-    }
-    at.mapping(&["expect", "send"])?;
-    match (at.get("expect"), at.get("send")) {
-        (Some(at), None) => regex(&at).map(Step::Expect),
-        (None, Some(at)) => Ok(Step::Send(at.secret()?)),
-        _ => Err(at.fail("a step is either `expect` or `send`")),
-    }
-}
-
-/// The settings of a `tls` check and its target.
-pub(super) fn tls(at: &At<'_>, timeout: Duration) -> Read<(Tls, String)> {
-    let (host, port, target) = host_and_port(at, "tls")?;
-    let limits = at.read("expect", |at| {
-        at.mapping(&["under", "certificate_days"])?;
-        Ok((under(at, timeout)?, certificate_days(at)?))
-    })?;
-    let (under, certificate_days) = limits.unwrap_or_default();
-    let tls = at.reading.shared.tls_once(TlsSettings::default());
-    Ok((Tls { host, port, ip: ip(at)?, tls, under, certificate_days }, target))
 }
 
 /// The settings of an `icmp` check and its target.
@@ -146,7 +87,7 @@ pub(super) fn icmp(at: &At<'_>, timeout: Duration) -> Read<(Icmp, String)> {
     })?;
     let (loss, under) = limits.unwrap_or_default();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    Ok((Icmp { host, ip: ip(at)?, count, loss, under }, target))
+    Ok((Icmp { host, ip: ip_family(at)?, count, loss, under }, target))
 }
 
 /// The settings of an `exec` check and its target: the program without its arguments, which may hold secrets.

@@ -6,6 +6,7 @@
 
 mod available;
 mod checks;
+mod connections;
 mod dns_checks;
 mod error;
 mod expand;

@@ -100,6 +100,11 @@ pub(super) const TLS_KEYS: &[&str] = &["ca_file", "server_name", "cert_file", "k
 /// How to do TLS; equal settings are one and the same.
 pub(super) fn tls(at: &At<'_>) -> Read<Arc<TlsSettings>> {
     at.mapping(TLS_KEYS)?;
+    tls_of(at)
+}
+
+/// The same, where other keys stand beside.
+pub(super) fn tls_of(at: &At<'_>) -> Read<Arc<TlsSettings>> {
     let ca = at.read("ca_file", |at| pem(at, Section::Certificates))?;
     let server_name =
         at.read("server_name", |at| at.text("a name", |text| super::targets::host(text).map(|_| text.to_owned())))?;

@@ -300,7 +300,7 @@ impl Connection {
         match (self.heard, self.versions == Versions::default()) {
             (true, _) => "",
             (false, true) if certificate_wanted => {
-                "; it asks for a client certificate: set `tls.cert_file` and `tls.key_file`"
+                "; it asks for a client certificate: set `queue.kafka.tls.cert_file` and `key_file`"
             }
             (false, true) => "; is it a Kafka broker, and does it expect TLS?",
             (false, false) if self.credentials.is_none() => {

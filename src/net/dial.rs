@@ -16,7 +16,8 @@ impl Net {
     /// # Errors
     /// Why it has no address, or why none accepted.
     pub fn dial(&self, host: &Host, port: u16, ip: IpFamily, course: &mut Course) -> Result<Stream, Failure> {
-        let addresses = self.resolve(host, port, ip, course)?;
+        let mut addresses = self.resolve(host, port, ip, course)?;
+        addresses.truncate(ADDRESSES_MAX);
         course.enter(Phase::Connect);
         let mut failures = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
@@ -33,10 +34,10 @@ impl Net {
         Err(verdict_of_all(failures, host, course))
     }
 
-    /// The addresses of `host`. A literal is no lookup: the phase is not entered.
+    /// The addresses of `host`, all of them. A literal is no lookup: the phase is not entered.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Why it has none.
     pub fn resolve(
         &self,
         host: &Host,
@@ -60,7 +61,7 @@ impl Net {
         };
         course.enter(Phase::Resolve);
         match self.lookups.ask(name, ip, course.deadline()) {
-            Ok(found) => Ok(found.into_iter().take(ADDRESSES_MAX).map(|ip| SocketAddr::new(ip, port)).collect()),
+            Ok(found) => Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
             Err(error) => Err(unresolved(error, name, ip, course)),
         }
     }
@@ -98,7 +99,7 @@ fn family(ip: IpFamily) -> &'static str {
 
 /// Until when the first of `waiting` addresses may take: an equal part of what is left, so that one that swallows packets
 /// leaves time for the others.
-pub(super) fn share(now: Instant, deadline: Instant, waiting: usize) -> Instant {
+pub(crate) fn share(now: Instant, deadline: Instant, waiting: usize) -> Instant {
     let parts = u32::try_from(waiting.max(1)).unwrap_or(u32::MAX);
     now + deadline.saturating_duration_since(now) / parts
 }

@@ -237,7 +237,8 @@ pub fn system(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         _ => Unresolved::Agent(format!("cannot look up `{name}`: {}", io::Error::from(error))),
     })?;
     let mut addresses = Vec::new();
-    for info in found.flatten().take(ADDRESSES_MAX) {
+    // One more than are looked at, so that it can be told that there are more.
+    for info in found.flatten().take(ADDRESSES_MAX + 1) {
         if !addresses.contains(&info.sockaddr.ip()) {
             addresses.push(info.sockaddr.ip());
         }

@@ -14,6 +14,8 @@ pub mod stream;
 pub mod tls;
 
 pub use course::{Blame, Course, Failure, Spoken, Trouble};
+pub(crate) use dial::share;
+pub use lookup::ADDRESSES_MAX;
 pub use shown::{blanked, shown};
 pub use stream::Stream;
 
@@ -44,7 +46,7 @@ pub enum IpFamily {
     V4,
     /// IPv6 only.
     V6,
-    /// Every address must pass. Not available in this build yet; `config` refuses it.
+    /// All of them, each by itself: every one must pass. For a single connection it is as [`IpFamily::Any`].
     Each,
 }
 

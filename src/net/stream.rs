@@ -24,6 +24,8 @@ const STOP_EVERY: Duration = Duration::from_millis(200);
 pub struct Stream {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
+    /// What was read may have ended in the middle of a line.
+    mid_line: bool,
     stop: Option<Stop>,
 }
 
@@ -48,7 +50,7 @@ impl Stream {
         let socket = TcpStream::from(fd);
         // Head and body, or handshake and request, are separate small writes: Nagle would hold the second one back.
         socket.set_nodelay(true)?;
-        Ok(Stream { socket, tls: None, stop: None })
+        Ok(Stream { socket, tls: None, mid_line: false, stop: None })
     }
 
     /// From here on no wait goes on for longer than `STOP_EVERY` after the word to stop; it ends as if the deadline had come.
@@ -60,7 +62,7 @@ impl Stream {
     ///
     /// # Errors
     /// What kept the handshake from its end by `deadline`; the peer has been told by an alert where TLS has one for it.
-    pub fn secure(&mut self, tls: ClientConnection, deadline: Instant) -> Result<&ClientConnection, Trouble> {
+    pub fn secure(&mut self, tls: ClientConnection, deadline: Instant) -> Result<(), Trouble> {
         let tls = self.tls.insert(Box::new(tls));
         let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
         while tls.is_handshaking() {
@@ -69,18 +71,62 @@ impl Stream {
                 break;
             }
             // A server may say goodbye in the middle: then rustls wants to read no more, and waits for nothing.
-            if !tls.wants_read() || tls.read_tls(&mut socket)? == 0 {
+            let came = tls.wants_read().then(|| match std::mem::take(&mut self.mid_line) {
+                true => tls.read_tls(&mut AfterLine(&mut socket)),
+                false => tls.read_tls(&mut socket),
+            });
+            if came.transpose()?.is_none_or(|read| read == 0) {
                 return Err(Trouble::Closed);
             }
             process(tls, &mut socket)?;
         }
-        flush(tls, &mut socket)?;
-        Ok(tls)
+        flush(tls, &mut socket)
+    }
+
+    /// Says that what came so far may have ended in the middle of a line, and that the rest of it means nothing: it is dropped
+    /// where it comes before the first record of TLS.
+    pub fn in_mid_line(&mut self) {
+        self.mid_line = true;
     }
 
     /// Whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// TLS, once it is spoken or was tried to.
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        self.tls.as_deref()
+    }
+
+    /// Says goodbye in TLS, as far as that can be done without waiting: a server would otherwise have to take the end for a
+    /// cut (RFC 8446, section 6.1). Nothing can be written from here on.
+    pub fn say_goodbye(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.write_tls(&mut &self.socket);
+        }
+    }
+
+    /// Waits, after the goodbye, for a sign of the server that it took our side of the handshake: a ticket, data, or that it
+    /// closes without an alert, which may be by a reset where it has not read the goodbye.
+    ///
+    /// # Errors
+    /// Its alert, or that there is no sign by `deadline`.
+    pub fn wait_for_consent(&mut self, deadline: Instant) -> Result<(), Trouble> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
+        loop {
+            let state = tls.process_new_packets()?;
+            if tls.tls13_tickets_received() > 0 || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                return Ok(());
+            }
+            match tls.read_tls(&mut socket) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                read => read?,
+            };
+        }
     }
 
     /// Reads what is there, and waits for it if nothing is. 0: the other side closed.
@@ -175,6 +221,36 @@ impl Write for Armed<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A socket on which the rest of a line may come before the first record of TLS.
+struct AfterLine<'a, 'b>(&'a mut Armed<'b>);
+
+/// The types of records (RFC 8446, section 5.1): control characters, with which no line goes on.
+const RECORD_TYPES: std::ops::RangeInclusive<u8> = 20..=23;
+
+/// The rest of a line may be this long.
+const LINE_BYTES_MAX: usize = 4 * 1024;
+
+impl Read for AfterLine<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut dropped = 0;
+        loop {
+            let read = self.0.read(buffer)?;
+            let begins_tls = dropped == 0 && buffer.first().is_some_and(|first| RECORD_TYPES.contains(first));
+            if read == 0 || begins_tls || dropped > LINE_BYTES_MAX {
+                return Ok(read);
+            }
+            match buffer[..read].iter().position(|&byte| byte == b'\n') {
+                Some(end) if end + 1 == read => return self.0.read(buffer),
+                Some(end) => {
+                    buffer.copy_within(end + 1..read, 0);
+                    return Ok(read - end - 1);
+                }
+                None => dropped += read,
+            }
+        }
     }
 }
 

@@ -183,11 +183,11 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::check::{Kind, tcp};
-    use crate::net::{Host, IpFamily};
+    use crate::net::Host;
 
     fn check(label: &str) -> Arc<Check> {
         let host = Host::Address([192, 0, 2, 1].into());
-        let tcp = tcp::Tcp { host, port: 1, ip: IpFamily::Any, dialogue: Vec::new(), under: None };
+        let tcp = tcp::Tcp::to(host, 1);
         let (interval, kind) = (Duration::from_secs(10), Kind::Tcp(Box::new(tcp)));
         Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target: "".into(), kind })
     }

@@ -8,12 +8,12 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{self, WhenFull};
 use crate::flow::Source;
 use crate::logs::{Cause, Log};
-use crate::net::{Host, IpFamily};
+use crate::net::Host;
 use crate::spool::Spool;
 
 fn check(label: &str, every_ms: u64) -> Arc<Check> {
     let host = Host::Address([127, 0, 0, 1].into());
-    let tcp = tcp::Tcp { host, port: 1, ip: IpFamily::Any, dialogue: Vec::new(), under: None };
+    let tcp = tcp::Tcp::to(host, 1);
     let interval = Duration::from_millis(every_ms);
     let (target, kind) = ("127.0.0.1:1".into(), Kind::Tcp(Box::new(tcp)));
     Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target, kind })

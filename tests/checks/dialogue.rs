@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pingeon::check::Phase::{Assert, Body, Connect, FirstByte, Resolve, Send, Tls};
-use pingeon::check::Verdict::{Degraded, Down, Unknown, Up};
+use pingeon::check::Phase::{Assert, Body, Connect, FirstByte, Resolve, Send};
+use pingeon::check::Verdict::{Degraded, Down, Up};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::net::{Host, IpFamily};
 use pingeon::secret::Secret;
@@ -83,6 +83,25 @@ fn dialogues() {
         case("resets in between", hears(vec![Do::Drip(b"22".to_vec(), Duration::from_millis(50)), Do::Reset], "^220"), Down, Some(Body), "connection reset by 127.0.0.1:").within(SHORT),
         case("never stops", hears(vec![flood], "^220 "), Down, Some(Assert), "64 KiB came without it"),
         case("does not read", tcp(serve(vec![Do::Freeze]), vec![Step::Send(Secret::new("x".repeat(16 * 1024 * 1024)))]), Down, Some(Send), "did not take all that was sent within 300 ms").within(SHORT),
-        case("starttls", tcp(serve(vec![Do::Hang]), vec![Step::StartTls]), Unknown, Some(Tls), "`starttls` is not available"),
+    ]);
+}
+
+/// The dialogues that blackbox_exporter's tests hold.
+#[test]
+#[rustfmt::skip]
+fn dialogues_of_others() {
+    let says = |text: &str| Do::Send(text.as_bytes().to_vec());
+    let irc = |answer: &str| {
+        let port = serve(vec![says(":ircd.localhost NOTICE AUTH :*** Looking up your hostname...\n"), Do::ReadUntil(b":prober\r\n"), says(answer)]);
+        tcp(port, vec![send("NICK prober\r\n"), send("USER prober prober prober :prober\r\n"), expect("^:[^ ]+ 001")])
+    };
+    let hears = |text: &str, regex: &str| tcp(serve(vec![says(text)]), vec![expect(regex)]);
+    run(vec![
+        case("IRC", irc(":ircd.localhost 001 prober :Welcome to IRC!\n"), Up, None, ""),
+        case("IRC, blacklisted", irc("ERROR: Your IP address has been blacklisted.\n"), Down, Some(Assert), "ERROR: Your IP address has been blacklisted."),
+        case("SSH", hears("SSH-2.0-OpenSSH_6.9p1 Debian-2\n", "^SSH-2.0-([^ -]+)(?: (.*))?$"), Up, None, ""),
+        case("what is no line", hears("not-a-line", "not-a-line"), Up, None, ""),
+        case("another that is no line", hears("something-else", "not-a-line"), Down, Some(Assert), "got `something-else`, then the connection was closed"),
+        case("closes where a banner is expected", tcp(serve(vec![]), vec![expect("SSH-2.0-(OpenSSH_6.9p1) Debian-2")]), Down, Some(FirstByte), "connection closed by"),
     ]);
 }

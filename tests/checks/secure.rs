@@ -18,13 +18,13 @@ use crate::pki::{Authority, FINE, Issued};
 use crate::servers::*;
 use crate::table::*;
 
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
+pub const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 /// A server that answers this closes without a word.
 const NOTHING: &str = "nothing";
-const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A server that shows `issued`, wants a certificate of `clients` if that is given, and answers `answer`.
-fn serve_tls(
+pub fn serve_tls(
     issued: Issued,
     versions: &[&'static SupportedProtocolVersion],
     clients: Option<&Authority>,
@@ -59,7 +59,7 @@ fn serve_tls(
     })
 }
 
-fn pem(path: &str, content: &str) -> Pem {
+pub fn pem(path: &str, content: &str) -> Pem {
     Pem { path: path.into(), content: Secret::new(content) }
 }
 
@@ -70,7 +70,7 @@ fn trusting(authority: &Authority, port: u16, change: impl FnOnce(&mut TlsSettin
     with(get(format!("https://local.example:{port}/")), |http| http.tls = Arc::new(tls))
 }
 
-fn days(outcome: &Outcome) -> i64 {
+pub fn days(outcome: &Outcome) -> i64 {
     outcome.result["tls"]["certificate_days"].as_i64().unwrap()
 }
 

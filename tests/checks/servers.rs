@@ -12,6 +12,8 @@ pub enum Do {
     ReadHead,
     /// Read until these bytes have come.
     ReadUntil(&'static [u8]),
+    /// Wait until the next byte has come, and leave it there.
+    AwaitByte,
     /// Send this.
     Send(Vec<u8>),
     /// Send this one byte at a time, with a pause after each.
@@ -55,10 +57,41 @@ pub fn echo(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> u16 {
     })
 }
 
+/// Starts servers at all of `addresses`, on one port; what each does with a connection is said by `serve`, which gets the place
+/// of its address.
+pub fn serve_at(addresses: &[&str], serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> u16 {
+    let serve = Arc::new(serve);
+    let listeners = listeners(addresses);
+    let port = listeners[0].local_addr().unwrap().port();
+    for (place, listener) in listeners.into_iter().enumerate() {
+        let serve = serve.clone();
+        accept(listener, move |stream| serve(place, stream));
+    }
+    port
+}
+
+/// Listeners at all of `addresses`, on one port that is free at each.
+fn listeners(addresses: &[&str]) -> Vec<TcpListener> {
+    for _ in 0..100 {
+        let first = TcpListener::bind((addresses[0], 0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let others = addresses[1..].iter().map(|address| TcpListener::bind((*address, port)));
+        if let Ok(all) = std::iter::once(Ok(first)).chain(others).collect() {
+            return all;
+        }
+    }
+    panic!("no port is free at all of {addresses:?}");
+}
+
 /// Starts a server with a thread for each connection; its port.
 pub fn serve_with(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    accept(listener, serve);
+    port
+}
+
+fn accept(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + 'static) {
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -66,27 +99,38 @@ pub fn serve_with(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
             std::thread::spawn(move || serve(stream));
         }
     });
-    port
 }
 
 /// Does `steps`, then closes gracefully.
 pub fn act(steps: &[Do], mut stream: TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    for step in steps {
-        match step {
-            Do::ReadHead => drop(read_until(&mut stream, b"\r\n\r\n")),
-            Do::ReadUntil(end) => drop(read_until(&mut stream, end)),
-            Do::Send(bytes) => drop(stream.write_all(bytes)),
-            Do::Drip(bytes, pause) => drip(&mut stream, bytes, *pause),
-            Do::Hang => while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {},
-            Do::Freeze => std::thread::park_timeout(Duration::from_secs(60)),
-            Do::Reset => return reset(&stream),
-        }
+    if !perform(steps, &mut stream) {
+        return;
     }
     // Closing with bytes unread would be a reset.
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
+}
+
+/// Does `steps`; whether the connection still stands.
+pub fn perform(steps: &[Do], stream: &mut TcpStream) -> bool {
+    stream.set_nodelay(true).unwrap();
+    for step in steps {
+        match step {
+            Do::ReadHead => drop(read_until(stream, b"\r\n\r\n")),
+            Do::ReadUntil(end) => drop(read_until(stream, end)),
+            Do::AwaitByte => drop(stream.peek(&mut [0])),
+            Do::Send(bytes) => drop(stream.write_all(bytes)),
+            Do::Drip(bytes, pause) => drip(stream, bytes, *pause),
+            Do::Hang => while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {},
+            Do::Freeze => std::thread::park_timeout(Duration::from_secs(60)),
+            Do::Reset => {
+                reset(stream);
+                return false;
+            }
+        }
+    }
+    true
 }
 
 fn drip(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pingeon::check::dns::Dns;
 use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
+use pingeon::check::tls::Tls;
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
 use pingeon::net::lookup::Unresolved;
@@ -74,6 +75,12 @@ impl From<Tcp> for Probe {
     }
 }
 
+impl From<Tls> for Probe {
+    fn from(tls: Tls) -> Self {
+        Probe(Kind::Tls(Box::new(tls)))
+    }
+}
+
 impl From<Dns> for Probe {
     fn from(dns: Dns) -> Self {
         Probe(Kind::Dns(Box::new(dns)))
@@ -108,9 +115,10 @@ fn judge(case: &Case) -> Result<(), String> {
     if took > case.timeout + SLACK {
         return Err(format!("came back after {took:?}, deadline was {:?}", case.timeout));
     }
-    // None that comes after the phase that failed was reached, unless by a hop before, by another server, or by UDP; or in
-    // TLS 1.3, where a server tells only after the handshake that it misses a certificate.
-    let before = ["hops", "servers", "cut_by_udp"].iter().any(|key| outcome.result.contains_key(*key));
+    // None that comes after the phase that failed was reached, unless by a hop or a step before, at another address, by another
+    // server, or by UDP; or in TLS 1.3, where a server tells only after the handshake that it misses a certificate.
+    let before = ["hops", "received", "addresses", "servers", "cut_by_udp"];
+    let before = before.iter().any(|key| outcome.result.contains_key(*key));
     let apart = before || reason.contains("asked for a client certificate");
     if let Some(phase) = outcome.phase.filter(|phase| *phase != Phase::Assert && !apart) {
         let later = Phase::TIMED.iter().filter(|later| **later > phase && **later < Phase::Body);
@@ -144,6 +152,27 @@ pub fn net_with(environment: &[(&str, &str)]) -> Arc<Net> {
     Arc::new(Net::new(Arc::new(SystemClock), |name| environment.get(name).cloned(), Arc::new(names)))
 }
 
+/// The addresses of `many.example`: one more than are looked at.
+pub const MANY: [&str; 17] = [
+    "127.0.0.1",
+    "127.0.0.2",
+    "127.0.0.3",
+    "127.0.0.4",
+    "127.0.0.5",
+    "127.0.0.6",
+    "127.0.0.7",
+    "127.0.0.8",
+    "127.0.0.9",
+    "127.0.0.10",
+    "127.0.0.11",
+    "127.0.0.12",
+    "127.0.0.13",
+    "127.0.0.14",
+    "127.0.0.15",
+    "127.0.0.16",
+    "127.0.0.17",
+];
+
 fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
     let addresses: &[&str] = match name {
         "local.example" | "other.example" | "proxy.example" => &["127.0.0.1"],
@@ -152,6 +181,10 @@ fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         "all-refuse.example" => &["127.0.0.2", "127.0.0.3"],
         "v4-only.example" if family == IpFamily::V6 => return Err(Unresolved::NoAddress),
         "v4-only.example" => &["127.0.0.1"],
+        "both.example" => &["127.0.0.1", "127.0.0.2"],
+        // Nobody connects to a multicast address.
+        "one-unreachable.example" => &["127.0.0.1", "224.0.0.1"],
+        "many.example" => &MANY,
         "servfail.example" => return Err(Unresolved::NoAnswer),
         "slow.example" => {
             std::thread::park_timeout(Duration::from_secs(5));
@@ -175,7 +208,7 @@ pub fn with(mut http: Http, change: impl FnOnce(&mut Http)) -> Http {
 
 /// A connection to `port` here, and `dialogue` over it.
 pub fn tcp(port: u16, dialogue: Vec<Step>) -> Tcp {
-    Tcp { host: Host::Address([127, 0, 0, 1].into()), port, ip: IpFamily::Any, dialogue, under: None }
+    Tcp { dialogue, ..Tcp::to(Host::Address([127, 0, 0, 1].into()), port) }
 }
 
 /// A text that must contain `part`.

@@ -24,3 +24,4 @@ mod keeper;
 mod migrate;
 mod reports;
 mod rights;
+mod starttls;

@@ -177,6 +177,36 @@ checks:
 web: {listen: \"127.0.0.1:8087\"}",
     ),
     (
+        "Certificates, where TLS is spoken from the start and where it is asked for (SMTP, IMAP, POP3, PostgreSQL), and each \
+         address of a name:",
+        "\
+checks:
+  - {label: imap, tls: \"mail.example.com:993\", expect: {certificate_days: 21, tls_version_min: 1.2}}
+
+  - label: smtp
+    tcp: mail.example.com:25
+    dialogue: [{expect: \"^220 \"}, {send: \"EHLO pingeon\\r\\n\"}, {expect: \"^250[ -]STARTTLS\"},
+      {send: \"STARTTLS\\r\\n\"}, {expect: \"^220 \"}, starttls, {send: \"EHLO pingeon\\r\\n\"}, {expect: \"^250 \"}]
+    expect: {certificate_days: 21}
+
+  - label: imap-starttls
+    tcp: mail.example.com:143
+    dialogue: [{expect: \"^[*] OK\"}, {send: \"a STARTTLS\\r\\n\"}, {expect: \"^a OK\"}, starttls]
+    expect: {certificate_days: 21}
+
+  - label: pop3-starttls
+    tcp: mail.example.com:110
+    dialogue: [{expect: \"^[+]OK\"}, {send: \"STLS\\r\\n\"}, {expect: \"^[+]OK\"}, starttls]
+    expect: {certificate_days: 21}
+
+  - label: postgres
+    tcp: db.example.com:5432
+    dialogue: [{send_hex: \"00000008 04d2162f\"}, {expect: \"^S\"}, starttls]
+    expect: {certificate_days: 21}
+
+  - {label: shop, http: https://shop.example.com/health, ip: each}",
+    ),
+    (
         "An agent that publishes to Kafka (`pingeon produce`):",
         "\
 include: conf.d/*.yaml

@@ -64,7 +64,50 @@ const fn key(name: &'static str, takes: Takes, otherwise: Otherwise, does: &'sta
 
 const IP: Key = key("ip", Choice(&["any", "v4", "v6", "each"]), Default("any"), IP_DOES);
 const IP_DOES: &str = "Which addresses of the name to take. `any`: the first that accepts, in the order of the resolver; `v4`, \
-     `v6`: likewise, of that family alone; `each`: all must pass. `each`: not in this build yet.";
+     `v6`: likewise, of that family alone; `each`: all of them, one after the other, each with a fair share of the time, and each \
+     by itself must pass. Up to 16; the `addresses` of the result have the verdict, the reason and the phases of each.";
+const IP_FAMILY: Key = key(
+    "ip",
+    Choice(&["any", "v4", "v6"]),
+    Default("any"),
+    "Which address of the name to take: the first, in the order of the resolver; `v4`, `v6`: the first of that family.",
+);
+const CA_FILE: Key = key("ca_file", Text("path"), Nothing, "Trust these authorities, and none of the system's.");
+const SERVER_NAME: Key =
+    key("server_name", Text("name"), Nothing, "Ask for this name and verify it. Default: the host's.");
+const CERT_FILE: Key = key(
+    "cert_file",
+    Text("path"),
+    Nothing,
+    "The certificate to show, with those between it and its authority. Needs `key_file`.",
+);
+const KEY_FILE: Key = key("key_file", Text("path"), Nothing, "Its key. Needs `cert_file`.");
+const VERIFY: Key = key("verify", Truth, Default("true"), "`false`: whatever certificate the server shows will do.");
+const RESUME: Key = key(
+    "resume",
+    Truth,
+    Default("false"),
+    "Whether sessions may be resumed, which is quicker and does not show the certificate again.",
+);
+const TLS_VERSION_MIN: Key = key(
+    "tls_version_min",
+    Choice(&["1.2", "1.3"]),
+    Nothing,
+    "An older version of TLS is `down`. None older than 1.2 is spoken.",
+);
+const CERTIFICATE_PINS: Key = key(
+    "certificate_pins",
+    List("pin", 10),
+    Nothing,
+    "The public key of the server's own certificate must be one of these, else the check is `down`: its SHA-256 in base64, as in \
+     RFC 7469. `pingeon check` shows the one that is there now; name the next one too before it is changed.",
+);
+const CERTIFICATE_ISSUER: Key = key(
+    "certificate_issuer",
+    Part("conditions"),
+    Nothing,
+    "What the issuer of the server's own certificate must be, written as in `C=US, O=Let's Encrypt, CN=R3`.",
+);
 const UNDER: Key = key(
     "under",
     Duration("1ms", "1d"),
@@ -135,13 +178,13 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("token", Text("secret"), Nothing, "One of this and the next has to be there."),
         key("token_file", Text("path"), Nothing, "The file that holds it."),
     ]},
-    Section { title: "tls settings", about: "For `http` checks and for Kafka. All files are PEM, up to 1 MiB.", keys: &[
-        key("ca_file", Text("path"), Nothing, "Trust these authorities, and none of the system's."),
-        key("server_name", Text("name"), Nothing, "Ask for this name and verify it. Default: the host's."),
-        key("cert_file", Text("path"), Nothing, "The certificate to show, with those between it and its authority. Needs `key_file`."),
-        key("key_file", Text("path"), Nothing, "Its key. Needs `cert_file`."),
-        key("verify", Truth, Default("true"), "`false`: whatever certificate the server shows will do."),
-        key("resume", Truth, Default("false"), "Whether sessions may be resumed, which is quicker and does not show the certificate again."),
+    Section { title: "tls settings", about: "For `http`, `tcp` and `dns` checks and for Kafka; with `tls` checks they stand beside `tls`. All files are PEM, up to 1 MiB.", keys: &[
+        CA_FILE,
+        SERVER_NAME,
+        CERT_FILE,
+        KEY_FILE,
+        VERIFY,
+        RESUME,
     ]},
     Section { title: "http: expect", about: "All that is said must hold, else the check is `down`; but for the last two.", keys: &[
         key("status", List("status or range", 100), Default("[200-299]"), "Such as `[200-299, 401]`, each from 100 to 999."),
@@ -162,23 +205,31 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("tcp", Text("host:port"), Needed("'db.example.com:5432'"), "Where to connect; an IPv6 address stands in brackets."),
         key("dialogue", List("tcp: step", 100), Default("[]"), "What to say and to hear, each step in turn. What is expected has to come within 64 KiB."),
         IP,
-        key("expect", Part("tcp: expect"), Nothing, "How quick it must be."),
+        key("tls", Part("tls settings"), Nothing, "How to do TLS, where a step is `starttls`."),
+        key("expect", Part("tcp: expect"), Nothing, "How quick it must be, and what must hold of TLS."),
     ]},
-    Section { title: "tcp: step", about: "A step is one of these, or the word `starttls`, from which on all is said in TLS. `starttls`: not in this build yet.", keys: &[
+    Section { title: "tcp: step", about: "A step is one of these, or the word `starttls`, from which on all is said in TLS; as the first step, from the start. What is left of the line that was matched before it is dropped; more plain text than that makes the check `down`.", keys: &[
         key("expect", Text("regex"), Nothing, "Read until it matches what came since the step before. `^` and `$` are those of any line."),
         key("send", Text("text"), Nothing, "Send it as it is; in double quotes, `\\r\\n` ends a line."),
+        key("send_hex", Text("bytes"), Nothing, "Send these bytes, each in two hexadecimal digits, such as `'00000008 04d2162f'`."),
     ]},
-    Section { title: "tcp: expect", about: "", keys: &[UNDER] },
-    Section { title: "tls", about: "Not in this build yet. A handshake, and the certificates that come with it.", keys: &[
+    Section { title: "tcp: expect", about: "All but the first are for a dialogue with `starttls`.", keys: &[UNDER, TLS_VERSION_MIN, CERTIFICATE_PINS, CERTIFICATE_ISSUER, CERTIFICATE_DAYS] },
+    Section { title: "tls", about: "A handshake, and the certificates that come with it, which are told also where they are refused. All that is wrong with them is: expired, not valid yet, for another name, of an unknown authority.", keys: &[
         key("tls", Text("host:port"), Needed("'mail.example.com:993'"), "Where to connect."),
+        CA_FILE,
+        SERVER_NAME,
+        CERT_FILE,
+        KEY_FILE,
+        VERIFY,
+        RESUME,
         IP,
         key("expect", Part("tls: expect"), Nothing, "What must hold."),
     ]},
-    Section { title: "tls: expect", about: "", keys: &[UNDER, CERTIFICATE_DAYS] },
+    Section { title: "tls: expect", about: "", keys: &[UNDER, TLS_VERSION_MIN, CERTIFICATE_PINS, CERTIFICATE_ISSUER, CERTIFICATE_DAYS] },
     Section { title: "icmp", about: "Not in this build yet. Echo requests, as `ping`(8) sends them.", keys: &[
         key("icmp", Text("host"), Needed("192.0.2.1"), "Whom to ask."),
         key("count", Number(1, 100), Default("1"), "How many requests."),
-        IP,
+        IP_FAMILY,
         key("expect", Part("icmp: expect"), Nothing, "What must hold."),
     ]},
     Section { title: "icmp: expect", about: "", keys: &[
@@ -187,7 +238,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     ]},
     Section { title: "dns", about: "One question to a DNS server (RFC 1035). One that gets lost is not sent again. What comes by UDP from elsewhere, with another id or to another question is counted and ignored (RFC 5452).", keys: &[
         key("dns", Part("dns: question"), Needed("{name: example.com, type: A, server: '192.0.2.53'}"), "What to ask of whom."),
-        key("ip", Choice(&["any", "v4", "v6", "each"]), Default("any"), "Which addresses of a server's name to ask. `any`: one after the other until one answers; `v4`, `v6`: likewise, of that family alone; `each`: all must pass. `each`: not in this build yet."),
+        key("ip", Choice(&["any", "v4", "v6"]), Default("any"), "Which addresses of a server's name to ask. `any`: one after the other until one answers; `v4`, `v6`: likewise, of that family alone."),
         key("tls", Part("tls settings"), Nothing, "How to do TLS, with `transport: tls`."),
         key("expect", Part("dns: expect"), Nothing, "What the answer must be."),
     ]},

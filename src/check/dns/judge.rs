@@ -8,7 +8,7 @@ use super::message::{Message, Resource};
 use super::records::RecordType;
 use super::{CHAIN_MAX, Dns, Ignored, Look};
 use crate::check::assertions::Assertions;
-use crate::check::{Outcome, Phase, Verdict, session};
+use crate::check::{Outcome, Phase, Verdict, certificates};
 use crate::net::{Blame, Course, Net, blanked, shown};
 use crate::secret::Secret;
 
@@ -30,7 +30,7 @@ pub(super) fn outcome(dns: &Dns, net: &Net, course: &Course, looks: &[Look]) -> 
             assertions.under(limit, took);
         }
         if let Some(days) = dns.expect.certificate_days {
-            session::certificate_days(days, net, course, &mut assertions);
+            certificates::days(days, net, course, &mut assertions);
         }
     }
     let judged = assertions.verdict();
@@ -217,7 +217,7 @@ fn result(dns: &Dns, net: &Net, course: &Course, looks: &[Look]) -> Map<String, 
         }
     };
     result.insert("phases".to_owned(), json!(course.phases()));
-    if let Some(tls) = session::told(net, course) {
+    if let Some(tls) = certificates::figures(net, course) {
         result.insert("tls".to_owned(), tls);
     }
     result

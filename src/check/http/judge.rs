@@ -11,7 +11,8 @@ use ureq::http::Version;
 use super::answer::{Answer, Head};
 use super::{Expect, Http, Text, Visit};
 use crate::check::assertions::Assertions;
-use crate::check::{Outcome, Phase, Verdict, session};
+use crate::check::certificates;
+use crate::check::{Outcome, Phase};
 use crate::net::{Blame, Failure, Net};
 
 impl Expect {
@@ -30,11 +31,7 @@ pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -
         hold_rest(&http.expect, net, &visit, took, &mut assertions);
     }
     let forbidden = refused_by_proxy(&visit);
-    let (verdict, phase, reason) = match failure.or(forbidden) {
-        Some(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
-        Some(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
-        None => assertions.verdict(),
-    };
+    let (verdict, phase, reason) = assertions.verdict_after(failure.or(forbidden));
     Outcome {
         verdict,
         phase,
@@ -67,7 +64,7 @@ fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut
         to.under(limit, took);
     }
     if let Some(days) = expect.certificate_days {
-        session::certificate_days(days, net, &visit.course, to);
+        certificates::days(days, net, &visit.course, to);
     }
 }
 
@@ -157,7 +154,7 @@ fn result(net: &Net, visit: &Visit) -> Map<String, Value> {
     if *hops > 0 {
         set("hops", (*hops).into());
     }
-    if let Some(tls) = session::told(net, course) {
+    if let Some(tls) = certificates::figures(net, course) {
         set("tls", tls);
     }
     result

@@ -26,7 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use crate::net::{Course, Failure, IpFamily, Net, Proxy, TlsSettings};
+use super::each::each;
+use crate::net::{Course, Failure, Host, IpFamily, Net, Proxy, TlsSettings};
 use crate::secret::Secret;
 use answer::Answer;
 use redirect::Hop;
@@ -159,10 +160,19 @@ pub struct Text {
     pub matches: Option<regex::bytes::Regex>,
 }
 
-/// Asks once.
+/// Asks once; each address where that is asked for.
 pub fn run(http: &Http, net: &Net, deadline: Instant) -> Outcome {
+    if http.ip != IpFamily::Each || http.connect_to.is_some() {
+        return look(http, None, net, deadline);
+    }
+    let (host, port) = (Host::parse(http.url.host().unwrap_or_default()), redirect::port(&http.url));
+    each(&host, port, net, deadline, |place, until| look(http, Some(&place), net, until))
+}
+
+/// Asks once, the URL's own host at `place` where that is given.
+fn look(http: &Http, place: Option<&Host>, net: &Net, deadline: Instant) -> Outcome {
     let mut visit = Visit { course: Course::new(deadline), answer: Answer::default(), hops: 0, forwarded: false };
-    let failure = visit.go(http, net).err();
+    let failure = visit.go(http, place, net).err();
     visit.course.leave();
     judge::outcome(http, net, visit, failure)
 }
@@ -179,12 +189,12 @@ struct Visit {
 }
 
 impl Visit {
-    fn go(&mut self, http: &Http, net: &Net) -> Result<(), Failure> {
+    fn go(&mut self, http: &Http, place: Option<&Host>, net: &Net) -> Result<(), Failure> {
         let mut hop = Hop::first(http);
         let mut seen = Vec::new();
         loop {
             self.answer = Answer::default();
-            let wire = request::reach(http, net, &hop, &mut self.course)?;
+            let wire = request::reach(http, place, net, &hop, &mut self.course)?;
             self.forwarded = wire.forwarded.is_some();
             // The body of a redirect is for browsers that cannot follow it.
             let leads_on = |answer: &Answer| http.redirects > 0 && redirect::location(answer).is_some();

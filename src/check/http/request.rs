@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ureq::http::Request;
 use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
 use ureq::http::uri::Authority;
+use ureq::http::{Request, Uri};
 
 use super::redirect::{self, Hop};
 use super::{Auth, Http};
@@ -31,23 +31,20 @@ pub struct Forwarded {
     pub authorization: Option<String>,
 }
 
-/// Connects to where `hop` goes: through a proxy or straight, with TLS or without.
+/// Connects to where `hop` goes: through a proxy or straight, with TLS or without; to the URL's own host at `own` where that is
+/// given.
 ///
 /// # Errors
 /// What is in the way.
-pub fn reach(http: &Http, net: &Net, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
+pub fn reach(http: &Http, own: Option<&Host>, net: &Net, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
     let secure = hop.uri.scheme_str() == Some("https");
     let (host, port) = (Host::parse(hop.uri.host().unwrap_or_default()), redirect::port(&hop.uri));
-    let pinned = http.connect_to.filter(|_| hop.own_origin);
+    let pinned = pinned(http, own, hop, port);
     let through = http
         .proxy
         .towards(net.proxies(), secure, &host, port)
         .map_err(|reason| course.blocked(Phase::Connect, reason))?;
-    let place = match pinned {
-        Some(address) if address.port() == 0 => (Host::Address(address.ip()), port),
-        Some(address) => (Host::Address(address.ip()), address.port()),
-        None => (host.clone(), port),
-    };
+    let place = pinned.clone().unwrap_or_else(|| (host.clone(), port));
     let mut wire = match through {
         None => straight(http, net, &place, course)?,
         // Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; but a pinned address needs a tunnel, since
@@ -62,6 +59,17 @@ pub fn reach(http: &Http, net: &Net, hop: &Hop, course: &mut Course) -> Result<W
         tls::secure(&mut wire.stream, net.tls(), asked, &wire.peer, course)?;
     }
     Ok(wire)
+}
+
+/// Where a hop goes instead of to its URL's host: `connect_to` is for the own origin, and one address of many for the own host,
+/// also where it leads on from `http` to `https`.
+fn pinned(http: &Http, own: Option<&Host>, hop: &Hop, port: u16) -> Option<(Host, u16)> {
+    if let Some(address) = http.connect_to.filter(|_| hop.own_origin) {
+        let port = if address.port() == 0 { port } else { address.port() };
+        return Some((Host::Address(address.ip()), port));
+    }
+    let name = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+    own.filter(|_| name(&hop.uri) == name(&http.url)).map(|place| (place.clone(), port))
 }
 
 fn straight(http: &Http, net: &Net, (host, port): &(Host, u16), course: &mut Course) -> Result<Wire, Failure> {

@@ -88,15 +88,15 @@ impl Configs {
             .map_err(|error| Unusable(format!("TLS cannot be set up: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(self.verifier(settings)?));
-        let mut config = match settings.client.as_ref().filter(|_| show_client) {
+        let own = match settings.client.as_ref().filter(|_| show_client) {
             Some((chain, key)) => {
-                let (chain, key) = (certificates(chain)?, private_key(key)?);
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|error| Unusable(format!("the client certificate cannot be used: {error}")))?
+                let own = CertifiedKey::from_der(certificates(chain)?, private_key(key)?, &self.provider)
+                    .map_err(|error| Unusable(format!("the client certificate cannot be used: {error}")))?;
+                Some(Arc::new(own))
             }
-            None => builder.with_client_cert_resolver(Arc::new(NoCertificate)),
+            None => None,
         };
+        let mut config = builder.with_client_cert_resolver(Arc::new(OurCertificate(own)));
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         if !settings.resume {
             config.resumption = Resumption::disabled();
@@ -147,7 +147,7 @@ fn system_roots(found: CertificateResult) -> Result<Arc<RootCertStore>, Unusable
         return Ok(Arc::new(store));
     }
     let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-    Err(Unusable(format!("no CA certificates on this host{why}; install `ca-certificates` or set `tls.ca_file`")))
+    Err(Unusable(format!("no CA certificates on this host{why}; install `ca-certificates` or set `ca_file`")))
 }
 
 fn roots(pem: &Pem) -> Result<Arc<RootCertStore>, Unusable> {
@@ -175,7 +175,8 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Unusable> {
         .map_err(|error| Unusable(format!("`{}` holds no private key: {error}", pem.path.display())))
 }
 
-/// Keeps the chain that the server shows, then verifies it, if it is to be verified.
+/// Takes note of the chain that the server shows, then verifies it, if it is to be verified, and takes note of all that is
+/// wrong with it.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
@@ -193,27 +194,32 @@ struct Trust {
 }
 
 impl Trust {
+    /// All that is wrong with the server's own certificate, which was `read`: with its chain, and with its name.
     fn verify(
         &self,
         own: &CertificateDer<'_>,
+        read: Option<&Certificate>,
         rest: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
         algorithms: WebPkiSupportedAlgorithms,
-    ) -> Result<(), rustls::Error> {
-        let parsed = ParsedCertificate::try_from(own)?;
-        if self.named.contains(own) {
-            in_its_time(own, now)?;
-        } else {
-            verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms.all)?;
-        }
-        if self.name { verify_server_name(&parsed, name) } else { Ok(()) }
+    ) -> Vec<rustls::Error> {
+        let parsed = match ParsedCertificate::try_from(own) {
+            Ok(parsed) => parsed,
+            Err(error) => return vec![error],
+        };
+        let chain = match self.named.contains(own) {
+            true => in_its_time(read, now),
+            false => verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms.all),
+        };
+        let name = if self.name { verify_server_name(&parsed, name) } else { Ok(()) };
+        [chain, name].into_iter().filter_map(Result::err).collect()
     }
 }
 
 /// What is otherwise verified with the chain.
-fn in_its_time(certificate: &CertificateDer<'_>, time: UnixTime) -> Result<(), rustls::Error> {
-    let Some(read) = Certificate::read(certificate) else { return Err(CertificateError::BadEncoding.into()) };
+fn in_its_time(read: Option<&Certificate>, time: UnixTime) -> Result<(), rustls::Error> {
+    let Some(read) = read else { return Err(CertificateError::BadEncoding.into()) };
     let moment = |at: Timestamp| UnixTime::since_unix_epoch(Duration::from_millis(at.as_millis()));
     let (not_before, not_after) = (moment(read.not_before), moment(read.not_after));
     if time < not_before {
@@ -231,12 +237,16 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        WITNESS.with_borrow_mut(|witness| {
-            witness.chain = std::iter::once(own).chain(rest).map(|der| der.clone().into_owned()).collect();
-        });
         let algorithms = self.provider.signature_verification_algorithms;
-        self.trust.iter().try_for_each(|trust| trust.verify(own, rest, name, now, algorithms))?;
-        Ok(ServerCertVerified::assertion())
+        let read = Certificate::read(own);
+        let verify = |trust: &Trust| trust.verify(own, read.as_ref(), rest, name, now, algorithms);
+        let wrong = self.trust.as_ref().map(verify).unwrap_or_default();
+        let refused = wrong.first().cloned();
+        WITNESS.with_borrow_mut(|witness| {
+            witness.chain = read.into_iter().chain(rest.iter().filter_map(Certificate::read)).collect();
+            witness.wrong = wrong;
+        });
+        refused.map_or_else(|| Ok(ServerCertVerified::assertion()), Err)
     }
 
     fn verify_tls12_signature(
@@ -264,14 +274,17 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Has no certificate to show, and takes note that one was asked for.
+/// The certificate to show, if there is one. Takes note that it was asked for.
 #[derive(Debug)]
-struct NoCertificate;
+struct OurCertificate(Option<Arc<CertifiedKey>>);
 
-impl ResolvesClientCert for NoCertificate {
+impl ResolvesClientCert for OurCertificate {
     fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        WITNESS.with_borrow_mut(|witness| witness.certificate_wanted = true);
-        None
+        WITNESS.with_borrow_mut(|witness| match self.0 {
+            Some(_) => witness.certificate_shown = true,
+            None => witness.certificate_wanted = true,
+        });
+        self.0.clone()
     }
 
     fn has_certs(&self) -> bool {
@@ -308,7 +321,7 @@ mod tests {
     #[test]
     fn a_host_without_roots_is_told_what_to_do() {
         let Err(Unusable(reason)) = system_roots(CertificateResult::default()) else { panic!("there are none") };
-        assert_eq!(reason, "no CA certificates on this host; install `ca-certificates` or set `tls.ca_file`");
+        assert_eq!(reason, "no CA certificates on this host; install `ca-certificates` or set `ca_file`");
     }
 
     #[test]
@@ -336,23 +349,24 @@ mod tests {
             |time: &str| UnixTime::since_unix_epoch(Duration::from_millis(Timestamp::parse(time).unwrap().as_millis()));
         let (now, before, after) = (at("2026-06-01T00:00:00Z"), at("2025-12-31T00:00:00Z"), at("2027-01-02T00:00:00Z"));
         for (is_named, name, host, time, wrong) in [
-            (true, true, "a.example", now, None),
-            (true, false, "b.example", now, None),
-            (true, true, "b.example", now, Some("NotValidForName")),
-            (true, false, "a.example", before, Some("NotValidYet")),
-            (true, false, "a.example", after, Some("Expired")),
-            (false, false, "a.example", now, Some("CaUsedAsEndEntity")),
+            (true, true, "a.example", now, &[][..]),
+            (true, false, "b.example", now, &[]),
+            (true, true, "b.example", now, &["NotValidForName"]),
+            (true, false, "a.example", before, &["NotValidYet"]),
+            (true, false, "a.example", after, &["Expired"]),
+            (true, true, "b.example", after, &["Expired", "NotValidForName"]),
+            (false, false, "a.example", now, &["CaUsedAsEndEntity"]),
         ] {
             let mut roots = RootCertStore::empty();
             roots.add(own.clone()).unwrap();
             let named = is_named.then(|| own.clone()).into_iter().collect();
             let trust = Trust { roots: Arc::new(roots), named, name };
-            let result = trust.verify(&own, &[], &ServerName::try_from(host).unwrap(), time, algorithms);
-            let said = result.err().map(|error| format!("{error:?}")).unwrap_or_default();
-            assert!(
-                wrong.map_or(said.is_empty(), |wrong| said.contains(wrong)),
-                "{host} {time:?}: {said}, not {wrong:?}"
-            );
+            let read = Certificate::read(&own);
+            let said = trust.verify(&own, read.as_ref(), &[], &ServerName::try_from(host).unwrap(), time, algorithms);
+            assert_eq!(said.len(), wrong.len(), "{host} {time:?}: {said:?}, not {wrong:?}");
+            for (said, wrong) in said.iter().zip(wrong) {
+                assert!(format!("{said:?}").contains(wrong), "{host} {time:?}: {said:?}, not {wrong:?}");
+            }
         }
     }
 

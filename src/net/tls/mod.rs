@@ -6,40 +6,78 @@
 mod certificate;
 mod configs;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, Pin};
 pub use configs::{Alpn, Configs, Unusable};
 
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConnection, InvalidMessage, PeerIncompatible, ProtocolVersion};
 
-use super::course::{Course, Failure};
+use super::course::{Course, Failure, Trouble};
 use super::stream::Stream;
 use super::{Host, TlsSettings, shown};
 use crate::check::Phase;
 use crate::clock::Timestamp;
 
-/// What a handshake came to.
+/// A version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+impl Version {
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Version::Tls12 => "1.2",
+            Version::Tls13 => "1.3",
+        }
+    }
+}
+
+/// What a handshake came to, as far as it got.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
-    /// `1.2` or `1.3`; `None` when the handshake did not get that far.
-    pub version: Option<&'static str>,
+    /// The version; `None` when the handshake did not get that far.
+    pub version: Option<Version>,
     /// The cipher suite, by its IANA name.
     pub cipher: Option<String>,
     /// What the server sent, its own certificate first.
     pub certificates: Vec<Certificate>,
+    /// Why those are not to be trusted, in words for people: each reason. Empty where nothing is to be verified.
+    pub distrust: Vec<String>,
     /// Whether the server asked for a certificate of ours and we have none.
     pub certificate_wanted: bool,
+    /// Whether the server asked for a certificate of ours and was shown it.
+    pub certificate_shown: bool,
 }
 
 /// What rustls tells on the way through one handshake.
 #[derive(Default)]
 struct Witness {
-    chain: Vec<CertificateDer<'static>>,
+    /// What the server showed, its own first.
+    chain: Vec<Certificate>,
+    /// All that is wrong with that.
+    wrong: Vec<rustls::Error>,
     certificate_wanted: bool,
+    certificate_shown: bool,
+}
+
+impl Witness {
+    /// All that is wrong with the chain, in words for people.
+    fn distrust(&self) -> Vec<String> {
+        let wrong = self.wrong.iter().map(|wrong| match wrong {
+            rustls::Error::InvalidCertificate(error) => certificate_reason(error, &self.chain),
+            error => format!("certificate cannot be verified: {error}"),
+        });
+        wrong.collect()
+    }
 }
 
 thread_local! {
@@ -92,28 +130,57 @@ pub fn secure(
     let result = stream.secure(connection, deadline);
     let witness = WITNESS.take();
 
-    let mut session = Session { certificate_wanted: witness.certificate_wanted, ..Session::default() };
-    let chain = match &result {
-        Ok(connection) => {
-            session.version = connection.protocol_version().and_then(version);
-            session.cipher = connection
-                .negotiated_cipher_suite()
-                .map(|suite| suite.suite().as_str().unwrap_or("unknown").replace("TLS13_", "TLS_"));
-            // On a resumed session nothing was verified; rustls remembers what it saw the first time.
-            connection.peer_certificates().unwrap_or_default()
-        }
-        Err(_) => &witness.chain,
-    };
-    session.certificates = chain.iter().filter_map(Certificate::read).collect();
-    let result = result.map(drop);
-    course.met(session);
+    course.met(session(stream.tls(), witness));
     result.map_err(|trouble| trouble.failure(course, Phase::Tls, peer))
 }
 
-fn version(version: ProtocolVersion) -> Option<&'static str> {
+/// What there is to know of a handshake, that failed or not.
+fn session(connection: Option<&ClientConnection>, witness: Witness) -> Session {
+    let cipher = |connection: &ClientConnection| {
+        let suite = connection.negotiated_cipher_suite()?.suite();
+        Some(suite.as_str().unwrap_or("unknown").replace("TLS13_", "TLS_"))
+    };
+    // On a resumed session nothing was verified; rustls remembers what it saw the first time.
+    let remembered = || connection.and_then(|connection| connection.peer_certificates()).unwrap_or_default();
+    Session {
+        version: connection.and_then(|connection| connection.protocol_version()).and_then(version),
+        cipher: connection.and_then(cipher),
+        distrust: witness.distrust(),
+        certificates: match witness.chain.is_empty() {
+            true => remembered().iter().filter_map(Certificate::read).collect(),
+            false => witness.chain,
+        },
+        certificate_wanted: witness.certificate_wanted,
+        certificate_shown: witness.certificate_shown,
+    }
+}
+
+/// Says goodbye where the handshake was all there was to say. A server of TLS 1.3 says what it thinks of our certificate, or of our
+/// having none, only after the handshake: where it has asked for one, this waits for a sign of that, as a part of the phase `tls`.
+///
+/// # Errors
+/// What it thinks of it, if it is nothing good.
+pub fn part(stream: &mut Stream, peer: &dyn fmt::Display, course: &mut Course) -> Result<(), Failure> {
+    stream.say_goodbye();
+    let session = course.session.as_ref();
+    let asked = session.filter(|session| session.certificate_wanted || session.certificate_shown);
+    let Some(session) = asked.filter(|session| session.version == Some(Version::Tls13)) else { return Ok(()) };
+    let which = if session.certificate_shown { "the one that it was shown" } else { "none" };
+    stream.wait_for_consent(course.deadline()).map_err(|trouble| match trouble {
+        // It has our side of the handshake, and is in no hurry: neither up nor down.
+        Trouble::Late => {
+            let asked = format!("{peer} asked for a client certificate and did not say within");
+            let reason = format!("{asked} {} whether {which} will do", course.budget());
+            course.blocked(Phase::Tls, reason)
+        }
+        trouble => trouble.after_handshake(course, peer),
+    })
+}
+
+fn version(version: ProtocolVersion) -> Option<Version> {
     match version {
-        ProtocolVersion::TLSv1_2 => Some("1.2"),
-        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        ProtocolVersion::TLSv1_2 => Some(Version::Tls12),
+        ProtocolVersion::TLSv1_3 => Some(Version::Tls13),
         _ => None,
     }
 }
@@ -124,15 +191,17 @@ pub fn failure(course: &mut Course, phase: Phase, peer: &dyn fmt::Display, error
     let refused = course.session.as_ref().is_some_and(|session| session.certificate_wanted);
     match error {
         Error::InvalidCertificate(error) => {
-            let chain = course.session.as_ref().map(|session| session.certificates.as_slice()).unwrap_or_default();
-            let reason = certificate_reason(&error, chain);
+            let reason = match &course.session {
+                Some(session) if !session.distrust.is_empty() => session.distrust.join("; "),
+                Some(session) => certificate_reason(&error, &session.certificates),
+                None => certificate_reason(&error, &[]),
+            };
             course.failed(phase, reason)
         }
         // TLS 1.3 lets the client finish before the server looks at its certificate, so the refusal comes as the answer.
-        Error::AlertReceived(alert) if refused && alert_means_no_certificate(alert) => course.failed(
-            Phase::Tls,
-            format!("{peer} asked for a client certificate; set `tls.cert_file` and `tls.key_file`"),
-        ),
+        Error::AlertReceived(alert) if refused && alert_means_no_certificate(alert) => {
+            course.failed(Phase::Tls, format!("{peer} asked for a client certificate; set `cert_file` and `key_file`"))
+        }
         Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
             course.failed(phase, format!("{peer} does not offer HTTP/1.1 over TLS"))
         }
@@ -141,7 +210,7 @@ pub fn failure(course: &mut Course, phase: Phase, peer: &dyn fmt::Display, error
         }
         Error::AlertReceived(alert) if alert_means_our_certificate(alert) => {
             let alert = alert_name(alert);
-            course.failed(Phase::Tls, format!("{peer} refused the client certificate in `tls.cert_file`: {alert}"))
+            course.failed(Phase::Tls, format!("{peer} refused the client certificate in `cert_file`: {alert}"))
         }
         Error::AlertReceived(alert) => {
             course.failed(phase, format!("{peer} refused the TLS handshake: {}", alert_name(alert)))
@@ -159,8 +228,11 @@ pub fn failure(course: &mut Course, phase: Phase, peer: &dyn fmt::Display, error
 
 /// Why the certificate that a server has just shown on this thread was refused, in words for people.
 pub fn distrust(error: &CertificateError) -> String {
-    let chain: Vec<Certificate> = WITNESS.take().chain.iter().filter_map(Certificate::read).collect();
-    certificate_reason(error, &chain)
+    let witness = WITNESS.take();
+    match witness.wrong.is_empty() {
+        true => certificate_reason(error, &witness.chain),
+        false => witness.distrust().join("; "),
+    }
 }
 
 fn alert_means_no_certificate(alert: AlertDescription) -> bool {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::super::*;
 use crate::check::{Kind, tcp::Tcp};
-use crate::net::{Host, IpFamily};
+use crate::net::Host;
 
 /// A check that nobody runs.
 pub(super) fn check(label: &str, interval_ms: u64) -> Arc<Check> {
     let host = Host::Address([192, 0, 2, 1].into());
-    let tcp = Tcp { host, port: 1, ip: IpFamily::Any, dialogue: Vec::new(), under: None };
+    let tcp = Tcp::to(host, 1);
     let interval = Duration::from_millis(interval_ms);
     let (target, kind) = ("192.0.2.1:1".into(), Kind::Tcp(Box::new(tcp)));
     Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target, kind })
