@@ -1,8 +1,20 @@
-//! `icmp` checks: their settings. Not available in this build yet; `config` refuses them.
+//! `icmp` checks: echo requests, as ping(8) sends them.
+//!
+//! Requests go out one after another, `SPACING` apart or closer, so that all are out within half of the time; each may be
+//! answered until the deadline, and the check ends as soon as all are. The phase `send` is until the first one is out,
+//! `first_byte` until the first reply, and `body` the rest. A name's first address that anything can be sent to is asked, and
+//! no other: several addresses would hide what one of them loses.
 
-use std::time::Duration;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
-use crate::net::{Host, IpFamily};
+use serde_json::{Map, Value, json};
+
+use super::assertions::Assertions;
+use super::{Outcome, Phase, Verdict};
+use crate::net::echo::{Asking, End, Refusal, Tally, Unasked};
+use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Spoken, Trouble};
 
 /// Whom to ask for an echo, and what to expect.
 #[derive(Clone, Debug)]
@@ -17,4 +29,264 @@ pub struct Icmp {
     pub loss: u8,
     /// A slower average: degraded.
     pub under: Option<Duration>,
+}
+
+/// How far apart requests are, where there is time enough: what ping(8) calls an interval, and long permitted to everybody.
+const SPACING: Duration = Duration::from_millis(200);
+
+/// What a person can do about it; either is enough.
+const NOT_PERMITTED: &str = "this agent may not send ICMP: let its group do so \
+    (`sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"`), or give it CAP_NET_RAW \
+    (/usr/share/doc/pingeon/examples/icmp-raw.conf)";
+
+/// What came of all requests to one address.
+struct Asked {
+    address: IpAddr,
+    raw: bool,
+    tally: Tally,
+    /// Why some did not go out.
+    unsent: Option<Failure>,
+}
+
+/// Asks, and judges what comes back.
+pub fn run(icmp: &Icmp, net: &Net, deadline: Instant) -> Outcome {
+    let mut course = Course::new(deadline);
+    let asked = ask(icmp, net, &mut course);
+    course.leave();
+    let mut assertions = Assertions::default();
+    let mut result = Map::new();
+    result.insert("phases".to_owned(), json!(course.phases()));
+    let (verdict, phase, reason) = match asked.and_then(|asked| {
+        figures(&asked, &mut result);
+        judge(icmp, asked, &mut assertions, &mut course)
+    }) {
+        Ok(()) => assertions.verdict(),
+        Err(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
+        Err(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
+    };
+    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+}
+
+/// Sends to the first address that takes the first request.
+fn ask(icmp: &Icmp, net: &Net, course: &mut Course) -> Result<Asked, Failure> {
+    let addresses = net.resolve(&icmp.host, 0, icmp.ip, course)?;
+    let mut failures = Vec::new();
+    for address in addresses.iter().map(|address| address.ip().to_canonical()) {
+        course.enter(Phase::Send);
+        match begin(address, icmp, net, course) {
+            Ok(asking) => return Ok(converse(address, icmp, asking, course)),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    // An agent without IPv6 says nothing of a target that has both.
+    let at = failures.iter().position(|failure| failure.blame == Blame::Target).unwrap_or(0);
+    let failure = (at < failures.len()).then(|| failures.swap_remove(at));
+    Err(failure.unwrap_or_else(|| course.failed(Phase::Resolve, format!("{} has no address", icmp.host))))
+}
+
+fn begin(address: IpAddr, icmp: &Icmp, net: &Net, course: &mut Course) -> Result<Asking, Failure> {
+    let count = usize::try_from(icmp.count).unwrap_or(usize::MAX);
+    let asking = net.echoes().ask(address, count, course.deadline()).map_err(|unasked| match unasked {
+        Unasked::NotPermitted => course.blocked(Phase::Send, NOT_PERMITTED),
+        Unasked::Full => course.blocked(Phase::Send, "this agent has too many ICMP echoes under way"),
+        Unasked::NoThread(error) => course.blocked(Phase::Send, format!("cannot start a thread for ICMP: {error}")),
+        // No target has been asked anything.
+        Unasked::Io(error) => Failure { blame: Blame::Agent, ..unsent(error, address, course) },
+    })?;
+    asking.send(0).map_err(|error| unsent(error, address, course))?;
+    Ok(asking)
+}
+
+fn unsent(error: io::Error, address: IpAddr, course: &mut Course) -> Failure {
+    Trouble::from(error).failure(course, Phase::Send, &address)
+}
+
+/// The first request is out: sends the others in their time, until each is answered or the deadline comes.
+fn converse(address: IpAddr, icmp: &Icmp, asking: Asking, course: &mut Course) -> Asked {
+    let (begun, deadline) = (Instant::now(), course.deadline());
+    let spacing = SPACING.min(deadline.saturating_duration_since(begun) / (2 * icmp.count).max(1));
+    let (mut tried, mut out, mut ended, mut failure) = (1, 1, 0, None);
+    course.enter(Phase::FirstByte);
+    while (tried < icmp.count || ended < out) && !asking.is_deaf() {
+        let (now, next) = (Instant::now(), begun + spacing * tried);
+        if now >= deadline {
+            break;
+        }
+        if tried < icmp.count && now >= next {
+            match asking.send(usize::try_from(tried).unwrap_or(usize::MAX)) {
+                Ok(()) => out += 1,
+                Err(error) => failure = failure.or(Some(unsent(error, address, course))),
+            }
+            tried += 1;
+        } else {
+            let until = if tried < icmp.count { next.min(deadline) } else { deadline };
+            ended = asking.wait(ended, until);
+        }
+        course.enter(if asking.is_answered() { Phase::Body } else { Phase::FirstByte });
+    }
+    if tried < icmp.count {
+        let reason = format!("this agent was too slow: {tried} of {} requests went out in time", icmp.count);
+        failure = failure.or(Some(course.blocked(Phase::Send, reason)));
+    }
+    Asked { address, raw: asking.is_raw(), tally: asking.end(), unsent: failure }
+}
+
+/// What goes into the log.
+fn figures(asked: &Asked, result: &mut Map<String, Value>) {
+    let tally = &asked.tally;
+    let (sent, received) = (tally.sent(), tally.round_trips().count());
+    let mut insert = |name: &str, value: Value| result.insert(name.to_owned(), value);
+    insert("address", asked.address.to_string().into());
+    insert("socket", if asked.raw { "raw" } else { "datagram" }.into());
+    insert("sent", sent.into());
+    insert("received", received.into());
+    insert("loss_percent", json!(percent(sent - received, sent)));
+    insert("rtt", RoundTrips::of(tally).map_or(Value::Null, |rtt| rtt.figures()));
+    insert("hop_limit", json!(tally.hop_limit()));
+    for (name, count) in [
+        ("duplicates", tally.duplicates),
+        ("late", tally.late),
+        ("foreign", tally.foreign),
+        ("damaged", tally.damaged),
+    ] {
+        insert(name, count.into());
+    }
+    let refusals: Vec<Value> = refusals(tally)
+        .iter()
+        .map(|(refusal, count)| json!({"by": refusal.by, "what": refusal.what, "count": count}))
+        .collect();
+    if !refusals.is_empty() {
+        insert("refusals", refusals.into());
+    }
+}
+
+/// How long replies took: the least, the average, what 95 of 100 stay within (nearest rank), the most, and the jitter.
+struct RoundTrips {
+    min: Duration,
+    average: Duration,
+    p95: Duration,
+    max: Duration,
+    /// The mean of RFC 3550's `|D|`: how far one reply's time is from that of the one before. Its filter is left out, which
+    /// needs more packets than a check has. Needs two replies.
+    jitter: Option<Duration>,
+}
+
+impl RoundTrips {
+    fn of(tally: &Tally) -> Option<Self> {
+        let in_turn: Vec<Duration> = tally.round_trips().collect();
+        let steps: Vec<Duration> = in_turn.windows(2).map(|pair| pair[0].abs_diff(pair[1])).collect();
+        let mut sorted = in_turn;
+        sorted.sort_unstable();
+        let rank = (sorted.len() * 95).div_ceil(100).max(1);
+        Some(RoundTrips {
+            min: *sorted.first()?,
+            average: mean(&sorted)?,
+            p95: *sorted.get(rank - 1)?,
+            max: *sorted.last()?,
+            jitter: mean(&steps),
+        })
+    }
+
+    fn figures(&self) -> Value {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        json!({
+            "min": micros(self.min), "avg": micros(self.average), "p95": micros(self.p95), "max": micros(self.max),
+            "jitter": self.jitter.map(micros),
+        })
+    }
+}
+
+fn mean(times: &[Duration]) -> Option<Duration> {
+    let sum: Duration = times.iter().sum();
+    u32::try_from(times.len()).ok().filter(|count| *count > 0).map(|count| sum / count)
+}
+
+/// Lists what is expected, or says why it cannot be looked at.
+///
+/// What the agent did not send, and what it had no room to receive, makes nothing down.
+fn judge(icmp: &Icmp, asked: Asked, assertions: &mut Assertions<'_>, course: &mut Course) -> Result<(), Failure> {
+    let Asked { address, tally, unsent, .. } = asked;
+    if let Some(why) = tally.deaf {
+        return Err(course.blocked(Phase::FirstByte, why));
+    }
+    let (sent, received) = (tally.sent(), tally.round_trips().count());
+    let lost = sent - received;
+    let loss = percent(lost, sent);
+    let too_many = lost * 100 > usize::from(icmp.loss) * sent;
+    if too_many || received == 0 {
+        if let Some(failure) = unsent {
+            return Err(failure);
+        }
+        if tally.dropped > 0 {
+            let dropped = tally.dropped;
+            let reason = format!("this agent's receive buffer overflowed: {dropped} messages were dropped meanwhile");
+            return Err(course.blocked(Phase::FirstByte, reason));
+        }
+    }
+    if received == 0 {
+        return Err(course.failed(Phase::FirstByte, silence(address, sent, &tally, course.budget())));
+    }
+    let expected = format!("at most {}%", icmp.loss);
+    let why = || format!("{lost} of {sent} lost ({loss}%), expected {expected}{}", remarks(&tally));
+    assertions.must(!too_many, "loss", expected.clone(), format!("{loss}%"), why);
+    if let (Some(limit), Some(rtt)) = (icmp.under, RoundTrips::of(&tally)) {
+        let (limit_spoken, average) = (Spoken(limit), Spoken(rtt.average));
+        let why = || format!("took {average} on average, expected at most {limit_spoken}");
+        let expected = format!("at most {limit_spoken}");
+        assertions.limit(rtt.average <= limit, "under", expected, average.to_string(), why);
+    }
+    Ok(())
+}
+
+/// Why nothing was answered.
+fn silence(address: IpAddr, sent: usize, tally: &Tally, budget: Spoken) -> String {
+    let refusals = refusals(tally);
+    if refusals.iter().map(|(_, count)| count).sum::<usize>() == sent {
+        let said: Vec<String> = refusals.iter().map(|(refusal, _)| told(refusal)).collect();
+        return format!("{address}: {}", said.join("; "));
+    }
+    format!("no answer from {address} within {budget}{}", remarks(tally))
+}
+
+/// What else came, each part after a semicolon.
+fn remarks(tally: &Tally) -> String {
+    let mut remarks = String::new();
+    for (refusal, count) in refusals(tally) {
+        remarks += &format!("; {} ({count})", told(&refusal));
+    }
+    for (count, what) in [
+        (tally.damaged, "with other content than was sent"),
+        (tally.foreign, "to what was not asked, or from another address"),
+        (tally.late, "too late, or to earlier requests"),
+    ] {
+        if count > 0 {
+            remarks += &format!("; {count} {} {what}", if count == 1 { "reply" } else { "replies" });
+        }
+    }
+    remarks
+}
+
+fn told(refusal: &Refusal) -> String {
+    match refusal.by {
+        Some(by) => format!("{}, says {by}", refusal.what),
+        None => refusal.what.to_owned(),
+    }
+}
+
+/// Each different refusal and how often it came, in the order of the requests.
+fn refusals(tally: &Tally) -> Vec<(Refusal, usize)> {
+    let mut refusals: Vec<(Refusal, usize)> = Vec::new();
+    for request in &tally.requests {
+        let Some(End::Refused(refusal)) = request.end else { continue };
+        match refusals.iter_mut().find(|(other, _)| (other.by, other.what) == (refusal.by, refusal.what)) {
+            Some((_, count)) => *count += 1,
+            None => refusals.push((refusal, 1)),
+        }
+    }
+    refusals
+}
+
+/// To one decimal.
+fn percent(part: usize, whole: usize) -> f64 {
+    (part as f64 * 1_000.0 / whole.max(1) as f64).round() / 10.0
 }
