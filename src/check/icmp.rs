@@ -122,7 +122,9 @@ fn converse(address: IpAddr, icmp: &Icmp, asking: Asking, course: &mut Course) -
             let until = if tried < icmp.count { next.min(deadline) } else { deadline };
             ended = asking.wait(ended, until);
         }
-        course.enter(if asking.is_answered() { Phase::Body } else { Phase::FirstByte });
+        if tried < icmp.count || ended < out {
+            course.enter(if asking.is_answered() { Phase::Body } else { Phase::FirstByte });
+        }
     }
     if tried < icmp.count {
         let reason = format!("this agent was too slow: {tried} of {} requests went out in time", icmp.count);

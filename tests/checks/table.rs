@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pingeon::check::dns::Dns;
 use pingeon::check::http::{Expect, Http, Text};
+use pingeon::check::icmp::Icmp;
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
 use pingeon::clock::SystemClock;
@@ -77,6 +78,12 @@ impl From<Tcp> for Probe {
 impl From<Dns> for Probe {
     fn from(dns: Dns) -> Self {
         Probe(Kind::Dns(Box::new(dns)))
+    }
+}
+
+impl From<Icmp> for Probe {
+    fn from(icmp: Icmp) -> Self {
+        Probe(Kind::Icmp(Box::new(icmp)))
     }
 }
 
