@@ -46,6 +46,8 @@ struct Asked {
     tally: Tally,
     /// Why some did not go out.
     unsent: Option<Failure>,
+    /// Whether those that went out could not be waited for as they should.
+    hurried: bool,
 }
 
 /// Asks, and judges what comes back.
@@ -97,8 +99,10 @@ fn begin(address: IpAddr, icmp: &Icmp, net: &Net, course: &mut Course) -> Result
     Ok(asking)
 }
 
+/// A request that did not go out in the phase that is under way.
 fn unsent(error: io::Error, address: IpAddr, course: &mut Course) -> Failure {
-    Trouble::from(error).failure(course, Phase::Send, &address)
+    let phase = course.phase().unwrap_or(Phase::Send);
+    Trouble::from(error).failure(course, phase, &address)
 }
 
 /// The first request is out: sends the others in their time, until each is answered or the deadline comes.
@@ -126,11 +130,13 @@ fn converse(address: IpAddr, icmp: &Icmp, asking: Asking, course: &mut Course) -
             course.enter(if asking.is_answered() { Phase::Body } else { Phase::FirstByte });
         }
     }
-    if tried < icmp.count {
+    let hurried = tried < icmp.count;
+    if hurried {
+        let phase = course.phase().unwrap_or(Phase::FirstByte);
         let reason = format!("this agent was too slow: {tried} of {} requests went out in time", icmp.count);
-        failure = failure.or(Some(course.blocked(Phase::Send, reason)));
+        failure = failure.or(Some(course.blocked(phase, reason)));
     }
-    Asked { address, raw: asking.is_raw(), tally: asking.end(), unsent: failure }
+    Asked { address, raw: asking.is_raw(), tally: asking.end(), unsent: failure, hurried }
 }
 
 /// What goes into the log.
@@ -205,29 +211,33 @@ fn mean(times: &[Duration]) -> Option<Duration> {
 
 /// Lists what is expected, or says why it cannot be looked at.
 ///
-/// What the agent did not send, and what it had no room to receive, makes nothing down.
+/// What the agent did not send, or had no room to receive, could have been answered or not: where that makes a difference,
+/// nothing is known.
 fn judge(icmp: &Icmp, asked: Asked, assertions: &mut Assertions<'_>, course: &mut Course) -> Result<(), Failure> {
-    let Asked { address, tally, unsent, .. } = asked;
+    let Asked { address, tally, unsent, hurried, .. } = asked;
     if let Some(why) = tally.deaf {
         return Err(course.blocked(Phase::FirstByte, why));
     }
-    let (sent, received) = (tally.sent(), tally.round_trips().count());
-    let lost = sent - received;
-    let loss = percent(lost, sent);
-    let too_many = lost * 100 > usize::from(icmp.loss) * sent;
-    if too_many || received == 0 {
-        if let Some(failure) = unsent {
+    let (all, sent, received) = (tally.requests.len(), tally.sent(), tally.round_trips().count());
+    let too_many = |lost: usize| lost * 100 > usize::from(icmp.loss) * all;
+    if let Some(failure) = unsent {
+        let down_whatever = too_many(sent - received) && !hurried;
+        let up_whatever = !too_many(all - received) && received > 0;
+        if !down_whatever && !up_whatever {
             return Err(failure);
         }
-        if tally.dropped > 0 {
-            let dropped = tally.dropped;
-            let reason = format!("this agent's receive buffer overflowed: {dropped} messages were dropped meanwhile");
-            return Err(course.blocked(Phase::FirstByte, reason));
-        }
+    }
+    let lost = sent - received;
+    let too_many = lost * 100 > usize::from(icmp.loss) * sent;
+    if tally.dropped > 0 && (too_many || received == 0) {
+        let dropped = tally.dropped;
+        let reason = format!("this agent's receive buffer overflowed: {dropped} messages were dropped meanwhile");
+        return Err(course.blocked(Phase::FirstByte, reason));
     }
     if received == 0 {
         return Err(course.failed(Phase::FirstByte, silence(address, sent, &tally, course.budget())));
     }
+    let loss = percent(lost, sent);
     let expected = format!("at most {}%", icmp.loss);
     let why = || format!("{lost} of {sent} lost ({loss}%), expected {expected}{}", remarks(&tally));
     assertions.must(!too_many, "loss", expected.clone(), format!("{loss}%"), why);

@@ -1,13 +1,12 @@
 //! Echoes through network namespaces: a remote host that drops, delays, duplicates, damages and vanishes, over IPv4 and IPv6,
 //! by datagram and by raw sockets.
 
-use std::net::IpAddr;
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use pingeon::check::Phase::{Assert, FirstByte, Resolve, Send};
-use pingeon::check::Verdict::{Degraded, Down, Unknown, Up};
+use pingeon::check::Phase::{self, Assert, Body, FirstByte, Resolve, Send};
+use pingeon::check::Verdict::{self, Degraded, Down, Unknown, Up};
 use pingeon::check::icmp::Icmp;
 use pingeon::check::{Kind, Outcome};
 use pingeon::net::{Host, IpFamily, Net};
@@ -50,9 +49,9 @@ impl World {
             agent.set("ipv4/ping_group_range", groups);
             let net = net();
             let opened = net.clone();
-            agent.within(move || ["127.0.0.1", "::1"].map(|address| look_at(address, &opened))).map(|outcome| {
+            for outcome in agent.within(move || ["127.0.0.1", "::1"].map(|address| look_at(address, &opened))) {
                 assert_eq!((outcome.verdict, &outcome.result["socket"]), (Up, &socket.into()), "{outcome:?}");
-            });
+            }
             net
         });
         World { agent, remote, datagram, raw }
@@ -121,6 +120,11 @@ fn everywhere(cases: impl Fn(&dyn Fn(u8, u32) -> Icmp) -> Vec<Case>) {
         }
     }
     run(all);
+}
+
+/// Both kinds of sockets.
+fn nets(world: &World) -> [Arc<Net>; 2] {
+    [world.datagram.clone(), world.raw.clone()]
 }
 
 fn number(outcome: &Outcome, name: &str) -> u64 {
@@ -239,4 +243,165 @@ fn icmp_errors() {
         }),
         case("refuses, and answers then", ask(19, 2), Up, None, "").within(SHORT),
     ]);
+}
+
+#[test]
+fn what_answers_too_late_is_counted_with_the_next_check_and_answers_nothing() {
+    for net in nets(&WORLD) {
+        for address in ["10.77.1.26", "fd77:1::26"] {
+            let ask = || look(Kind::Icmp(Box::new(at(address, 2))), &net, SHORT);
+            let first = ask();
+            assert_eq!((first.verdict, number(&first, "late")), (Down, 0), "{first:?}");
+            let second = ask();
+            assert_eq!((second.verdict, number(&second, "late"), number(&second, "received")), (Down, 2, 0), "{second:?}");
+            assert!(second.reason.unwrap().ends_with("; 2 replies too late, or to earlier requests"));
+        }
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn names_and_what_is_in_the_way_of_sending() {
+    // A network of its own: no way leads out of it but those that are said.
+    let agent = Namespace::new();
+    for (family, way) in [("-4", "192.0.2"), ("-6", "2001:db8:")] {
+        for (number, kind) in [(1, "unreachable"), (2, "prohibit"), (3, "blackhole")] {
+            agent.ip(&format!("{family} route add {kind} {way}{}{number}", if family == "-4" { "." } else { ":" }));
+        }
+    }
+    let mut cases = Vec::new();
+    for groups in ["0 0", "1 0"] {
+        agent.set("ipv4/ping_group_range", groups);
+        let net = net();
+        let opened = net.clone();
+        agent.within(move || ["127.0.0.1", "::1"].map(|address| drop(look_at(address, &opened))));
+        let name = |name: &str, ip| Icmp { ip, ..to(Host::Name(name.to_owned()), 1) };
+        cases.extend([
+            case("here", at("127.0.0.1", 3), Up, None, "").within(SHORT),
+            case("here over IPv6", at("::1", 3), Up, None, "").within(SHORT),
+            case("here, mapped", at("::ffff:127.0.0.1", 1), Up, None, ""),
+            case("a name", name("local.example", IpFamily::Any), Up, None, "").also(|outcome| {
+                assert!(outcome.phases.resolve.is_some() && outcome.result["address"] == "127.0.0.1");
+            }),
+            case("a name of both families, one of which has no way", name("no-way-first.example", IpFamily::Any), Up, None, "").also(|outcome| {
+                assert_eq!(outcome.result["address"], "127.0.0.1");
+            }),
+            case("a name without the family", name("v4-only.example", IpFamily::V6), Down, Some(Resolve), "`v4-only.example` has no IPv6 address"),
+            case("no such name", name("nowhere.example", IpFamily::Any), Down, Some(Resolve), "no such name: `nowhere.example`"),
+            case("no name service", name("servfail.example", IpFamily::Any), Unknown, Some(Resolve), "the name service did not answer"),
+            case("slow names", name("slow.example", IpFamily::Any), Unknown, Some(Resolve), "within 300 ms").within(SHORT),
+            case("not of the family", Icmp { ip: IpFamily::V6, ..at("127.0.0.1", 1) }, Down, Some(Resolve), "127.0.0.1 is no IPv6 address"),
+            case("no way", at("198.51.100.1", 3), Unknown, Some(Send), "network unreachable from this agent").also(|outcome| {
+                assert!(outcome.phases.send.is_some() && outcome.result.get("sent").is_none());
+            }),
+            case("no way over IPv6", at("2001:db8:9::1", 1), Unknown, Some(Send), "network unreachable from this agent"),
+            case("unreachable", at("192.0.2.1", 1), Down, Some(Send), "192.0.2.1 is unreachable"),
+            case("unreachable over IPv6", at("2001:db8::1", 1), Down, Some(Send), "2001:db8::1 is unreachable"),
+            case("prohibited", at("192.0.2.2", 1), Unknown, Some(Send), "not permitted"),
+            case("prohibited over IPv6", at("2001:db8::2", 1), Unknown, Some(Send), "not permitted"),
+            case("a black hole", at("192.0.2.3", 1), Unknown, Some(Send), "this agent"),
+            case("a black hole over IPv6", at("2001:db8::3", 1), Unknown, Some(Send), "this agent"),
+            case("a deadline that is past", at("127.0.0.1", 3), Unknown, Some(FirstByte), "too slow: 1 of 3 requests went out in time").within(Duration::ZERO),
+        ].map(|case| case.on(net.clone())));
+    }
+    run(cases);
+}
+
+#[test]
+fn a_neighbour_that_is_not_there_is_unreachable() {
+    let World { agent, remote: _remote, datagram, raw } = World::new();
+    for family in ["ipv4", "ipv6"] {
+        agent.set(&format!("{family}/neigh/here/mcast_solicit"), "1");
+        agent.set(&format!("{family}/neigh/here/retrans_time_ms"), "100");
+    }
+    let mut cases = Vec::new();
+    for net in [datagram, raw] {
+        for address in ["10.77.0.9", "fd77::9"] {
+            let nobody = case("nobody", at(address, 1), Down, Some(FirstByte), ": host unreachable, says ");
+            cases.push(nobody.on(net.clone()));
+        }
+    }
+    run(cases);
+}
+
+/// Asks ten times; after the second, `change` happens.
+fn amidst(change: impl Fn(&World), verdict: Verdict, phase: Phase, reason: &'static str) {
+    for raw in [false, true] {
+        let world = World::new();
+        // The host answers by itself; what is seen of the requests is their number.
+        world.remote.set("ipv4/icmp_echo_ignore_all", "0");
+        let requests = respond(&world.remote, |_, _| Do::Drop);
+        let net = nets(&world)[usize::from(raw)].clone();
+        let asking = std::thread::spawn(move || {
+            let case = case("amidst", at("10.77.0.2", 10), verdict, Some(phase), reason).on(net).within(2 * SECOND);
+            run(vec![case.also(|outcome| {
+                assert!((1..10).contains(&number(outcome, "received")), "{outcome:?}");
+            })]);
+        });
+        for _ in 0..2 {
+            requests.recv_timeout(LONG).unwrap();
+        }
+        change(&world);
+        asking.join().unwrap();
+    }
+}
+
+#[test]
+fn a_host_that_vanishes_amidst_is_down() {
+    amidst(|world| world.remote.ip("address flush dev there"), Down, Assert, " of 10 lost");
+}
+
+#[test]
+fn an_uplink_that_is_cut_amidst_is_the_agents_own() {
+    amidst(|world| world.agent.ip("link set here down"), Unknown, Body, "network unreachable from this agent");
+}
+
+#[test]
+fn without_permission_nothing_is_known_and_either_permission_is_enough() {
+    let agent = Namespace::new();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("pingeon.yaml");
+    std::fs::write(&config, "checks: [{label: four, icmp: 127.0.0.1}, {label: six, icmp: '::1'}]\n").unwrap();
+    for (groups, capable, verdict, socket) in [
+        ("1 0", false, "unknown", "null"),
+        ("1 0", true, "up", "\"raw\""),
+        ("0 0", false, "up", "\"datagram\""),
+        ("0 0", true, "up", "\"datagram\""),
+    ] {
+        agent.set("ipv4/ping_group_range", groups);
+        let config = config.clone();
+        let output = agent.within(move || {
+            let mut command = Command::new("setpriv");
+            command.arg(if capable { "--bounding-set=-all,+net_raw" } else { "--bounding-set=-all" });
+            command.arg(env!("CARGO_BIN_EXE_pingeon")).args(["check", "--format", "json", "--config"]).arg(config);
+            command.output().expect("setpriv(1) is there: apt install util-linux")
+        });
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed.lines().count(), 2, "{groups} {capable}: {}", String::from_utf8_lossy(&output.stderr));
+        for line in printed.lines() {
+            let log: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!((log["verdict"].as_str(), log["result"]["socket"].to_string()), (Some(verdict), socket.to_owned()), "{line}");
+            let reason = log["reason"].as_str().unwrap_or_default();
+            let told = ["net.ipv4.ping_group_range", "CAP_NET_RAW", "icmp-raw.conf"].map(|way| reason.contains(way));
+            assert_eq!(told, [!socket.contains('a'); 3], "{line}");
+        }
+    }
+}
+
+#[test]
+fn many_at_once_share_the_sockets() {
+    for net in nets(&WORLD) {
+        let threads: Vec<_> = (0..64)
+            .map(|n| {
+                let net = net.clone();
+                std::thread::spawn(move || {
+                    for m in 1..=20 {
+                        let outcome = look_at(&format!("127.0.{n}.{m}"), &net);
+                        assert_eq!(outcome.verdict, Up, "{outcome:?}");
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
 }

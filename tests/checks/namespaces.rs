@@ -63,5 +63,8 @@ impl Namespace {
         }
         self.ip("route add 10.77.1.0/24 via 10.77.0.2");
         self.ip("route add fd77:1::/64 via fd77::2");
+        // Or the kernel there says that it has no way to them.
+        other.ip("route add blackhole 10.77.1.0/24");
+        other.ip("route add blackhole fd77:1::/64");
     }
 }

@@ -62,7 +62,7 @@ pub fn respond(remote: &Namespace, script: impl Fn(u8, usize) -> Do + Send + 'st
     std::thread::spawn(move || {
         let mut runs: HashMap<Vec<u8>, usize> = HashMap::new();
         let mut pending: Vec<(Instant, Request)> = Vec::new();
-        let mut earlier: HashMap<u8, Vec<Request>> = HashMap::new();
+        let mut earlier: HashMap<(IpAddr, [u8; 2]), Vec<Request>> = HashMap::new();
         loop {
             let now = Instant::now();
             while let Some(at) = pending.iter().position(|(due, _)| *due <= now) {
@@ -72,21 +72,22 @@ pub fn respond(remote: &Namespace, script: impl Fn(u8, usize) -> Do + Send + 'st
             let next = pending.iter().map(|(due, _)| due.saturating_duration_since(now)).min();
             wire.set_read_timeout(Some(next.unwrap_or(Duration::from_secs(60)).max(Duration::from_millis(1)))).unwrap();
             let Some(request) = Request::read(&mut wire) else { continue };
-            let number = request.number();
+            let (number, asker) = (request.number(), (request.to, request.id()));
             let index = runs.entry(request.packet[request.header + 8..][..16].to_vec()).or_default();
             let todo = script(number, *index);
             *index += 1;
             match todo {
                 Do::After(millis) => pending.push((now + Duration::from_millis(millis), request)),
                 Do::AfterNext | Do::Earlier => {
-                    if let (Do::Earlier, 1, Some(earlier)) = (todo, *index, earlier.remove(&number)) {
-                        earlier.iter().for_each(|request| send(&senders, &request.to, &request.from, request.reply()));
+                    if matches!(todo, Do::Earlier) && *index == 1 {
+                        let held = earlier.remove(&asker).unwrap_or_default();
+                        held.iter().for_each(|request| send(&senders, &request.to, &request.from, request.reply()));
                     }
-                    earlier.entry(number).or_default().push(request);
+                    earlier.entry(asker).or_default().push(request);
                 }
                 todo => {
                     request.answer(todo, &senders);
-                    let held = earlier.remove(&number).unwrap_or_default();
+                    let held = earlier.remove(&asker).unwrap_or_default();
                     held.iter().for_each(|request| send(&senders, &request.to, &request.from, request.reply()));
                 }
             }
@@ -123,6 +124,11 @@ impl Request {
             IpAddr::V4(to) => to.octets()[3],
             IpAddr::V6(to) => format!("{:x}", to.segments()[7]).parse().unwrap_or(0),
         }
+    }
+
+    /// Of the socket that asks.
+    fn id(&self) -> [u8; 2] {
+        [self.packet[self.header + 4], self.packet[self.header + 5]]
     }
 
     fn reply(&self) -> Vec<u8> {

@@ -157,6 +157,7 @@ fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         // The second address refuses on any port that only listens on the first.
         "first-refuses.example" => &["127.0.0.2", "127.0.0.1"],
         "all-refuse.example" => &["127.0.0.2", "127.0.0.3"],
+        "no-way-first.example" => &["2001:db8:9::1", "127.0.0.1"],
         "v4-only.example" if family == IpFamily::V6 => return Err(Unresolved::NoAddress),
         "v4-only.example" => &["127.0.0.1"],
         "servfail.example" => return Err(Unresolved::NoAnswer),
