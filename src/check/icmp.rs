@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::assertions::Assertions;
+use super::show::millis;
 use super::{Outcome, Phase, Verdict};
 use crate::net::echo::{Asking, End, Refusal, Tally, Unasked};
 use crate::net::{Blame, Course, Failure, Host, IpFamily, Net, Spoken, Trouble};
@@ -168,6 +169,25 @@ fn figures(asked: &Asked, result: &mut Map<String, Value>) {
     }
 }
 
+/// The figures of a log on one line, for people; none where nothing was asked.
+pub fn told_of(result: &Map<String, Value>) -> Option<String> {
+    let count = |name: &str| result.get(name).and_then(Value::as_u64);
+    let mut line = format!("{} sent, {} received", count("sent")?, count("received")?);
+    let rtt = result.get("rtt").and_then(Value::as_object);
+    for (name, micros) in rtt.into_iter().flatten() {
+        if let Some(micros) = micros.as_u64() {
+            line += &format!(" | {name} {}", millis(Duration::from_micros(micros)));
+        }
+    }
+    for name in ["duplicates", "late", "foreign", "damaged"] {
+        if let Some(count @ 1..) = count(name) {
+            line += &format!(" | {name} {count}");
+        }
+    }
+    let hop_limit = count("hop_limit").map(|hops| format!(" | TTL {hops}"));
+    Some(line + &hop_limit.unwrap_or_default())
+}
+
 /// How long replies took: the least, the average, what 95 of 100 stay within (nearest rank), the most, and the jitter.
 struct RoundTrips {
     min: Duration,
@@ -301,4 +321,87 @@ fn refusals(tally: &Tally) -> Vec<(Refusal, usize)> {
 /// To one decimal.
 fn percent(part: usize, whole: usize) -> f64 {
     (part as f64 * 1_000.0 / whole.max(1) as f64).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::echo::Request;
+
+    /// Of each request: how long its reply took in milliseconds, or that none came, or that it was not sent.
+    const LOST: i64 = -1;
+    const UNSENT: i64 = -2;
+
+    fn tally(requests: &[i64]) -> Tally {
+        let requests = requests.iter().map(|millis| {
+            let reply = u64::try_from(*millis).ok().map(|millis| End::Replied(Duration::from_millis(millis), Some(64)));
+            Request { sent: (*millis != UNSENT).then(Instant::now), end: reply }
+        });
+        Tally { requests: requests.collect(), ..Tally::default() }
+    }
+
+    /// What comes of it with a loss of up to 50 %.
+    fn verdict(tally: Tally, unsent: Option<Blame>, hurried: bool) -> (Verdict, String) {
+        let mut course = Course::new(Instant::now() + Duration::from_secs(5));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let host = Host::Address(address);
+        let icmp = Icmp { host, ip: IpFamily::Any, count: 1, loss: 50, under: Some(Duration::from_millis(20)) };
+        let unsent = unsent.map(|blame| Failure { phase: Phase::Send, blame, reason: "unsent".to_owned() });
+        let mut assertions = Assertions::default();
+        match judge(&icmp, Asked { address, raw: false, tally, unsent, hurried }, &mut assertions, &mut course) {
+            Ok(()) => {
+                let (verdict, _, reason) = assertions.verdict();
+                (verdict, reason.unwrap_or_default())
+            }
+            Err(Failure { blame: Blame::Agent, reason, .. }) => (Verdict::Unknown, reason),
+            Err(Failure { reason, .. }) => (Verdict::Down, reason),
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_decides_nothing() {
+        use Verdict::{Degraded, Down, Unknown, Up};
+        let agent = Some(Blame::Agent);
+        for (name, requests, unsent, hurried, wanted, reason) in [
+            ("all", &[10, 10][..], None, false, Up, ""),
+            ("half", &[10, LOST], None, false, Up, ""),
+            ("less than half", &[10, LOST, LOST], None, false, Down, "2 of 3 lost (66.7%), expected at most 50%"),
+            ("none", &[LOST, LOST], None, false, Down, "no answer from 192.0.2.1 within 5 s"),
+            ("slow", &[10, 40], None, false, Degraded, "took 25 ms on average, expected at most 20 ms"),
+            ("one unsent, and half were enough", &[10, UNSENT], agent, false, Up, ""),
+            ("two unsent, and half were enough", &[10, UNSENT, UNSENT], agent, false, Unknown, "unsent"),
+            ("none came, and the unsent one might", &[LOST, UNSENT], agent, false, Unknown, "unsent"),
+            ("none came, and the unsent one would not help", &[LOST, LOST, UNSENT], agent, false, Down, "no answer"),
+            ("the same, and there was no time to answer", &[LOST, LOST, UNSENT], agent, true, Unknown, "unsent"),
+            ("unreachable amidst", &[10, UNSENT, UNSENT], Some(Blame::Target), false, Down, "unsent"),
+        ] {
+            let (verdict, said) = verdict(tally(requests), unsent, hurried);
+            assert_eq!(verdict, wanted, "{name}: {said}");
+            assert!(if reason.is_empty() { said.is_empty() } else { said.starts_with(reason) }, "{name}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_the_agent_could_not_hear_is_not_the_targets_fault() {
+        let dropped = |requests: &[i64]| Tally { dropped: 3, ..tally(requests) };
+        assert_eq!(verdict(dropped(&[10, LOST]), None, false).0, Verdict::Up);
+        let (unknown, reason) = verdict(dropped(&[10, LOST, LOST]), None, false);
+        assert_eq!(unknown, Verdict::Unknown);
+        assert_eq!(reason, "this agent's receive buffer overflowed: 3 messages were dropped meanwhile");
+        let deaf = Tally { deaf: Some("nobody listens".to_owned()), ..tally(&[10]) };
+        assert_eq!(verdict(deaf, None, false), (Verdict::Unknown, "nobody listens".to_owned()));
+    }
+
+    #[test]
+    fn round_trips_are_summed_up() {
+        let figures = |requests: &[i64]| RoundTrips::of(&tally(requests)).map(|rtt| rtt.figures());
+        assert_eq!(figures(&[LOST, UNSENT]), None);
+        let wanted = json!({"min": 7_000, "avg": 7_000, "p95": 7_000, "max": 7_000, "jitter": null});
+        assert_eq!(figures(&[7]), Some(wanted));
+        // In turn: 30, 10, 40. From one to the next: 20, 30.
+        let wanted = json!({"min": 10_000, "avg": 26_666, "p95": 40_000, "max": 40_000, "jitter": 25_000});
+        assert_eq!(figures(&[30, LOST, 10, 40]), Some(wanted));
+        let hundred: Vec<i64> = (1..=100).collect();
+        assert_eq!(figures(&hundred).unwrap()["p95"], 95_000);
+    }
 }

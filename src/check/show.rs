@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Assertion, Check, Outcome, Phase, Verdict};
+use super::{Assertion, Check, Kind, Outcome, Phase, Verdict, icmp};
 
 /// Several lines: the verdict, why, every phase, every assertion. Readable without colour.
 pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> String {
@@ -19,6 +19,11 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
     }
     if Phase::TIMED.iter().any(|phase| outcome.phases.get(*phase).is_some()) {
         let _ = writeln!(text, "  {}", phase_line(outcome));
+    }
+    if let Kind::Icmp(_) = check.kind
+        && let Some(line) = icmp::told_of(&outcome.result)
+    {
+        let _ = writeln!(text, "  {line}");
     }
     for assertion in &outcome.assertions {
         let mark = if assertion.held { paint("32", "ok") } else { paint("31", "no") };
@@ -50,7 +55,7 @@ fn assertion_line(assertion: &Assertion) -> String {
 }
 
 /// Short, and never `0` for what took some time.
-fn millis(took: Duration) -> String {
+pub(super) fn millis(took: Duration) -> String {
     match took.as_micros() {
         micros @ ..1_000 => format!("{micros} µs"),
         micros => format!("{:.1} ms", micros as f64 / 1_000.0),
@@ -60,7 +65,7 @@ fn millis(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Kind, Phases, http::Http};
+    use crate::check::{Phases, http::Http};
 
     fn shop() -> Check {
         let url = "https://shop.example.com/health";

@@ -77,7 +77,7 @@ pub fn respond(remote: &Namespace, script: impl Fn(u8, usize) -> Do + Send + 'st
             let todo = script(number, *index);
             *index += 1;
             match todo {
-                Do::After(millis) => pending.push((now + Duration::from_millis(millis), request)),
+                Do::After(millis) => pending.push((Instant::now() + Duration::from_millis(millis), request)),
                 Do::AfterNext | Do::Earlier => {
                     if matches!(todo, Do::Earlier) && *index == 1 {
                         let held = earlier.remove(&asker).unwrap_or_default();

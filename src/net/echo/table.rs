@@ -277,3 +277,122 @@ fn payload(key: [u8; KEY_BYTES], random: [u8; RUN_BYTES]) -> Payload {
     payload[KEY_BYTES..TOLD_BYTES].copy_from_slice(&random);
     payload
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn table() -> Table {
+        Table::new([1, 2, 3, 4, 5, 6, 7, 8, 0xff, 0xff])
+    }
+
+    /// A run whose requests are all out.
+    fn begin(table: &mut Table, to: IpAddr, count: usize, random: u8) -> Arc<Run> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let run = table.enter(to, count, deadline, [random; RUN_BYTES]).unwrap();
+        run.tally().requests.iter_mut().for_each(|request| request.sent = Some(Instant::now()));
+        run
+    }
+
+    fn reply(table: &mut Table, from: IpAddr, seq: u16, payload: &[u8], at: Instant) {
+        table.take(&Message::Reply(Reply { from, seq, payload, hop_limit: Some(64), at, dropped: 0 }));
+    }
+
+    fn ended(run: &Run) -> usize {
+        run.tally().ended()
+    }
+
+    /// Replies, then late, foreign, damaged and duplicate ones.
+    fn counts(run: &Run) -> (usize, [u32; 4]) {
+        let tally = run.tally();
+        (tally.round_trips().count(), [tally.late, tally.foreign, tally.damaged, tally.duplicates])
+    }
+
+    #[test]
+    fn a_reply_is_the_requests_if_number_sender_and_content_are_right() {
+        let changed = |run: &Run, at: usize| {
+            let mut payload = *run.payload();
+            payload[at] ^= 1;
+            payload.to_vec()
+        };
+        type Made = fn(&Run, &dyn Fn(&Run, usize) -> Vec<u8>) -> (IpAddr, u16, Vec<u8>);
+        let cases: [(&str, Made, (usize, [u32; 4])); 9] = [
+            ("right", |run, _| (TO, run.seqs[1], run.payload().to_vec()), (1, [0, 0, 0, 0])),
+            ("from elsewhere", |run, _| (OTHER, run.seqs[1], run.payload().to_vec()), (0, [0, 1, 0, 0])),
+            ("not asked", |run, _| (TO, run.seqs[1] ^ 0x100, vec![0; 56]), (0, [0, 1, 0, 0])),
+            ("asked before", |run, _| (TO, run.seqs[1] ^ 0x100, run.payload().to_vec()), (0, [1, 0, 0, 0])),
+            ("asked before with this number", |run, changed| (TO, run.seqs[1], changed(run, 8)), (0, [1, 0, 0, 0])),
+            ("changed at its begin", |run, changed| (TO, run.seqs[1], changed(run, 0)), (0, [0, 0, 1, 0])),
+            ("changed at its end", |run, changed| (TO, run.seqs[1], changed(run, 55)), (0, [0, 0, 1, 0])),
+            ("cut", |run, _| (TO, run.seqs[1], run.payload()[..20].to_vec()), (0, [0, 0, 1, 0])),
+            ("empty", |run, _| (TO, run.seqs[1], vec![]), (0, [0, 0, 1, 0])),
+        ];
+        for (name, make, wanted) in cases {
+            let mut table = table();
+            let run = begin(&mut table, TO, 2, 7);
+            let (from, seq, payload) = make(&run, &changed);
+            reply(&mut table, from, seq, &payload, Instant::now());
+            assert_eq!(counts(&run), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_reply_is_a_duplicate_one_after_the_deadline_is_late_and_a_refusal_gives_way() {
+        let mut table = table();
+        let run = begin(&mut table, TO, 2, 7);
+        let refusal = |to, seq| Message::Refusal(Refusal { to, seq, by: None, what: "host unreachable" });
+        table.take(&refusal(OTHER, run.seqs[0]));
+        assert_eq!(ended(&run), 0);
+        table.take(&refusal(TO, run.seqs[0]));
+        assert_eq!((ended(&run), counts(&run).0), (1, 0));
+        for _ in 0..2 {
+            reply(&mut table, TO, run.seqs[0], run.payload(), Instant::now());
+        }
+        table.take(&refusal(TO, run.seqs[0]));
+        reply(&mut table, TO, run.seqs[1], run.payload(), run.deadline + Duration::from_micros(1));
+        assert_eq!((ended(&run), counts(&run)), (1, (1, [1, 0, 0, 1])));
+        assert_eq!(run.tally().hop_limit(), Some(64));
+    }
+
+    #[test]
+    fn numbers_go_round_and_are_not_given_twice_and_end() {
+        let mut table = table();
+        let first = begin(&mut table, TO, 2, 1);
+        assert_eq!(first.seqs, [0xffff, 0]);
+        let mut runs: Vec<_> = (0..655).map(|_| begin(&mut table, OTHER, 100, 2)).collect();
+        let deadline = Instant::now();
+        assert!(table.enter(TO, 34, deadline, [3; RUN_BYTES]).is_none(), "no more than there are");
+        let last = table.enter(TO, 33, deadline, [3; RUN_BYTES]).unwrap();
+        let mut all: Vec<u16> = runs.iter().chain([&first, &last]).flat_map(|run| run.seqs.clone()).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), usize::from(u16::MAX));
+        table.leave(&runs.swap_remove(10));
+        assert!(table.enter(TO, 100, deadline, [4; RUN_BYTES]).is_some());
+    }
+
+    #[test]
+    fn who_has_left_is_told_nothing_and_nothing_of_it_stays() {
+        let mut table = table();
+        let (gone, stays) = (begin(&mut table, TO, 3, 1), begin(&mut table, TO, 1, 2));
+        table.leave(&gone);
+        reply(&mut table, TO, gone.seqs[2], gone.payload(), Instant::now());
+        assert_eq!((counts(&gone), counts(&stays)), ((0, [0; 4]), (0, [1, 0, 0, 0])));
+        table.leave(&stays);
+        assert!(table.is_empty() && table.requests.is_empty());
+        reply(&mut table, TO, gone.seqs[2], gone.payload(), Instant::now());
+    }
+
+    #[test]
+    fn who_waits_wakes_when_nobody_listens_any_more() {
+        let mut table = table();
+        let run = begin(&mut table, TO, 1, 1);
+        table.deaf("gone");
+        let begun = Instant::now();
+        assert_eq!(run.wait(0, begun + Duration::from_secs(60)), 0);
+        assert!(begun.elapsed() < Duration::from_secs(30) && run.tally().deaf.as_deref() == Some("gone"));
+    }
+}
