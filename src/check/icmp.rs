@@ -152,12 +152,9 @@ fn figures(asked: &Asked, result: &mut Map<String, Value>) {
     insert("loss_percent", json!(percent(sent - received, sent)));
     insert("rtt", RoundTrips::of(tally).map_or(Value::Null, |rtt| rtt.figures()));
     insert("hop_limit", json!(tally.hop_limit()));
-    for (name, count) in [
-        ("duplicates", tally.duplicates),
-        ("late", tally.late),
-        ("foreign", tally.foreign),
-        ("damaged", tally.damaged),
-    ] {
+    for (name, count) in
+        [("duplicates", tally.duplicates), ("late", tally.late), ("foreign", tally.foreign), ("damaged", tally.damaged)]
+    {
         insert(name, count.into());
     }
     let refusals: Vec<Value> = refusals(tally)

@@ -136,9 +136,9 @@ pub(super) fn tls(at: &At<'_>, timeout: Duration) -> Read<(Tls, String)> {
 
 /// The settings of an `icmp` check and its target.
 pub(super) fn icmp(at: &At<'_>, timeout: Duration) -> Read<(Icmp, String)> {
-    let (host, target) = at
-        .need("icmp", "192.0.2.1")?
-        .text("a name or an address", |text| Ok((host(text).map_err(|wrong| no_port(wrong, text))?, text.to_owned())))?;
+    let (host, target) = at.need("icmp", "192.0.2.1")?.text("a name or an address", |text| {
+        Ok((host(text).map_err(|wrong| no_port(wrong, text))?, text.to_owned()))
+    })?;
     let count = at.read("count", |at| at.number(1..=100))?.unwrap_or(1);
     let limits = at.read("expect", |at| {
         at.mapping(&["loss", "under"])?;

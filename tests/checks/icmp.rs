@@ -3,7 +3,7 @@
 
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingeon::check::Phase::{self, Assert, Body, FirstByte, Resolve, Send};
 use pingeon::check::Verdict::{self, Degraded, Down, Unknown, Up};
@@ -11,7 +11,7 @@ use pingeon::check::icmp::Icmp;
 use pingeon::check::{Kind, Outcome};
 use pingeon::net::{Host, IpFamily, Net};
 
-use crate::namespaces::Namespace;
+use crate::namespaces::{Namespace, Ready};
 use crate::responder::{Do, respond};
 use crate::table::*;
 
@@ -43,8 +43,6 @@ impl World {
     fn new() -> Self {
         let (agent, remote) = (Namespace::new(), Namespace::new());
         agent.connect(&remote);
-        remote.set("ipv4/icmp_echo_ignore_all", "1");
-        remote.set("ipv6/icmp/echo_ignore_all", "1");
         let [datagram, raw] = [("0 0", "datagram"), ("1 0", "raw")].map(|(groups, socket)| {
             agent.set("ipv4/ping_group_range", groups);
             let net = net();
@@ -54,6 +52,15 @@ impl World {
             }
             net
         });
+        // A cable takes a moment until it carries anything, and so do neighbours to find each other.
+        for address in ["10.77.0.2", "fd77::2"] {
+            let begun = Instant::now();
+            while look(Kind::Icmp(Box::new(at(address, 1))), &raw, SHORT).verdict != Up {
+                assert!(begun.elapsed() < LONG, "{address} does not come up");
+            }
+        }
+        remote.set("ipv4/icmp_echo_ignore_all", "1");
+        remote.set("ipv6/icmp/echo_ignore_all", "1");
         World { agent, remote, datagram, raw }
     }
 }
@@ -150,7 +157,7 @@ fn replies_of_all_sorts() {
         }),
         case("answers all", ask(1, 5), Up, None, "").within(SECOND).also(|outcome| {
             let rtt = |name: &str| outcome.result["rtt"][name].as_u64().unwrap();
-            assert!(rtt("min") <= rtt("avg") && rtt("avg") <= rtt("p95") && rtt("p95") <= rtt("max") && rtt("max") < 100_000);
+            assert!(rtt("min") <= rtt("avg") && rtt("avg") <= rtt("p95") && rtt("p95") <= rtt("max"));
             assert!(rtt("jitter") <= rtt("max") - rtt("min"));
             // Five requests, spread over half of the time.
             assert!(outcome.phases.body.unwrap() > 350_000, "{outcome:?}");
@@ -163,26 +170,26 @@ fn replies_of_all_sorts() {
         case("is silent to many", ask(2, 5), Down, Some(FirstByte), "no answer from").within(SHORT).also(|outcome| {
             assert_eq!(number(outcome, "sent"), 5);
         }),
-        case("loses one of three", ask(3, 3), Down, Some(Assert), "1 of 3 lost (33.3%), expected at most 0%").within(SHORT),
-        case("loses one of five, which may be", lossy(ask(3, 5), 20), Up, None, "").within(SHORT).also(|outcome| {
+        case("loses one of three", ask(3, 3), Down, Some(Assert), "1 of 3 lost (33.3%), expected at most 0%").within(SECOND),
+        case("loses one of five, which may be", lossy(ask(3, 5), 20), Up, None, "").within(SECOND).also(|outcome| {
             assert_eq!((number(outcome, "received"), &outcome.result["loss_percent"]), (4, &20.0.into()));
             assert_eq!((outcome.assertions[0].what.as_str(), outcome.assertions[0].got.as_str()), ("loss", "20%"));
         }),
-        case("loses one of four, which is too many", lossy(ask(3, 4), 24), Down, Some(Assert), "(25%), expected at most 24%").within(SHORT),
+        case("loses one of four, which is too many", lossy(ask(3, 4), 24), Down, Some(Assert), "(25%), expected at most 24%").within(SECOND),
         case("loses all, where that may be", lossy(ask(2, 2), 100), Down, Some(FirstByte), "no answer").within(SHORT),
-        case("vanishes after the first", lossy(ask(23, 5), 50), Down, Some(Assert), "4 of 5 lost (80%)").within(SHORT),
-        case("duplicates", ask(4, 3), Up, None, "").within(SHORT).also(|outcome| {
+        case("vanishes after the first", lossy(ask(23, 5), 50), Down, Some(Assert), "4 of 5 lost (80%)").within(SECOND),
+        case("duplicates", ask(4, 3), Up, None, "").within(SECOND).also(|outcome| {
             // That of the last may come when nobody waits any more.
             assert!((2..=3).contains(&number(outcome, "duplicates")) && number(outcome, "received") == 3, "{outcome:?}");
         }),
         case("delays", under(ask(17, 2), 1_000), Up, None, "").within(SECOND).also(|outcome| {
-            assert!((60_000..160_000).contains(&outcome.result["rtt"]["min"].as_u64().unwrap()), "{outcome:?}");
+            assert!(outcome.result["rtt"]["min"].as_u64().unwrap() >= 60_000, "{outcome:?}");
         }),
         case("delays for too long to be good", under(ask(17, 2), 50), Degraded, None, "on average, expected at most 50 ms").within(SECOND).also(|outcome| {
             assert!(outcome.assertions.iter().any(|assertion| assertion.what == "under" && !assertion.held));
         }),
         case("delays for longer than is waited", ask(29, 1), Down, Some(FirstByte), "no answer").within(SHORT),
-        case("answers in another order", ask(20, 2), Up, None, "").within(SHORT).also(|outcome| {
+        case("answers in another order", ask(20, 2), Up, None, "").within(SECOND).also(|outcome| {
             assert!(outcome.result["rtt"]["max"].as_u64().unwrap() > 50_000 && number(outcome, "late") == 0, "{outcome:?}");
         }),
     ]);
@@ -192,16 +199,16 @@ fn replies_of_all_sorts() {
 #[rustfmt::skip]
 fn what_is_no_reply() {
     everywhere(|ask| vec![
-        case("changes the last byte", ask(5, 2), Down, Some(FirstByte), "2 replies with other content than was sent").within(SHORT).also(|outcome| {
+        case("changes the last byte", ask(5, 2), Down, Some(FirstByte), "2 replies with other content than was sent").within(SECOND).also(|outcome| {
             assert_eq!((number(outcome, "damaged"), number(outcome, "received")), (2, 0));
         }),
-        case("changes the first byte", ask(6, 1), Down, Some(FirstByte), "1 reply with other content than was sent").within(SHORT),
-        case("cuts the content", ask(7, 1), Down, Some(FirstByte), "1 reply with other content").within(SHORT),
-        case("adds to the content", ask(8, 1), Down, Some(FirstByte), "1 reply with other content").within(SHORT),
-        case("answers from elsewhere", ask(9, 2), Down, Some(FirstByte), "2 replies to what was not asked, or from another address").within(SHORT).also(|outcome| {
+        case("changes the first byte", ask(6, 1), Down, Some(FirstByte), "1 reply with other content than was sent").within(SECOND),
+        case("cuts the content", ask(7, 1), Down, Some(FirstByte), "1 reply with other content").within(SECOND),
+        case("adds to the content", ask(8, 1), Down, Some(FirstByte), "1 reply with other content").within(SECOND),
+        case("answers from elsewhere", ask(9, 2), Down, Some(FirstByte), "2 replies to what was not asked, or from another address").within(SECOND).also(|outcome| {
             assert_eq!((number(outcome, "foreign"), number(outcome, "damaged")), (2, 0));
         }),
-        case("answers what was not asked", ask(21, 1), Down, Some(FirstByte), "no answer").within(SHORT).also(|outcome| {
+        case("answers what was not asked", ask(21, 1), Down, Some(FirstByte), "no answer").within(SECOND).also(|outcome| {
             // It has our key, so it may be an answer to something earlier.
             assert_eq!((number(outcome, "late"), number(outcome, "received")), (1, 0));
         }),
@@ -235,13 +242,13 @@ fn icmp_errors() {
         case("refuses some, which may be", lossy(ask(13, 4), 50), Up, None, "").within(SECOND).also(|outcome| {
             assert_eq!(outcome.result["refusals"].as_array().unwrap().len(), 2);
         }),
-        case("says that it is too big, which ends nothing", ask(15, 2), Up, None, "").within(SHORT).also(|outcome| {
+        case("says that it is too big, which ends nothing", ask(15, 2), Up, None, "").within(SECOND).also(|outcome| {
             assert!(outcome.result.get("refusals").is_none());
         }),
         case("refuses what others asked", ask(18, 1), Down, Some(FirstByte), "no answer").within(SHORT).also(|outcome| {
             assert!(outcome.result.get("refusals").is_none());
         }),
-        case("refuses, and answers then", ask(19, 2), Up, None, "").within(SHORT),
+        case("refuses, and answers then", ask(19, 2), Up, None, "").within(SECOND),
     ]);
 }
 
@@ -253,7 +260,11 @@ fn what_answers_too_late_is_counted_with_the_next_check_and_answers_nothing() {
             let first = ask();
             assert_eq!((first.verdict, number(&first, "late")), (Down, 0), "{first:?}");
             let second = ask();
-            assert_eq!((second.verdict, number(&second, "late"), number(&second, "received")), (Down, 2, 0), "{second:?}");
+            assert_eq!(
+                (second.verdict, number(&second, "late"), number(&second, "received")),
+                (Down, 2, 0),
+                "{second:?}"
+            );
             assert!(second.reason.unwrap().ends_with("; 2 replies too late, or to earlier requests"));
         }
     }
@@ -325,35 +336,39 @@ fn a_neighbour_that_is_not_there_is_unreachable() {
 }
 
 /// Asks ten times; after the second, `change` happens.
-fn amidst(change: impl Fn(&World), verdict: Verdict, phase: Phase, reason: &'static str) {
-    for raw in [false, true] {
+fn amidst(change: fn(&World) -> Ready, verdict: Verdict, phase: Phase, reason: &'static str) {
+    let by = move |place: usize| {
         let world = World::new();
+        let requests = respond(&world.remote, |_, _| Do::Drop);
         // The host answers by itself; what is seen of the requests is their number.
         world.remote.set("ipv4/icmp_echo_ignore_all", "0");
-        let requests = respond(&world.remote, |_, _| Do::Drop);
-        let net = nets(&world)[usize::from(raw)].clone();
+        let change = change(&world);
+        let net = nets(&world)[place].clone();
         let asking = std::thread::spawn(move || {
-            let case = case("amidst", at("10.77.0.2", 10), verdict, Some(phase), reason).on(net).within(2 * SECOND);
+            let case = case("amidst", at("10.77.0.2", 10), verdict, Some(phase), reason).on(net).within(3 * SECOND);
             run(vec![case.also(|outcome| {
-                assert!((1..10).contains(&number(outcome, "received")), "{outcome:?}");
+                assert!((2..10).contains(&number(outcome, "received")), "{outcome:?}");
             })]);
         });
         for _ in 0..2 {
             requests.recv_timeout(LONG).unwrap();
         }
-        change(&world);
+        change.go();
         asking.join().unwrap();
-    }
+    };
+    let datagram = std::thread::spawn(move || by(0));
+    by(1);
+    datagram.join().unwrap();
 }
 
 #[test]
 fn a_host_that_vanishes_amidst_is_down() {
-    amidst(|world| world.remote.ip("address flush dev there"), Down, Assert, " of 10 lost");
+    amidst(|world| world.remote.ip_ready("address flush dev there"), Down, Assert, " of 10 lost");
 }
 
 #[test]
 fn an_uplink_that_is_cut_amidst_is_the_agents_own() {
-    amidst(|world| world.agent.ip("link set here down"), Unknown, Body, "network unreachable from this agent");
+    amidst(|world| world.agent.ip_ready("link set here down"), Unknown, Body, "network unreachable from this agent");
 }
 
 #[test]
@@ -380,7 +395,11 @@ fn without_permission_nothing_is_known_and_either_permission_is_enough() {
         assert_eq!(printed.lines().count(), 2, "{groups} {capable}: {}", String::from_utf8_lossy(&output.stderr));
         for line in printed.lines() {
             let log: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!((log["verdict"].as_str(), log["result"]["socket"].to_string()), (Some(verdict), socket.to_owned()), "{line}");
+            assert_eq!(
+                (log["verdict"].as_str(), log["result"]["socket"].to_string()),
+                (Some(verdict), socket.to_owned()),
+                "{line}"
+            );
             let reason = log["reason"].as_str().unwrap_or_default();
             let told = ["net.ipv4.ping_group_range", "CAP_NET_RAW", "icmp-raw.conf"].map(|way| reason.contains(way));
             assert_eq!(told, [!socket.contains('a'); 3], "{line}");

@@ -1,7 +1,8 @@
 //! Network namespaces, each held by a thread: nothing of them is left when the process ends, however it ends.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 
 use nix::sched::{CloneFlags, unshare};
@@ -20,7 +21,8 @@ impl Namespace {
     pub fn new() -> Self {
         let (work, todo) = channel::<Work>();
         std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("tests of ICMP need network namespaces of their own: run them as root");
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("tests of ICMP need network namespaces of their own: run them as root");
             todo.into_iter().for_each(|work| work());
         });
         let mut namespace = Namespace { work, thread: String::new() };
@@ -42,8 +44,15 @@ impl Namespace {
     /// ip(8).
     pub fn ip(&self, arguments: &str) {
         let words: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
-        let output = self.within(|| Command::new("ip").args(words).output().expect("ip(8) is there: apt install iproute2"));
+        let output =
+            self.within(|| Command::new("ip").args(words).output().expect("ip(8) is there: apt install iproute2"));
         assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// ip(8), started and waiting for its word.
+    pub fn ip_ready(&self, arguments: &'static str) -> Ready {
+        let started = self.within(|| Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap());
+        Ready(started, arguments)
     }
 
     /// A setting under `/proc/sys/net`.
@@ -66,5 +75,16 @@ impl Namespace {
         // Or the kernel there says that it has no way to them.
         other.ip("route add blackhole 10.77.1.0/24");
         other.ip("route add blackhole fd77:1::/64");
+    }
+}
+
+/// A change that takes no more than a moment once it is wanted.
+pub struct Ready(Child, &'static str);
+
+impl Ready {
+    /// Does it.
+    pub fn go(mut self) {
+        writeln!(self.0.stdin.take().unwrap(), "{}", self.1).unwrap();
+        assert!(self.0.wait().unwrap().success(), "ip {}", self.1);
     }
 }

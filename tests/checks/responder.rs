@@ -208,7 +208,8 @@ fn send([v4, v6]: &[Socket; 2], from: &IpAddr, to: &IpAddr, mut icmp: Vec<u8>) {
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low))).sum();
+    let sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     (!u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()).to_be_bytes()
 }

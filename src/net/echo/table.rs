@@ -123,7 +123,15 @@ impl Table {
     pub fn new(random: [u8; KEY_BYTES + 2]) -> Self {
         let [key @ .., high, low] = random;
         let next_seq = u16::from_ne_bytes([high, low]);
-        Table { key, requests: HashMap::new(), runs: HashMap::new(), next_seq, dropped: 0, listened: false, broken: false }
+        Table {
+            key,
+            requests: HashMap::new(),
+            runs: HashMap::new(),
+            next_seq,
+            dropped: 0,
+            listened: false,
+            broken: false,
+        }
     }
 
     /// Whether nothing is under way.
