@@ -46,9 +46,22 @@ struct Asked {
     raw: bool,
     tally: Tally,
     /// Why some did not go out.
-    unsent: Option<Failure>,
-    /// Whether those that went out could not be waited for as they should.
-    hurried: bool,
+    unsent: Option<Unjudged>,
+}
+
+/// Why a check could not be judged by what came back.
+#[derive(Debug)]
+enum Unjudged {
+    /// It failed on the way.
+    Failed(Failure),
+    /// The agent was not up to asking, which says nothing of any network: it failed in no phase.
+    Unable(String),
+}
+
+impl From<Failure> for Unjudged {
+    fn from(failure: Failure) -> Self {
+        Unjudged::Failed(failure)
+    }
 }
 
 /// Asks, and judges what comes back.
@@ -64,37 +77,41 @@ pub fn run(icmp: &Icmp, net: &Net, deadline: Instant) -> Outcome {
         judge(icmp, asked, &mut assertions, &mut course)
     }) {
         Ok(()) => assertions.verdict(),
-        Err(Failure { blame: Blame::Target, phase, reason }) => (Verdict::Down, Some(phase), Some(reason)),
-        Err(Failure { blame: Blame::Agent, phase, reason }) => (Verdict::Unknown, Some(phase), Some(reason)),
+        Err(Unjudged::Unable(reason)) => (Verdict::Unknown, None, Some(reason)),
+        Err(Unjudged::Failed(Failure { blame, phase, reason })) => {
+            let verdict = if blame == Blame::Target { Verdict::Down } else { Verdict::Unknown };
+            (verdict, Some(phase), Some(reason))
+        }
     };
     Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
 }
 
 /// Sends to the first address that takes the first request.
-fn ask(icmp: &Icmp, net: &Net, course: &mut Course) -> Result<Asked, Failure> {
+fn ask(icmp: &Icmp, net: &Net, course: &mut Course) -> Result<Asked, Unjudged> {
     let addresses = net.resolve(&icmp.host, 0, icmp.ip, course)?;
     let mut failures = Vec::new();
     for address in addresses.iter().map(|address| address.ip().to_canonical()) {
         course.enter(Phase::Send);
         match begin(address, icmp, net, course) {
             Ok(asking) => return Ok(converse(address, icmp, asking, course)),
-            Err(failure) => failures.push(failure),
+            Err(Unjudged::Failed(failure)) => failures.push(failure),
+            Err(unable) => return Err(unable),
         }
     }
     // An agent without IPv6 says nothing of a target that has both.
     let at = failures.iter().position(|failure| failure.blame == Blame::Target).unwrap_or(0);
     let failure = (at < failures.len()).then(|| failures.swap_remove(at));
-    Err(failure.unwrap_or_else(|| course.failed(Phase::Resolve, format!("{} has no address", icmp.host))))
+    Err(failure.unwrap_or_else(|| course.failed(Phase::Resolve, format!("{} has no address", icmp.host))).into())
 }
 
-fn begin(address: IpAddr, icmp: &Icmp, net: &Net, course: &mut Course) -> Result<Asking, Failure> {
+fn begin(address: IpAddr, icmp: &Icmp, net: &Net, course: &mut Course) -> Result<Asking, Unjudged> {
     let count = usize::try_from(icmp.count).unwrap_or(usize::MAX);
     let asking = net.echoes().ask(address, count, course.deadline()).map_err(|unasked| match unasked {
-        Unasked::NotPermitted => course.blocked(Phase::Send, NOT_PERMITTED),
-        Unasked::Full => course.blocked(Phase::Send, "this agent has too many ICMP echoes under way"),
-        Unasked::NoThread(error) => course.blocked(Phase::Send, format!("cannot start a thread for ICMP: {error}")),
+        Unasked::NotPermitted => Unjudged::Unable(NOT_PERMITTED.to_owned()),
+        Unasked::Full => Unjudged::Unable("this agent has too many ICMP echoes under way".to_owned()),
+        Unasked::NoThread(error) => Unjudged::Unable(format!("cannot start a thread for ICMP: {error}")),
         // No target has been asked anything.
-        Unasked::Io(error) => Failure { blame: Blame::Agent, ..unsent(error, address, course) },
+        Unasked::Io(error) => Failure { blame: Blame::Agent, ..unsent(error, address, course) }.into(),
     })?;
     asking.send(0).map_err(|error| unsent(error, address, course))?;
     Ok(asking)
@@ -120,7 +137,7 @@ fn converse(address: IpAddr, icmp: &Icmp, asking: Asking, course: &mut Course) -
         if tried < icmp.count && now >= next {
             match asking.send(usize::try_from(tried).unwrap_or(usize::MAX)) {
                 Ok(()) => out += 1,
-                Err(error) => failure = failure.or(Some(unsent(error, address, course))),
+                Err(error) => failure = failure.or(Some(unsent(error, address, course).into())),
             }
             tried += 1;
         } else {
@@ -131,13 +148,11 @@ fn converse(address: IpAddr, icmp: &Icmp, asking: Asking, course: &mut Course) -
             course.enter(if asking.is_answered() { Phase::Body } else { Phase::FirstByte });
         }
     }
-    let hurried = tried < icmp.count;
-    if hurried {
-        let phase = course.phase().unwrap_or(Phase::FirstByte);
+    if tried < icmp.count && !asking.is_deaf() {
         let reason = format!("this agent was too slow: {tried} of {} requests went out in time", icmp.count);
-        failure = failure.or(Some(course.blocked(phase, reason)));
+        failure = Some(Unjudged::Unable(reason));
     }
-    Asked { address, raw: asking.is_raw(), tally: asking.end(), unsent: failure, hurried }
+    Asked { address, raw: asking.is_raw(), tally: asking.end(), unsent: failure }
 }
 
 /// What goes into the log.
@@ -230,15 +245,16 @@ fn mean(times: &[Duration]) -> Option<Duration> {
 ///
 /// What the agent did not send, or had no room to receive, could have been answered or not: where that makes a difference,
 /// nothing is known.
-fn judge(icmp: &Icmp, asked: Asked, assertions: &mut Assertions<'_>, course: &mut Course) -> Result<(), Failure> {
-    let Asked { address, tally, unsent, hurried, .. } = asked;
+fn judge(icmp: &Icmp, asked: Asked, assertions: &mut Assertions<'_>, course: &mut Course) -> Result<(), Unjudged> {
+    let Asked { address, tally, unsent, .. } = asked;
     if let Some(why) = tally.deaf {
-        return Err(course.blocked(Phase::FirstByte, why));
+        return Err(Unjudged::Unable(why));
     }
     let (all, sent, received) = (tally.requests.len(), tally.sent(), tally.round_trips().count());
     let too_many = |lost: usize| lost * 100 > usize::from(icmp.loss) * all;
     if let Some(failure) = unsent {
-        let down_whatever = too_many(sent - received) && !hurried;
+        // Where the agent was too slow, those that went out had too little time.
+        let down_whatever = too_many(sent - received) && matches!(failure, Unjudged::Failed(_));
         let up_whatever = !too_many(all - received) && received > 0;
         if !down_whatever && !up_whatever {
             return Err(failure);
@@ -249,10 +265,11 @@ fn judge(icmp: &Icmp, asked: Asked, assertions: &mut Assertions<'_>, course: &mu
     if tally.dropped > 0 && (too_many || received == 0) {
         let dropped = tally.dropped;
         let reason = format!("this agent's receive buffer overflowed: {dropped} messages were dropped meanwhile");
-        return Err(course.blocked(Phase::FirstByte, reason));
+        return Err(Unjudged::Unable(reason));
     }
     if received == 0 {
-        return Err(course.failed(Phase::FirstByte, silence(address, sent, &tally, course.budget())));
+        let reason = silence(address, sent, &tally, course.budget());
+        return Err(course.failed(Phase::FirstByte, reason).into());
     }
     let loss = percent(lost, sent);
     let expected = format!("at most {}%", icmp.loss);
@@ -338,41 +355,42 @@ mod tests {
     }
 
     /// What comes of it with a loss of up to 50 %.
-    fn verdict(tally: Tally, unsent: Option<Blame>, hurried: bool) -> (Verdict, String) {
+    fn verdict(tally: Tally, unsent: Option<Unjudged>) -> (Verdict, String) {
         let mut course = Course::new(Instant::now() + Duration::from_secs(5));
         let address = IpAddr::from([192, 0, 2, 1]);
         let host = Host::Address(address);
         let icmp = Icmp { host, ip: IpFamily::Any, count: 1, loss: 50, under: Some(Duration::from_millis(20)) };
-        let unsent = unsent.map(|blame| Failure { phase: Phase::Send, blame, reason: "unsent".to_owned() });
         let mut assertions = Assertions::default();
-        match judge(&icmp, Asked { address, raw: false, tally, unsent, hurried }, &mut assertions, &mut course) {
+        match judge(&icmp, Asked { address, raw: false, tally, unsent }, &mut assertions, &mut course) {
             Ok(()) => {
                 let (verdict, _, reason) = assertions.verdict();
                 (verdict, reason.unwrap_or_default())
             }
-            Err(Failure { blame: Blame::Agent, reason, .. }) => (Verdict::Unknown, reason),
-            Err(Failure { reason, .. }) => (Verdict::Down, reason),
+            Err(Unjudged::Failed(Failure { blame: Blame::Target, reason, .. })) => (Verdict::Down, reason),
+            Err(Unjudged::Failed(Failure { reason, .. }) | Unjudged::Unable(reason)) => (Verdict::Unknown, reason),
         }
     }
 
     #[test]
     fn what_was_not_sent_decides_nothing() {
         use Verdict::{Degraded, Down, Unknown, Up};
-        let agent = Some(Blame::Agent);
-        for (name, requests, unsent, hurried, wanted, reason) in [
-            ("all", &[10, 10][..], None, false, Up, ""),
-            ("half", &[10, LOST], None, false, Up, ""),
-            ("less than half", &[10, LOST, LOST], None, false, Down, "2 of 3 lost (66.7%), expected at most 50%"),
-            ("none", &[LOST, LOST], None, false, Down, "no answer from 192.0.2.1 within 5 s"),
-            ("slow", &[10, 40], None, false, Degraded, "took 25 ms on average, expected at most 20 ms"),
-            ("one unsent, and half were enough", &[10, UNSENT], agent, false, Up, ""),
-            ("two unsent, and half were enough", &[10, UNSENT, UNSENT], agent, false, Unknown, "unsent"),
-            ("none came, and the unsent one might", &[LOST, UNSENT], agent, false, Unknown, "unsent"),
-            ("none came, and the unsent one would not help", &[LOST, LOST, UNSENT], agent, false, Down, "no answer"),
-            ("the same, and there was no time to answer", &[LOST, LOST, UNSENT], agent, true, Unknown, "unsent"),
-            ("unreachable amidst", &[10, UNSENT, UNSENT], Some(Blame::Target), false, Down, "unsent"),
+        let failed = |blame| move || Unjudged::from(Failure { phase: Phase::Send, blame, reason: "unsent".to_owned() });
+        let (agents, targets) = (failed(Blame::Agent), failed(Blame::Target));
+        let slow = || Unjudged::Unable("too slow".to_owned());
+        for (name, requests, unsent, wanted, reason) in [
+            ("all", &[10, 10][..], None, Up, ""),
+            ("half", &[10, LOST], None, Up, ""),
+            ("less than half", &[10, LOST, LOST], None, Down, "2 of 3 lost (66.7%), expected at most 50%"),
+            ("none", &[LOST, LOST], None, Down, "no answer from 192.0.2.1 within 5 s"),
+            ("slow", &[10, 40], None, Degraded, "took 25 ms on average, expected at most 20 ms"),
+            ("one unsent, and half were enough", &[10, UNSENT], Some(agents()), Up, ""),
+            ("two unsent, and half were enough", &[10, UNSENT, UNSENT], Some(agents()), Unknown, "unsent"),
+            ("none came, and the unsent one might", &[LOST, UNSENT], Some(agents()), Unknown, "unsent"),
+            ("none came, and the unsent one would not help", &[LOST, LOST, UNSENT], Some(agents()), Down, "no answer"),
+            ("the same, and there was no time to answer", &[LOST, LOST, UNSENT], Some(slow()), Unknown, "too slow"),
+            ("unreachable amidst", &[10, UNSENT, UNSENT], Some(targets()), Down, "unsent"),
         ] {
-            let (verdict, said) = verdict(tally(requests), unsent, hurried);
+            let (verdict, said) = verdict(tally(requests), unsent);
             assert_eq!(verdict, wanted, "{name}: {said}");
             assert!(if reason.is_empty() { said.is_empty() } else { said.starts_with(reason) }, "{name}: {said}");
         }
@@ -381,12 +399,12 @@ mod tests {
     #[test]
     fn what_the_agent_could_not_hear_is_not_the_targets_fault() {
         let dropped = |requests: &[i64]| Tally { dropped: 3, ..tally(requests) };
-        assert_eq!(verdict(dropped(&[10, LOST]), None, false).0, Verdict::Up);
-        let (unknown, reason) = verdict(dropped(&[10, LOST, LOST]), None, false);
+        assert_eq!(verdict(dropped(&[10, LOST]), None).0, Verdict::Up);
+        let (unknown, reason) = verdict(dropped(&[10, LOST, LOST]), None);
         assert_eq!(unknown, Verdict::Unknown);
         assert_eq!(reason, "this agent's receive buffer overflowed: 3 messages were dropped meanwhile");
         let deaf = Tally { deaf: Some("nobody listens".to_owned()), ..tally(&[10]) };
-        assert_eq!(verdict(deaf, None, false), (Verdict::Unknown, "nobody listens".to_owned()));
+        assert_eq!(verdict(deaf, None), (Verdict::Unknown, "nobody listens".to_owned()));
     }
 
     #[test]
