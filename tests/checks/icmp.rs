@@ -43,8 +43,8 @@ impl World {
     fn new() -> Self {
         let (agent, remote) = (Namespace::new(), Namespace::new());
         agent.connect(&remote);
-        let [raw, datagram] = [("1\t0", "raw"), ("0\t0", "datagram")].map(|(groups, socket)| {
-            agent.set("ipv4/ping_group_range", groups);
+        let [raw, datagram] = [(false, "raw"), (true, "datagram")].map(|(open, socket)| {
+            permit(&agent, open);
             let net = net();
             let opened = net.clone();
             for outcome in agent.within(move || ["127.0.0.1", "::1"].map(|address| look_at(address, &opened))) {
@@ -62,6 +62,13 @@ impl World {
         remote.set("ipv4/icmp_echo_ignore_all", "1");
         remote.set("ipv6/icmp/echo_ignore_all", "1");
         World { agent, remote, datagram, raw }
+    }
+}
+
+/// Lets this process's group have datagram sockets for pings; a namespace that is new lets nobody.
+fn permit(agent: &Namespace, open: bool) {
+    if open {
+        agent.set("ipv4/ping_group_range", "0 0");
     }
 }
 
@@ -160,7 +167,7 @@ fn replies_of_all_sorts() {
             assert!(rtt("min") <= rtt("avg") && rtt("avg") <= rtt("p95") && rtt("p95") <= rtt("max"));
             assert!(rtt("jitter") <= rtt("max") - rtt("min"));
             // Five requests, spread over half of the time.
-            assert!(outcome.phases.body.unwrap() > 350_000, "{outcome:?}");
+            assert!(outcome.phases.first_byte.unwrap() + outcome.phases.body.unwrap() > 350_000, "{outcome:?}");
         }),
         case("is silent", ask(2, 1), Down, Some(FirstByte), "within 300 ms").within(SHORT).also(|outcome| {
             assert!(outcome.result["rtt"].is_null() && outcome.result["hop_limit"].is_null());
@@ -281,8 +288,8 @@ fn names_and_what_is_in_the_way_of_sending() {
         }
     }
     let mut cases = Vec::new();
-    for groups in ["1\t0", "0\t0"] {
-        agent.set("ipv4/ping_group_range", groups);
+    for open in [false, true] {
+        permit(&agent, open);
         let net = net();
         let opened = net.clone();
         agent.within(move || ["127.0.0.1", "::1"].map(|address| drop(look_at(address, &opened))));
@@ -377,13 +384,13 @@ fn without_permission_nothing_is_known_and_either_permission_is_enough() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("pingeon.yaml");
     std::fs::write(&config, "checks: [{label: four, icmp: 127.0.0.1}, {label: six, icmp: '::1'}]\n").unwrap();
-    for (groups, capable, verdict, socket) in [
-        ("1\t0", false, "unknown", "null"),
-        ("1\t0", true, "up", "\"raw\""),
-        ("0\t0", false, "up", "\"datagram\""),
-        ("0\t0", true, "up", "\"datagram\""),
+    for (open, capable, verdict, socket) in [
+        (false, false, "unknown", "null"),
+        (false, true, "up", "\"raw\""),
+        (true, false, "up", "\"datagram\""),
+        (true, true, "up", "\"datagram\""),
     ] {
-        agent.set("ipv4/ping_group_range", groups);
+        permit(&agent, open);
         let config = config.clone();
         let output = agent.within(move || {
             let mut command = Command::new("setpriv");
@@ -392,7 +399,7 @@ fn without_permission_nothing_is_known_and_either_permission_is_enough() {
             command.output().expect("setpriv(1) is there: apt install util-linux")
         });
         let printed = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(printed.lines().count(), 2, "{groups} {capable}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(printed.lines().count(), 2, "{open} {capable}: {}", String::from_utf8_lossy(&output.stderr));
         for line in printed.lines() {
             let log: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(

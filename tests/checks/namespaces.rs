@@ -55,14 +55,10 @@ impl Namespace {
         Ready(started, arguments)
     }
 
-    /// A setting under `/proc/sys/net`, unless it is so already: who is root in a namespace alone may not set all that there is.
+    /// A setting under `/proc/sys/net`.
     pub fn set(&self, name: &str, value: &'static str) {
         let path = format!("/proc/sys/net/{name}");
-        self.within(move || {
-            if fs::read_to_string(&path).unwrap().trim_end() != value {
-                fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
-            }
-        });
+        self.within(move || fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}")));
     }
 
     /// A cable between `here` in this one and `there` in the other: 10.77.0.1 and 10.77.0.2, fd77::1 and fd77::2. What begins
