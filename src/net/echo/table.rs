@@ -314,7 +314,9 @@ mod tests {
     }
 
     /// Replies, then late, foreign, damaged and duplicate ones.
-    fn counts(run: &Run) -> (usize, [u32; 4]) {
+    type Counts = (usize, [u32; 4]);
+
+    fn counts(run: &Run) -> Counts {
         let tally = run.tally();
         (tally.round_trips().count(), [tally.late, tally.foreign, tally.damaged, tally.duplicates])
     }
@@ -327,7 +329,7 @@ mod tests {
             payload.to_vec()
         };
         type Made = fn(&Run, &dyn Fn(&Run, usize) -> Vec<u8>) -> (IpAddr, u16, Vec<u8>);
-        let cases: [(&str, Made, (usize, [u32; 4])); 9] = [
+        let cases: [(&str, Made, Counts); 9] = [
             ("right", |run, _| (TO, run.seqs[1], run.payload().to_vec()), (1, [0, 0, 0, 0])),
             ("from elsewhere", |run, _| (OTHER, run.seqs[1], run.payload().to_vec()), (0, [0, 1, 0, 0])),
             ("not asked", |run, _| (TO, run.seqs[1] ^ 0x100, vec![0; 56]), (0, [0, 1, 0, 0])),
