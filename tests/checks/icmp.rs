@@ -259,6 +259,17 @@ fn icmp_errors() {
     ]);
 }
 
+/// The kernel tells an ICMP error to whoever sends next over the socket, whatever it is about.
+#[test]
+fn what_is_refused_to_some_keeps_nobody_from_sending() {
+    everywhere(|ask| {
+        let all_sent = |outcome: &Outcome| assert_eq!(number(outcome, "sent"), 100, "{outcome:?}");
+        let refused = || case("refused", ask(10, 100), Down, Some(FirstByte), "10").also(all_sent);
+        let answered = || case("answered", lossy(ask(1, 100), 90), Up, None, "").also(all_sent);
+        [refused(), refused(), refused(), answered(), answered()].map(|case| case.within(SECOND)).into()
+    });
+}
+
 #[test]
 fn what_answers_too_late_is_counted_with_the_next_check_and_answers_nothing() {
     for net in nets(&WORLD) {
