@@ -145,6 +145,9 @@ impl Asking {
         if self.run.tally().is_open() {
             // Should the socket be broken, the listener has said so.
             let _ = self.line.take_in();
+            let dropped = self.line.socket.dropped().unwrap_or(0);
+            let mut table = lock(&self.line.table);
+            table.dropped = table.dropped.max(dropped);
         }
         let mut tally = self.run.tally().clone();
         tally.dropped = lock(&self.line.table).dropped.wrapping_sub(self.dropped_before);

@@ -36,6 +36,8 @@ pub struct Socket {
     family: Family,
     /// Our identifier on a raw socket; none on a datagram socket, where the kernel has one for us.
     raw_id: Option<u16>,
+    /// By which it stands in the kernel's table of them.
+    inode: Option<String>,
 }
 
 /// Why there is no socket.
@@ -117,12 +119,21 @@ impl Socket {
         };
         let raw_id = if raw { Some(random_id()?) } else { None };
         set_up(&fd, family).map_err(|error| Unopened::Io(error.into()))?;
-        Ok(Socket { fd, family, raw_id })
+        let inode = inode(&fd);
+        Ok(Socket { fd, family, raw_id, inode })
     }
 
     /// Whether it is a raw one.
     pub fn is_raw(&self) -> bool {
         self.raw_id.is_some()
+    }
+
+    /// How many messages the kernel has dropped since the socket is open, for want of room. A raw socket tells it with each
+    /// message ([`Reply::dropped`]); of a datagram socket it stands in a table.
+    pub fn dropped(&self) -> Option<u32> {
+        let inode = self.inode.as_deref().filter(|_| !self.is_raw())?;
+        let path = if self.family == Family::V4 { "/proc/thread-self/net/icmp" } else { "/proc/thread-self/net/icmp6" };
+        dropped_of(&std::fs::read_to_string(path).ok()?, inode)
     }
 
     /// Sends an echo request. Waits for room with the kernel until `deadline`.
@@ -264,6 +275,19 @@ impl Notes {
     }
 }
 
+/// The inode of a socket, as proc(5) shows it: `socket:[1584767]`.
+fn inode(fd: &OwnedFd) -> Option<String> {
+    let shown = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    Some(shown.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+}
+
+/// The last column of the socket's line in the kernel's table of ping sockets.
+fn dropped_of(table: &str, inode: &str) -> Option<u32> {
+    const INODE: usize = 9;
+    let line = table.lines().find(|line| line.split_whitespace().nth(INODE) == Some(inode))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
     v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
@@ -316,4 +340,19 @@ fn random_id() -> Result<u16, Unopened> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(|error| Unopened::Io(io::Error::other(error)))?;
     Ok(u16::from_ne_bytes(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_read_from_the_kernels_table() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n   \
+            12: 00000000:F89F 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1584767 2 0000000052bb09ac 0\n   \
+            13: 00000000:F8A0 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1584768 2 0000000038cb58f7 90\n";
+        assert_eq!(["1584767", "1584768", "90"].map(|inode| dropped_of(table, inode)), [Some(0), Some(90), None]);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(inode(&OwnedFd::from(socket)).is_some_and(|inode| inode.parse::<u64>().is_ok()));
+    }
 }
