@@ -1,5 +1,6 @@
 //! Checks against servers that misbehave in every way we know of: each line is a server, what is checked, and the verdict,
-//! phase and reason that must come of it. All servers are this process's own, on `127.0.0.1`.
+//! phase and reason that must come of it. All servers are this process's own, on `127.0.0.1`, but for those of ICMP, which live in network
+//! namespaces of their own and need root.
 
 #[path = "checks/dialogue.rs"]
 mod dialogue;
@@ -9,12 +10,18 @@ mod dns;
 mod each;
 #[path = "checks/handshake.rs"]
 mod handshake;
+#[path = "checks/icmp.rs"]
+mod icmp;
+#[path = "checks/namespaces.rs"]
+mod namespaces;
 #[path = "checks/pki.rs"]
 mod pki;
 #[path = "checks/plain.rs"]
 mod plain;
 #[path = "checks/proxies.rs"]
 mod proxies;
+#[path = "checks/responder.rs"]
+mod responder;
 #[path = "checks/secrets.rs"]
 mod secrets;
 #[path = "checks/secure.rs"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Assertion, Check, Outcome, Phase, Phases, Verdict};
+use super::{Assertion, Check, Kind, Outcome, Phase, Phases, Verdict, icmp};
 
 /// Several lines: the verdict, why, every phase, every assertion. Readable without colour.
 pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> String {
@@ -26,6 +26,11 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
     tls_lines(&mut text, "  ", outcome.result.get("tls"));
     for address in outcome.result.get("addresses").and_then(Value::as_array).into_iter().flatten() {
         address_lines(&mut text, address);
+    }
+    if let Kind::Icmp(_) = check.kind
+        && let Some(line) = icmp::told_of(&outcome.result)
+    {
+        let _ = writeln!(text, "  {line}");
     }
     for assertion in &outcome.assertions {
         let mark = if assertion.held { paint("32", "ok") } else { paint("31", "no") };
@@ -94,7 +99,7 @@ fn assertion_line(assertion: &Assertion) -> String {
 }
 
 /// Short, and never `0` for what took some time.
-fn millis(took: Duration) -> String {
+pub(super) fn millis(took: Duration) -> String {
     match took.as_micros() {
         micros @ ..1_000 => format!("{micros} µs"),
         micros => format!("{:.1} ms", micros as f64 / 1_000.0),
@@ -104,7 +109,7 @@ fn millis(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Kind, http::Http};
+    use crate::check::http::Http;
 
     fn shop() -> Check {
         let url = "https://shop.example.com/health";

@@ -77,9 +77,9 @@ pub(super) fn certificate_days(expect: &At<'_>) -> Read<Option<u32>> {
 
 /// The settings of an `icmp` check and its target.
 pub(super) fn icmp(at: &At<'_>, timeout: Duration) -> Read<(Icmp, String)> {
-    let (host, target) = at
-        .need("icmp", "192.0.2.1")?
-        .text("a name or an address", |text| host(text).map(|host| (host, text.to_owned())))?;
+    let (host, target) = at.need("icmp", "192.0.2.1")?.text("a name or an address", |text| {
+        Ok((host(text).map_err(|wrong| no_port(wrong, text))?, text.to_owned()))
+    })?;
     let count = at.read("count", |at| at.number(1..=100))?.unwrap_or(1);
     let limits = at.read("expect", |at| {
         at.mapping(&["loss", "under"])?;
@@ -88,6 +88,13 @@ pub(super) fn icmp(at: &At<'_>, timeout: Duration) -> Read<(Icmp, String)> {
     let (loss, under) = limits.unwrap_or_default();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     Ok((Icmp { host, ip: ip_family(at)?, count, loss, under }, target))
+}
+
+fn no_port(wrong: Complaint, text: &str) -> Complaint {
+    match text.rsplit_once(':') {
+        Some((name, _)) if host(name).is_ok() => wrong.hint(format!("ICMP has no ports: write `{name}`")),
+        _ => wrong,
+    }
 }
 
 /// The settings of an `exec` check and its target: the program without its arguments, which may hold secrets.

@@ -261,6 +261,8 @@ fn agents_fault(error: &io::Error) -> Option<String> {
         Errno::ADDRNOTAVAIL => "this agent has no local address or port left to connect from",
         Errno::ACCESS | Errno::PERM => "this agent is not permitted to connect (a local firewall or sandbox)",
         Errno::NETUNREACH | Errno::NETDOWN => "network unreachable from this agent",
+        // What a black hole in the routing table gives, and a link-local address, whose interface nobody named.
+        Errno::INVAL => "this agent has no way to send to this address",
         Errno::AFNOSUPPORT => "this agent has no support for this kind of address",
         _ => return None,
     };
@@ -350,6 +352,7 @@ mod tests {
             (Errno::NETUNREACH, Blame::Agent),
             (Errno::NETDOWN, Blame::Agent),
             (Errno::ADDRNOTAVAIL, Blame::Agent),
+            (Errno::INVAL, Blame::Agent),
             (Errno::CONNREFUSED, Blame::Target),
             (Errno::CONNRESET, Blame::Target),
             (Errno::HOSTUNREACH, Blame::Target),

@@ -1,11 +1,12 @@
 //! What checks share: resolve, connect, TLS, each a timed phase under one deadline.
 //!
 //! A [`Course`] carries the deadline and the phases of one check from function to function. Nothing in here retries, keeps a
-//! connection, or starts a thread for a check, but for lookups of names ([`lookup`]).
+//! connection, or starts a thread for a check, but for lookups of names ([`lookup`]) and ICMP echoes ([`echo`]).
 
 pub mod course;
 pub mod datagram;
 mod dial;
+pub mod echo;
 pub mod lookup;
 pub mod proxy;
 pub mod resolvers;
@@ -139,13 +140,14 @@ impl fmt::Display for Host {
     }
 }
 
-/// What all checks share: the lookup threads, TLS configurations by their settings, and what the environment says.
+/// What all checks share: the lookup threads, the sockets for echoes, TLS configurations by their settings, and what the environment says.
 pub struct Net {
     clock: Arc<dyn Clock>,
     tls: tls::Configs,
     proxies: proxy::Environment,
     lookups: lookup::Lookups,
     resolvers: Arc<resolvers::Resolvers>,
+    echoes: echo::Echoes,
 }
 
 impl Net {
@@ -158,6 +160,7 @@ impl Net {
             proxies: proxy::Environment::read(environment),
             lookups: lookup::Lookups::new(names),
             resolvers: Arc::new(resolvers::system),
+            echoes: echo::Echoes::default(),
         }
     }
 
@@ -189,6 +192,11 @@ impl Net {
     /// Why that cannot be said.
     pub fn resolvers(&self) -> Result<Vec<SocketAddr>, String> {
         (self.resolvers)()
+    }
+
+    /// The ICMP echoes that are under way.
+    pub fn echoes(&self) -> &echo::Echoes {
+        &self.echoes
     }
 
     /// TLS configurations by their settings.

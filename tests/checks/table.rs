@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pingeon::check::dns::Dns;
 use pingeon::check::http::{Expect, Http, Text};
+use pingeon::check::icmp::Icmp;
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::tls::Tls;
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
@@ -84,6 +85,12 @@ impl From<Tls> for Probe {
 impl From<Dns> for Probe {
     fn from(dns: Dns) -> Self {
         Probe(Kind::Dns(Box::new(dns)))
+    }
+}
+
+impl From<Icmp> for Probe {
+    fn from(icmp: Icmp) -> Self {
+        Probe(Kind::Icmp(Box::new(icmp)))
     }
 }
 
@@ -179,6 +186,7 @@ fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         // The second address refuses on any port that only listens on the first.
         "first-refuses.example" => &["127.0.0.2", "127.0.0.1"],
         "all-refuse.example" => &["127.0.0.2", "127.0.0.3"],
+        "no-way-first.example" => &["2001:db8:9::1", "127.0.0.1"],
         "v4-only.example" if family == IpFamily::V6 => return Err(Unresolved::NoAddress),
         "v4-only.example" => &["127.0.0.1"],
         "both.example" => &["127.0.0.1", "127.0.0.2"],

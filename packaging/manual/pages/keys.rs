@@ -226,9 +226,9 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("expect", Part("tls: expect"), Nothing, "What must hold."),
     ]},
     Section { title: "tls: expect", about: "", keys: &[UNDER, TLS_VERSION_MIN, CERTIFICATE_PINS, CERTIFICATE_ISSUER, CERTIFICATE_DAYS] },
-    Section { title: "icmp", about: "Not in this build yet. Echo requests, as `ping`(8) sends them.", keys: &[
+    Section { title: "icmp", about: "Echo requests, as `ping`(8) sends them. What comes back must be what was sent. Where the kernel lets the agent's group send them (`net.ipv4.ping_group_range`) nothing else is needed, otherwise CAP_NET_RAW; without either the check is `unknown`.", keys: &[
         key("icmp", Text("host"), Needed("192.0.2.1"), "Whom to ask."),
-        key("count", Number(1, 100), Default("1"), "How many requests."),
+        key("count", Number(1, 100), Default("1"), "How many requests: 200 ms apart, or closer, so that all are out within half of the timeout. Each may be answered until the timeout."),
         IP_FAMILY,
         key("expect", Part("icmp: expect"), Nothing, "What must hold."),
     ]},
