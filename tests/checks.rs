@@ -5,6 +5,8 @@
 mod dialogue;
 #[path = "checks/dns.rs"]
 mod dns;
+#[path = "checks/exec.rs"]
+mod exec;
 #[path = "checks/pki.rs"]
 mod pki;
 #[path = "checks/plain.rs"]

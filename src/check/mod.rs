@@ -251,8 +251,9 @@ pub fn run(check: &Check, net: &Net, deadline: Instant) -> Outcome {
         Kind::Http(http) => http::run(http, net, deadline),
         Kind::Tcp(tcp) => tcp::run(tcp, net, deadline),
         Kind::Dns(dns) => dns::run(dns, net, deadline),
+        Kind::Exec(exec) => exec::run(exec, deadline),
         // `config` refuses these with the same words, so none gets here from a file.
-        Kind::Tls(_) | Kind::Icmp(_) | Kind::Exec(_) => {
+        Kind::Tls(_) | Kind::Icmp(_) => {
             Outcome::unknown(format!("`{}` checks are not available in this build yet", check.kind.name()))
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingeon::check::dns::Dns;
+use pingeon::check::exec::Exec;
 use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::tcp::{Step, Tcp};
 use pingeon::check::{self, Check, Kind, Outcome, Phase, Verdict};
@@ -77,6 +78,12 @@ impl From<Tcp> for Probe {
 impl From<Dns> for Probe {
     fn from(dns: Dns) -> Self {
         Probe(Kind::Dns(Box::new(dns)))
+    }
+}
+
+impl From<Exec> for Probe {
+    fn from(exec: Exec) -> Self {
+        Probe(Kind::Exec(Box::new(exec)))
     }
 }
 
