@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Assertion, Check, Outcome, Phase, Verdict};
+use super::{Assertion, Check, Kind, Outcome, Phase, Verdict, exec};
 
-/// Several lines: the verdict, why, every phase, every assertion. Readable without colour.
+/// Several lines: the verdict, why, every phase, every assertion, and what a plugin printed. Readable without colour.
 pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> String {
     let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let verdict = paint(verdict_colour(outcome.verdict), outcome.verdict.name());
@@ -23,6 +23,9 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
     for assertion in &outcome.assertions {
         let mark = if assertion.held { paint("32", "ok") } else { paint("31", "no") };
         let _ = writeln!(text, "  {mark}  {}", assertion_line(assertion));
+    }
+    if let Kind::Exec(_) = &check.kind {
+        exec::lines(&outcome.result).iter().for_each(|line| drop(writeln!(text, "  {line}")));
     }
     text
 }
@@ -60,7 +63,7 @@ fn millis(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Kind, Phases, http::Http};
+    use crate::check::{Phases, http::Http};
 
     fn shop() -> Check {
         let url = "https://shop.example.com/health";

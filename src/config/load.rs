@@ -11,7 +11,7 @@ use super::shared::read_bytes;
 use super::walk::{At, Read, Reading, quoted};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
 use super::{Config, Outline, Store};
-use crate::check::Check;
+use crate::check::{Check, Kind};
 
 /// Where the package puts the config.
 const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
@@ -230,6 +230,10 @@ fn gate(at: &At<'_>, checks: &[Arc<Check>]) -> Read<Vec<Arc<Check>>> {
         })?;
         if gate.iter().any(|check| check.label == of_gate.label) {
             return Err(at.refuse("is named twice"));
+        }
+        if let Kind::Exec(_) = of_gate.kind {
+            let complaint = Complaint::new("is an `exec` check, and a plugin does not say whether it got through");
+            return Err(at.refuse(complaint.hint("name checks of other kinds, such as `tcp`")));
         }
         gate.push(of_gate);
     }

@@ -215,9 +215,9 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("matches", Text("regex"), Nothing, "One of them must match this somewhere."),
         key("exactly", List("text", 1_000), Nothing, "They must be these, in whatever order, and no others; `[]`: there must be none."),
     ]},
-    Section { title: "exec", about: "Not in this build yet. A monitoring plugin: exit code 0 is `up`, 1 `degraded`, 2 `down`, any other `unknown`. At the timeout it is killed with all that it started, and is down.", keys: &[
-        key("exec", List("text", 1_000), Needed("[/usr/lib/nagios/plugins/check_disk, -w, 10%]"), "The program and its arguments; no shell is in between. A name without `/` is looked up in `PATH`."),
-        key("env", Part("variables"), Nothing, "All of its environment: a mapping from names to texts."),
+    Section { title: "exec", about: "A monitoring plugin, one of hundreds: exit code 0 is `up`, 1 `degraded`, 2 `down`, and anything else `unknown`, a signal and a program that cannot be started included. The first line that it prints is the reason; what stands behind a `|` is performance data, which the log holds as `perfdata`. At the timeout its process group is killed (SIGKILL) and it is `down`; what it leaves running in that group when it ends is killed, too. It runs as the user of the agent, in `/`, with `/dev/null` to read. What a plugin says is taken at its word: `network_gate` does not look into it.", keys: &[
+        key("exec", List("text", 1_000), Needed("[/usr/lib/nagios/plugins/check_disk, -w, 10%]"), "The program and its arguments; no shell is in between. A path is relative to the config, a name without `/` is looked up in its `PATH`. Other users of the machine can read arguments: secrets go into `env`."),
+        key("env", Part("variables"), Nothing, "What its environment holds beside `LANG=C` and a `PATH` of the system's directories, or instead of these: a mapping from names to texts. Of the agent's own environment it gets nothing: `HOME: ${HOME}` passes one on."),
     ]},
 ]),
 ("Where logs go", &[

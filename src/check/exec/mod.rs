@@ -21,6 +21,7 @@ use super::{Outcome, Phase, Verdict};
 use crate::net::{Course, blanked};
 use crate::secret::Secret;
 use output::Output;
+pub use output::lines;
 use process::{End, Printed};
 
 /// Which monitoring plugin to run.

@@ -91,6 +91,29 @@ impl Output {
     }
 }
 
+/// For people: all that a plugin printed, as a log's result has it, a line each. The figures stand in columns.
+pub fn lines(result: &Map<String, Value>) -> Vec<String> {
+    let text = |key: &str| result.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut lines: Vec<String> = text("output").lines().map(str::to_owned).collect();
+    lines.extend(text("stderr").lines().map(|line| format!("on standard error: {line}")));
+    let perfdata = result.get("perfdata").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let label = |datum: &Value| datum["label"].as_str().unwrap_or_default().to_owned();
+    let width = perfdata.iter().map(|datum| label(datum).chars().count()).max().unwrap_or(0);
+    lines.extend(perfdata.iter().map(|datum| {
+        let value = if datum["value"].is_null() { "not known".to_owned() } else { datum["value"].to_string() };
+        let mut line = format!("{:width$}  {value}{}", label(datum), datum["unit"].as_str().unwrap_or_default());
+        for name in ["warn", "crit", "min", "max"] {
+            match &datum[name] {
+                Value::Null => {}
+                Value::String(range) => line += &format!(", {name} {range}"),
+                limit => line += &format!(", {name} {limit}"),
+            }
+        }
+        line
+    }));
+    lines
+}
+
 fn all_perfdata(line: &str) -> bool {
     let mut pieces = Pieces(line).peekable();
     pieces.peek().is_some() && pieces.all(|piece| piece.is_some())
@@ -287,6 +310,20 @@ mod tests {
             let read: Vec<_> = output.perfdata.iter().map(|datum| datum["label"].as_str().unwrap()).collect();
             assert_eq!((&*output.text, read.join(" "), output.unread), (text, labels.to_owned(), 0), "{printed:?}");
         }
+    }
+
+    #[test]
+    fn all_that_was_printed_is_shown_to_people() {
+        let mut result = Map::from_iter([("stderr".to_owned(), "so slow".into())]);
+        Output::parse(b"DISK OK | /=2643MB;@5:10;5958;0;5968 'a home'=U\nmore").write(&mut result, false);
+        insta::assert_snapshot!(lines(&result).join("\n"), @r"
+        DISK OK
+        more
+        on standard error: so slow
+        /       2643MB, warn @5:10, crit 5958, min 0, max 5968
+        a home  not known
+        ");
+        assert!(lines(&Map::new()).is_empty());
     }
 
     #[test]
