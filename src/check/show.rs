@@ -25,7 +25,9 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
         let _ = writeln!(text, "  {mark}  {}", assertion_line(assertion));
     }
     if let Kind::Exec(_) = &check.kind {
-        exec::lines(&outcome.result).iter().for_each(|line| drop(writeln!(text, "  {line}")));
+        for line in exec::lines(&outcome.result) {
+            let _ = writeln!(text, "  {line}");
+        }
     }
     text
 }

@@ -120,7 +120,7 @@ impl Pipe {
 /// Runs it until it ends, or until the deadline. An error says why nothing can be known of it.
 pub(super) fn run(exec: &Exec, course: &mut Course) -> Result<(Printed, End), String> {
     course.enter(Phase::FirstByte);
-    let (mut plugin, mut printed) = Plugin::start(exec)?;
+    let (mut plugin, mut printed) = Plugin::start(exec, UNENDED.load(Relaxed))?;
     let ended = plugin.listen(&mut printed, course).map_err(|errno| format!("cannot wait for the plugin: {errno}"))?;
     course.leave();
     let status = plugin.close();
@@ -146,8 +146,8 @@ struct Plugin {
 }
 
 impl Plugin {
-    fn start(exec: &Exec) -> Result<(Self, Printed), String> {
-        if UNENDED.load(Relaxed) >= UNENDED_MAX {
+    fn start(exec: &Exec, unended: usize) -> Result<(Self, Printed), String> {
+        if unended >= UNENDED_MAX {
             return Err(format!("{UNENDED_MAX} plugins that were killed are stuck in the kernel; no more are started"));
         }
         let program = find(exec)?;
@@ -317,4 +317,32 @@ pub(super) fn signal_name(signal: i32) -> String {
         _ => return format!("signal {signal}"),
     };
     name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_end_is_counted_until_it_does_and_leaves_no_zombie() {
+        // It ends when its input does.
+        let mut stuck = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+        leave(Pid::from_child(&stuck));
+        assert_eq!(UNENDED.load(Relaxed), 1);
+        drop(stuck.stdin.take());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while UNENDED.load(Relaxed) > 0 {
+            assert!(Instant::now() < deadline, "nobody waits for it");
+            std::thread::yield_now();
+        }
+        assert!(stuck.try_wait().is_err(), "nobody has waited for it");
+    }
+
+    #[test]
+    fn with_too_many_of_them_no_more_are_started() {
+        let exec = Exec { program: "true".into(), arguments: Vec::new(), env: Vec::new() };
+        assert!(Plugin::start(&exec, UNENDED_MAX - 1).is_ok());
+        let refused = Plugin::start(&exec, UNENDED_MAX).err().unwrap();
+        assert_eq!(refused, "64 plugins that were killed are stuck in the kernel; no more are started");
+    }
 }
