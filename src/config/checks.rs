@@ -1,22 +1,19 @@
-//! `checks`, `defaults` and `for`: entries to checks.
+//! `checks` and `defaults`: entries to checks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{Complaint, ConfigError};
-use super::expand::{Expanded, Variables};
+use super::error::Complaint;
 use super::quantities::{duration, duration_text};
+use super::variables::each_of;
 use super::walk::{At, Read, quoted};
-use super::yaml::Node;
 use super::{dns_checks, kinds, web_checks};
 use crate::check::{Check, Kind};
 use crate::logs::LABEL_BYTES_MAX;
 
 /// Checks of one config, `for` written out.
-const CHECKS_MAX: usize = 100_000;
-/// Variables of one `for`.
-const VARIABLES_MAX: usize = 16;
+pub(super) const CHECKS_MAX: usize = 100_000;
 /// How often a check may run.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How seldom a check may run.
@@ -95,62 +92,6 @@ impl At<'_> {
     }
 }
 
-/// Calls `read` once for an entry without `for`, else once for every combination of its variables' values.
-fn each_of<'a>(entry: &'a At<'a>, read: &mut dyn FnMut(&At<'_>) -> Read<()>) -> Read<()> {
-    let Some(at) = entry.get("for") else {
-        return match entry.get("label").and_then(|label| forgotten_variable(&label)) {
-            Some(error) => Err(error),
-            None => read(entry),
-        };
-    };
-    let mut names: Vec<&str> = Vec::new();
-    let mut values: Vec<Vec<Expanded<'_>>> = Vec::new();
-    let mut combinations = 1_usize;
-    let lists: Vec<(&str, At<'_>)> =
-        at.entries("a mapping from variables to lists, such as `{host: [a, b]}`")?.collect();
-    for &(name, ref list) in &lists {
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {
-            return Err(at.fail_key(name, "the name of a variable is letters, digits and `_`"));
-        }
-        let texts: Vec<Expanded<'_>> =
-            list.list("a list of values", CHECKS_MAX)?.map(|value| value.expanded("text")).collect::<Read<_>>()?;
-        if texts.is_empty() {
-            return Err(list.fail(Complaint::new("an empty list makes no checks").hint("give it a value")));
-        }
-        combinations = combinations.saturating_mul(texts.len());
-        names.push(name);
-        values.push(texts);
-    }
-    if names.is_empty() || names.len() > VARIABLES_MAX {
-        return Err(at.fail(format!("expected 1 to {VARIABLES_MAX} variables, found {}", names.len())));
-    }
-    if combinations > CHECKS_MAX {
-        return Err(at.fail(format!("makes {combinations} checks, and there may be {CHECKS_MAX} at most")));
-    }
-    for combination in 0..combinations {
-        let mut rest = combination;
-        // The last variable turns fastest.
-        let mut chosen: Vec<(&str, &Expanded<'_>)> = names
-            .iter()
-            .zip(&values)
-            .rev()
-            .map(|(name, values)| {
-                let value = &values[rest % values.len()];
-                rest /= values.len();
-                (*name, value)
-            })
-            .collect();
-        chosen.reverse();
-        let variables = Variables::new(chosen);
-        read(&entry.with(&variables))?;
-        if let Some(unused) = variables.unused() {
-            let complaint = Complaint::new(format!("the variable `{unused}` is named nowhere in this entry"));
-            return Err(at.fail_key(unused, complaint.hint(format!("write `{{{unused}}}` where its values go"))));
-        }
-    }
-    Ok(())
-}
-
 fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
     let (kind_key, keys) = kinds::kind(at)?;
     let label = at.need("label", "shop")?.text("text", label)?;
@@ -171,16 +112,6 @@ fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
         _ => kinds::exec(at).map(|(exec, target)| (Kind::Exec(Box::new(exec)), target))?,
     };
     Ok(Check { label: label.into(), interval, timeout, confirm, target: target.into(), kind })
-}
-
-/// A label such as `web-{host}` in an entry without `for`, where the braces would stay as they are.
-fn forgotten_variable(label: &At<'_>) -> Option<ConfigError> {
-    let Node::Text(text) = label.node else { return None };
-    let (before, rest) = text.split_once('{')?;
-    let (name, _) = rest.split_once('}')?;
-    let variable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let complaint = || Complaint::new(format!("`{{{name}}}` is filled in by a `for`, and this check has none"));
-    (variable && !before.ends_with('$')).then(|| label.fail(complaint().hint(format!("add `for: {{{name}: […]}}`"))))
 }
 
 /// A label, or an agent's name: 1 to 200 bytes without control characters.

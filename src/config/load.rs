@@ -92,17 +92,7 @@ fn directory(path: &Path) -> Read<PathBuf> {
 }
 
 fn read_file(path: &Path) -> Read<(Source, Node)> {
-    let bytes = read_bytes(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        let place =
-            (1 + good.iter().filter(|byte| **byte == b'\n').count(), 1 + String::from_utf8_lossy(line).chars().count());
-        let complaint = Complaint::new("this byte is not UTF-8").hint("save the file as UTF-8");
-        ConfigError::at(path, Some(place), String::new(), complaint)
-    })?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    let source = Source { path: path.to_owned(), text };
+    let source = Source::new(path, read_bytes(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?)?;
     let node = yaml::parse(&source)?;
     Ok((source, node))
 }

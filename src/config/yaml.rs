@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -25,6 +25,22 @@ pub(super) struct Source {
     pub(super) path: PathBuf,
     /// What it holds, without a byte order mark.
     pub(super) text: String,
+}
+
+impl Source {
+    /// The text that a file holds.
+    pub(super) fn new(path: &Path, bytes: Vec<u8>) -> Result<Self, ConfigError> {
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            let lines = good.iter().filter(|byte| **byte == b'\n').count();
+            let place = (1 + lines, 1 + String::from_utf8_lossy(line).chars().count());
+            let complaint = Complaint::new("this byte is not UTF-8").hint("save the file as UTF-8");
+            ConfigError::at(path, Some(place), String::new(), complaint)
+        })?;
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+        Ok(Source { path: path.to_owned(), text })
+    }
 }
 
 /// A value.
