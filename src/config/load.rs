@@ -8,8 +8,9 @@ use super::error::{Complaint, ConfigError};
 use super::expand::Environment;
 use super::sections;
 use super::shared::read_bytes;
+use super::source::{FILE_BYTES_MAX, Source};
 use super::walk::{At, Read, Reading, quoted};
-use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
+use super::yaml::{self, Node};
 use super::{Config, Outline, Store};
 use crate::check::{Check, Kind};
 

@@ -15,6 +15,7 @@ mod load;
 mod quantities;
 mod sections;
 mod shared;
+mod source;
 mod summary;
 mod tables;
 mod targets;

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::error::{Complaint, ConfigError};
 use super::shared::read_bytes;
+use super::source::{FILE_BYTES_MAX, Source};
 use super::variables::{COLUMNS_MAX, is_variable};
 use super::walk::{At, Read, quoted};
-use super::yaml::{self, FILE_BYTES_MAX, Source, Step};
+use super::yaml::{self, Step};
 
 /// Columns and rows of a file, and where in it each row is.
 pub(super) struct Table {

@@ -216,6 +216,68 @@ fn templates_multiply() {
 }
 
 #[test]
+fn values_come_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("hosts.txt", "a.example.com\n# not yet\nb.example.com\n");
+    write("ports.JSON", "[80, \"443\"]");
+    write(
+        "shops.csv",
+        "shop,url,note\r\nnorth,https://n.example.com/${HOST}/{shop},\"a, b\"\r\nsouth,https://s.example.com/,\r\n",
+    );
+    write("shops.json", r#"[{"shop": "east", "port": 8080}, {"port": 8081, "shop": "west"}]"#);
+    for (entry, targets) in [
+        (
+            "label: '{h}-{p}', for: {h: {file: hosts.txt}, p: {file: ports.JSON}}, tcp: '{h}:{p}'",
+            vec!["a.example.com:80", "a.example.com:443", "b.example.com:80", "b.example.com:443"],
+        ),
+        // What a file holds is not filled in again, and a column may be for people alone.
+        (
+            "label: '{shop}', for: {file: shops.csv}, http: '{url}'",
+            vec!["https://n.example.com/${HOST}/{shop}", "https://s.example.com/"],
+        ),
+        (
+            "label: '{shop}-{p}', for: {p: ['1', '2'], file: shops.csv}, tcp: '{shop}:{p}'",
+            vec!["north:1", "south:1", "north:2", "south:2"],
+        ),
+        (
+            "label: '{shop}', for: {file: '${DIRECTORY:-.}/shops.json'}, tcp: '{shop}:{port}'",
+            vec!["east:8080", "west:8081"],
+        ),
+        ("label: '{file}', for: {file: [x, y]}, tcp: '{file}:1'", vec!["x:1", "y:1"]),
+    ] {
+        let path = directory.path().join("pingeon.yaml");
+        std::fs::write(&path, format!("checks:\n- {{{entry}}}\n")).unwrap();
+        let read = read(&path, &environment)
+            .map(|(config, _)| config.checks.iter().map(|check| check.target.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            read.map_err(|error| error.to_string()),
+            Ok(targets.into_iter().map(str::to_owned).collect()),
+            "{entry}"
+        );
+    }
+}
+
+#[test]
+fn the_first_checks_are_listed_as_for_makes_them() {
+    let config = read_text(
+        "checks:\n- {label: '{a}', for: {a: [x, longer]}, tcp: '{a}:1'}\n- {label: p, exec: [/p, -x], interval: 1h}\n",
+    )
+    .unwrap();
+    let listed = |config: &Config| summary(config).split_once("\n\n").unwrap().1.to_owned();
+    insta::assert_snapshot!(listed(&config), @r"
+    x       every 30s  tcp   x:1
+    longer  every 30s  tcp   longer:1
+    p       every 1h   exec  /p
+    ");
+    let many: String = (0..31).map(|n| format!("- {{label: '{n}', tcp: 'a:1'}}\n")).collect();
+    let listed = listed(&read_text(&format!("checks:\n{many}")).unwrap());
+    assert_eq!(listed.lines().count(), 31);
+    assert!(listed.ends_with("\n… and 1 more; `pingeon explain` has all of them\n"), "{listed}");
+    assert!(!summary(&read_text("checks: []").unwrap()).contains("\n\n"));
+}
+
+#[test]
 fn yaml_is_taken_as_people_write_it() {
     for (name, yaml) in [
         ("byte order mark", "\u{feff}checks: []\n"),
@@ -240,7 +302,7 @@ fn the_pool_is_as_large_as_the_worst_case_needs() {
     let mut yaml = String::from("defaults: {workers_max: 5}\nchecks:");
     assert_eq!(workers(&read_text(&format!("{yaml} []")).unwrap()), 1);
     for (count, expected, said) in [
-        (4, 4, "up to 4, one for each check"),
+        (4, 4, "up to 4, one for each check; on average 1 busy when every check runs to its timeout"),
         (30, 5, "up to 5; when every check runs to its timeout, 5 are busy on average"),
         (60, 5, "5 of the 10 needed"),
     ] {

@@ -12,7 +12,8 @@ use super::available;
 use super::error::{Complaint, ConfigError};
 use super::expand::{Environment, Expanded, Variables, expand};
 use super::shared::Shared;
-use super::yaml::{self, Node, Source, Step};
+use super::source::Source;
+use super::yaml::{self, Node, Step};
 use crate::secret::{Origin, Secret};
 
 pub(super) type Read<T> = Result<T, ConfigError>;
