@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -408,19 +407,4 @@ fn path(steps: &[Step<'_>], quiet: bool) -> String {
         }
     }
     path
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Node::Null => f.write_str("null"),
-            Node::Bool(value) => write!(f, "{value}"),
-            Node::Unsigned(value) => write!(f, "{value}"),
-            Node::Negative(value) => write!(f, "{value}"),
-            Node::Float(value) => write!(f, "{value}"),
-            Node::Text(text) => f.write_str(text),
-            Node::List(_) => f.write_str("[…]"),
-            Node::Map(_) => f.write_str("{…}"),
-        }
-    }
 }

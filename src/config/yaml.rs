@@ -30,6 +30,21 @@ pub(super) enum Node {
     Map(Vec<(Box<str>, Node)>),
 }
 
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Null => f.write_str("null"),
+            Node::Bool(value) => write!(f, "{value}"),
+            Node::Unsigned(value) => write!(f, "{value}"),
+            Node::Negative(value) => write!(f, "{value}"),
+            Node::Float(value) => write!(f, "{value}"),
+            Node::Text(text) => f.write_str(text),
+            Node::List(_) => f.write_str("[…]"),
+            Node::Map(_) => f.write_str("{…}"),
+        }
+    }
+}
+
 /// A step from a value to one inside it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step<'a> {
