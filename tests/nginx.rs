@@ -104,7 +104,7 @@ fn look(nginx: &Nginx, root: &Authority, path: &str) -> Outcome {
         label: "nginx".into(),
         interval: timeout,
         timeout,
-        confirm: 1,
+        confirm: Default::default(),
         target: "nginx".into(),
         kind: Kind::Http(Box::new(http)),
     };

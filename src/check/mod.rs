@@ -5,6 +5,7 @@
 //! The settings in here come out of [`crate::config`] and cannot hold a bad value.
 
 mod assertions;
+mod confirm;
 pub mod dns;
 pub mod exec;
 pub mod http;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use confirm::Confirm;
+
 use crate::net::Net;
 
 /// A check that the config names: what to look at, how often, and for how long at most.
@@ -31,8 +34,8 @@ pub struct Check {
     pub interval: Duration,
     /// How long the whole check may take; never longer than the interval.
     pub timeout: Duration,
-    /// Results in a row that turn the shown state; logs are never altered by it.
-    pub confirm: u32,
+    /// Results that turn the shown state; logs are never altered by it.
+    pub confirm: Confirm,
     /// What its logs name as the target: never holds a credential.
     pub target: Arc<str>,
     /// What to do, with the settings of its kind.

@@ -71,7 +71,14 @@ mod tests {
         let url = "https://shop.example.com/health";
         let second = Duration::from_secs(1);
         let kind = Kind::Http(Box::new(Http::get(url.parse().unwrap())));
-        Check { label: "shop".into(), interval: second, timeout: second, confirm: 1, target: url.into(), kind }
+        Check {
+            label: "shop".into(),
+            interval: second,
+            timeout: second,
+            confirm: Default::default(),
+            target: url.into(),
+            kind,
+        }
     }
 
     fn assertion(what: &str, got: &str, expected: &str, held: bool) -> Assertion {

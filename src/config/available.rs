@@ -3,7 +3,7 @@
 use super::error::Complaint;
 
 /// The features that are refused; whoever builds one deletes its line.
-const NOT_YET: &[&str] = &["tls", "icmp", "starttls", "ip: each", "confirm"];
+const NOT_YET: &[&str] = &["tls", "icmp", "starttls", "ip: each"];
 
 /// Why `feature` cannot be used, if it cannot.
 pub(super) fn refuse(feature: &str) -> Option<Complaint> {

@@ -8,8 +8,9 @@ use super::error::Complaint;
 use super::quantities::{duration, duration_text};
 use super::variables::each_of;
 use super::walk::{At, Read, quoted};
+use super::yaml::Node;
 use super::{dns_checks, kinds, web_checks};
-use crate::check::{Check, Kind};
+use crate::check::{Check, Confirm, Kind};
 use crate::logs::LABEL_BYTES_MAX;
 
 /// Checks of one config, `for` written out.
@@ -20,21 +21,19 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// How short a timeout may be.
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
-/// Results in a row that turn the shown state, at most.
-const CONFIRM_MAX: u64 = 100;
 
 /// What each check gets unless it says otherwise.
 pub(super) struct Defaults {
     interval: Duration,
     timeout: Duration,
-    confirm: u32,
+    confirm: Confirm,
     pub(super) workers_max: usize,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
         let (interval, timeout) = (Duration::from_secs(30), Duration::from_secs(5));
-        Defaults { interval, timeout, confirm: 1, workers_max: 256 }
+        Defaults { interval, timeout, confirm: Confirm::ONCE, workers_max: 256 }
     }
 }
 
@@ -138,12 +137,22 @@ fn timeout(at: &At<'_>, interval: Duration) -> Read<Duration> {
     Ok(timeout)
 }
 
-fn confirm(at: &At<'_>) -> Read<u32> {
-    let confirm = at.number(1..=CONFIRM_MAX)?;
-    if confirm != 1 {
-        at.uses("confirm");
-    }
-    Ok(u32::try_from(confirm).unwrap_or(u32::MAX))
+fn confirm(at: &At<'_>) -> Read<Confirm> {
+    let words = match at.node {
+        Node::Text(text) => text.split_once(" of "),
+        _ => None,
+    };
+    let (needed, of) = match words {
+        Some((needed, of)) => (needed.parse().ok(), of.parse().ok()),
+        None => {
+            let needed = at.number(1..=Confirm::OF_MAX.into())?;
+            (u8::try_from(needed).ok(), u8::try_from(needed).ok())
+        }
+    };
+    needed.zip(of).and_then(|(needed, of)| Confirm::new(needed, of)).ok_or_else(|| {
+        let complaint = Complaint::new(format!("is not so many of the last so many, {} at most", Confirm::OF_MAX));
+        at.refuse(complaint.hint("more than half of them have to say so: `3 of 5`"))
+    })
 }
 
 /// `under` of an `expect`: a limit that the timeout does not hide.

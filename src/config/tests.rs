@@ -291,6 +291,18 @@ fn yaml_is_taken_as_people_write_it() {
 }
 
 #[test]
+fn what_turns_a_check_is_so_many_results_in_a_row_or_of_the_last() {
+    let check = "checks: [{label: a, tcp: 'a:1'}, {label: b, tcp: 'b:1', confirm: 2}]";
+    let config = read_text(&format!("defaults: {{confirm: 3 of 5}}\n{check}\n")).unwrap();
+    let of = |config: &Config| config.checks.iter().map(|check| check.confirm.to_string()).collect::<Vec<_>>();
+    assert_eq!(of(&config), ["3 of 5", "2"]);
+    assert_eq!(of(&read_text(&explain(&config)).unwrap()), ["3 of 5", "2"]);
+    for wrong in ["0 of 3", "4 of 3", "2 of 4", "1 of", "a of b", "60 of 101", "0", "101", "''"] {
+        assert!(read_text(&format!("defaults: {{confirm: {wrong}}}\nchecks: []\n")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn timeouts_shrink_to_short_intervals() {
     let config = read_text("checks:\n- {label: a, tcp: 'a:1', interval: 1s}\n- {label: b, tcp: 'a:1'}\n").unwrap();
     let timeouts: Vec<u64> = config.checks.iter().map(|check| check.timeout.as_secs()).collect();

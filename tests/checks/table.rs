@@ -135,7 +135,14 @@ fn judge(case: &Case) -> Result<(), String> {
 
 /// Runs a check.
 pub fn look(kind: Kind, net: &Net, timeout: Duration) -> Outcome {
-    let check = Check { label: "case".into(), interval: timeout, timeout, confirm: 1, target: "case".into(), kind };
+    let check = Check {
+        label: "case".into(),
+        interval: timeout,
+        timeout,
+        confirm: Default::default(),
+        target: "case".into(),
+        kind,
+    };
     check::run(&check, net, Instant::now() + timeout)
 }
 
