@@ -11,6 +11,7 @@ mod confirm;
 pub mod delivery;
 mod durations;
 mod export;
+mod flapping;
 mod outages;
 mod quorum;
 mod rollup;
@@ -85,6 +86,8 @@ pub struct Summary {
     /// How it is at the end of the range: what the last log says, while that is not too old to say anything. Never
     /// `missed`: that is `unknown`.
     pub state: Verdict,
+    /// It changes all the time; `None` where that is not known: out of roll-ups, or of several agents together.
+    pub flapping: Option<bool>,
     /// The last slot that there is a log of.
     pub last_due_at: Option<Timestamp>,
     /// How the range is shared out.

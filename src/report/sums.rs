@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::confirm::{Brings, Shown, Told};
+use super::flapping::Flapping;
 use super::outages::Outages;
 use super::silences::Silences;
 use super::tally::Tally;
@@ -88,6 +89,7 @@ pub(super) fn nothing_known(label: Arc<str>, quorum: Option<NonZeroUsize>, range
         agent: None,
         quorum: quorum.map(|needed| Quorum { needed, agents: 0 }),
         state: Verdict::Unknown,
+        flapping: None,
         last_due_at: None,
         time: Time { unknown: range, ..Time::default() },
         logs: 0,
@@ -109,6 +111,7 @@ struct Series {
     time: Time,
     tally: Tally,
     shown: Shown,
+    flapping: Flapping,
     outages: Outages,
 }
 
@@ -123,6 +126,7 @@ impl Series {
             time: Time::default(),
             tally: Tally::new(),
             shown: Shown::new(confirm),
+            flapping: Flapping::default(),
             outages: Outages::default(),
         }
     }
@@ -142,6 +146,7 @@ impl Series {
             let reason = row.reason.clone().filter(|_| down);
             self.show(Told { down, due_at: row.due_at, length: turn.length(), reason });
         }
+        self.flapping.push(row.verdict);
         self.tally.count(turn, self.from, self.to);
     }
 
@@ -170,6 +175,7 @@ impl Series {
         let (outages, outages_left_out) = self.outages.newest();
         Summary {
             state: last.as_ref().map_or(Verdict::Unknown, |last| self.shown.state(state(&last.row, self.to))),
+            flapping: Some(self.flapping.flaps()),
             last_due_at: last.as_ref().map(|last| last.row.last_slot().min(self.to)),
             label: self.label,
             agent: Some(self.agent),

@@ -121,6 +121,15 @@ fn with_a_confirm_only_what_was_confirmed_is_shown_and_every_log_still_counts() 
 }
 
 #[test]
+fn what_flaps_is_shown_as_flapping() {
+    let logs: Vec<String> = (2..10).map(|n| format!("{}0 {}", n, if n % 2 == 0 { "up" } else { "down" })).collect();
+    let report = report_of(rows(&logs.join(",")), &[], 100);
+    assert_eq!(report.checks[0].flapping, Some(true));
+    assert!(table(&report, None, false).contains("down, flapping"), "{}", table(&report, None, false));
+    assert!(json(&report).contains("\"flapping\": true") && csv(&report).ends_with(",true\r\n"));
+}
+
+#[test]
 fn outages_are_runs_of_down() {
     for (name, rows, expected) in [
         ("none", "0 up,10 degraded", ""),
@@ -342,7 +351,7 @@ proptest! {
     #[test]
     fn a_csv_has_as_many_fields_in_each_line_and_a_table_no_wide_line(rows in any_rows(&["a", "b"]), width in 60..120_u16) {
         let report = report_of(rows, &["never"], 100);
-        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 21));
+        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 22));
         prop_assert!(table(&report, Some(width), false).lines().all(|line| line.chars().count() <= usize::from(width.max(90))));
     }
 }
