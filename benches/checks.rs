@@ -56,7 +56,7 @@ fn measure(name: &str, server: &str, seconds: u64, threads: u64, resume: bool) {
                     label: "x".into(),
                     interval: second,
                     timeout: second,
-                    confirm: 1,
+                    confirm: Default::default(),
                     target: "x".into(),
                     kind,
                 };

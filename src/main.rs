@@ -290,13 +290,14 @@ fn tell(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Re
     let is_wanted = |known: &Arc<str>| asked.labels.is_empty() || asked.labels.iter().any(|label| **label == **known);
     let wanted: Vec<Arc<str>> = known.into_iter().filter(is_wanted).collect();
 
+    let confirms = checks.iter().map(|check| (check.label.clone(), check.confirm)).collect();
     let named = if asked.labels.is_empty() { &[] } else { &wanted[..] };
     let progress = Progress::new("logs read", None);
     let mut show = |read| progress.show(read);
     let report = match asked.quorum {
         Some(quorum) => report::agreed(archive, quorum, named, &wanted, range, &mut show),
         None if asked.rollup => report::rolled_up(archive, named, &wanted, range, now),
-        None => report::summed_up(archive, named, &wanted, range, &mut show),
+        None => report::summed_up(archive, named, &wanted, range, &confirms, &mut show),
     };
     let report = report.map_err(Failure::work)?;
     progress.clear();

@@ -8,6 +8,8 @@ mod dialogue;
 mod dns;
 #[path = "checks/each.rs"]
 mod each;
+#[path = "checks/exec.rs"]
+mod exec;
 #[path = "checks/handshake.rs"]
 mod handshake;
 #[path = "checks/icmp.rs"]

@@ -128,7 +128,7 @@ fn config(folder: &Path, ports: &Ports) -> String {
 
 fn look(kind: Kind, timeout: Duration) -> Outcome {
     let (label, target) = ("dovecot".into(), "dovecot".into());
-    let check = Check { label, interval: timeout, timeout, confirm: 1, target, kind };
+    let check = Check { label, interval: timeout, timeout, confirm: Default::default(), target, kind };
     let here = Arc::new(|_: &str, _: IpFamily| Ok(vec![IpAddr::from([127, 0, 0, 1])]));
     let net = Net::new(Arc::new(SystemClock), |_| None, here);
     check::run(&check, &net, Instant::now() + timeout)

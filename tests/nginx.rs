@@ -117,7 +117,7 @@ fn shake_hands(nginx: &Nginx, settings: TlsSettings) -> Outcome {
 fn run(kind: Kind) -> Outcome {
     let timeout = Duration::from_secs(20);
     let (label, target) = ("nginx".into(), "nginx".into());
-    let check = Check { label, interval: timeout, timeout, confirm: 1, target, kind };
+    let check = Check { label, interval: timeout, timeout, confirm: Default::default(), target, kind };
     let here = Arc::new(|_: &str, _: IpFamily| Ok(vec![IpAddr::from([127, 0, 0, 1])]));
     let net = Net::new(Arc::new(SystemClock), |_| None, here);
     check::run(&check, &net, Instant::now() + timeout)

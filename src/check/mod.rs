@@ -6,6 +6,7 @@
 
 mod assertions;
 pub mod certificates;
+mod confirm;
 pub mod dns;
 mod each;
 pub mod exec;
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use confirm::Confirm;
+
 use crate::net::Net;
 
 /// A check that the config names: what to look at, how often, and for how long at most.
@@ -32,8 +35,8 @@ pub struct Check {
     pub interval: Duration,
     /// How long the whole check may take; never longer than the interval.
     pub timeout: Duration,
-    /// Results in a row that turn the shown state; logs are never altered by it.
-    pub confirm: u32,
+    /// Results that turn the shown state; logs are never altered by it.
+    pub confirm: Confirm,
     /// What its logs name as the target: never holds a credential.
     pub target: Arc<str>,
     /// What to do, with the settings of its kind.
@@ -254,9 +257,6 @@ pub fn run(check: &Check, net: &Net, deadline: Instant) -> Outcome {
         Kind::Tls(tls) => tls::run(tls, net, deadline),
         Kind::Dns(dns) => dns::run(dns, net, deadline),
         Kind::Icmp(icmp) => icmp::run(icmp, net, deadline),
-        // `config` refuses these with the same words, so none gets here from a file.
-        Kind::Exec(_) => {
-            Outcome::unknown(format!("`{}` checks are not available in this build yet", check.kind.name()))
-        }
+        Kind::Exec(exec) => exec::run(exec, deadline),
     }
 }

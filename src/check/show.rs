@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Assertion, Check, Kind, Outcome, Phase, Phases, Verdict, icmp};
+use super::{Assertion, Check, Kind, Outcome, Phase, Phases, Verdict, exec, icmp};
 
-/// Several lines: the verdict, why, every phase, every assertion. Readable without colour.
+/// Several lines: the verdict, why, every phase, every assertion, and what a plugin printed. Readable without colour.
 pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> String {
     let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let verdict = paint(verdict_colour(outcome.verdict), outcome.verdict.name());
@@ -35,6 +35,11 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
     for assertion in &outcome.assertions {
         let mark = if assertion.held { paint("32", "ok") } else { paint("31", "no") };
         let _ = writeln!(text, "  {mark}  {}", assertion_line(assertion));
+    }
+    if let Kind::Exec(_) = &check.kind {
+        for line in exec::lines(&outcome.result) {
+            let _ = writeln!(text, "  {line}");
+        }
     }
     text
 }
@@ -115,7 +120,14 @@ mod tests {
         let url = "https://shop.example.com/health";
         let second = Duration::from_secs(1);
         let kind = Kind::Http(Box::new(Http::get(url.parse().unwrap())));
-        Check { label: "shop".into(), interval: second, timeout: second, confirm: 1, target: url.into(), kind }
+        Check {
+            label: "shop".into(),
+            interval: second,
+            timeout: second,
+            confirm: Default::default(),
+            target: url.into(),
+            kind,
+        }
     }
 
     fn assertion(what: &str, got: &str, expected: &str, held: bool) -> Assertion {

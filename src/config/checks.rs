@@ -1,43 +1,39 @@
-//! `checks`, `defaults` and `for`: entries to checks.
+//! `checks` and `defaults`: entries to checks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{Complaint, ConfigError};
-use super::expand::{Expanded, Variables};
+use super::error::Complaint;
 use super::quantities::{duration, duration_text};
+use super::variables::each_of;
 use super::walk::{At, Read, quoted};
 use super::yaml::Node;
 use super::{connections, dns_checks, kinds, web_checks};
-use crate::check::{Check, Kind};
+use crate::check::{Check, Confirm, Kind};
 use crate::logs::LABEL_BYTES_MAX;
 
 /// Checks of one config, `for` written out.
-const CHECKS_MAX: usize = 100_000;
-/// Variables of one `for`.
-const VARIABLES_MAX: usize = 16;
+pub(super) const CHECKS_MAX: usize = 100_000;
 /// How often a check may run.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How seldom a check may run.
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// How short a timeout may be.
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
-/// Results in a row that turn the shown state, at most.
-const CONFIRM_MAX: u64 = 100;
 
 /// What each check gets unless it says otherwise.
 pub(super) struct Defaults {
     interval: Duration,
     timeout: Duration,
-    confirm: u32,
+    confirm: Confirm,
     pub(super) workers_max: usize,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
         let (interval, timeout) = (Duration::from_secs(30), Duration::from_secs(5));
-        Defaults { interval, timeout, confirm: 1, workers_max: 256 }
+        Defaults { interval, timeout, confirm: Confirm::ONCE, workers_max: 256 }
     }
 }
 
@@ -95,72 +91,12 @@ impl At<'_> {
     }
 }
 
-/// Calls `read` once for an entry without `for`, else once for every combination of its variables' values.
-fn each_of<'a>(entry: &'a At<'a>, read: &mut dyn FnMut(&At<'_>) -> Read<()>) -> Read<()> {
-    let Some(at) = entry.get("for") else {
-        return match entry.get("label").and_then(|label| forgotten_variable(&label)) {
-            Some(error) => Err(error),
-            None => read(entry),
-        };
-    };
-    let mut names: Vec<&str> = Vec::new();
-    let mut values: Vec<Vec<Expanded<'_>>> = Vec::new();
-    let mut combinations = 1_usize;
-    let lists: Vec<(&str, At<'_>)> =
-        at.entries("a mapping from variables to lists, such as `{host: [a, b]}`")?.collect();
-    for &(name, ref list) in &lists {
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {
-            return Err(at.fail_key(name, "the name of a variable is letters, digits and `_`"));
-        }
-        let texts: Vec<Expanded<'_>> =
-            list.list("a list of values", CHECKS_MAX)?.map(|value| value.expanded("text")).collect::<Read<_>>()?;
-        if texts.is_empty() {
-            return Err(list.fail(Complaint::new("an empty list makes no checks").hint("give it a value")));
-        }
-        combinations = combinations.saturating_mul(texts.len());
-        names.push(name);
-        values.push(texts);
-    }
-    if names.is_empty() || names.len() > VARIABLES_MAX {
-        return Err(at.fail(format!("expected 1 to {VARIABLES_MAX} variables, found {}", names.len())));
-    }
-    if combinations > CHECKS_MAX {
-        return Err(at.fail(format!("makes {combinations} checks, and there may be {CHECKS_MAX} at most")));
-    }
-    for combination in 0..combinations {
-        let mut rest = combination;
-        // The last variable turns fastest.
-        let mut chosen: Vec<(&str, &Expanded<'_>)> = names
-            .iter()
-            .zip(&values)
-            .rev()
-            .map(|(name, values)| {
-                let value = &values[rest % values.len()];
-                rest /= values.len();
-                (*name, value)
-            })
-            .collect();
-        chosen.reverse();
-        let variables = Variables::new(chosen);
-        read(&entry.with(&variables))?;
-        if let Some(unused) = variables.unused() {
-            let complaint = Complaint::new(format!("the variable `{unused}` is named nowhere in this entry"));
-            return Err(at.fail_key(unused, complaint.hint(format!("write `{{{unused}}}` where its values go"))));
-        }
-    }
-    Ok(())
-}
-
 fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
     let (kind_key, keys) = kinds::kind(at)?;
     let label = at.need("label", "shop")?.text("text", label)?;
     let interval = at.read("interval", interval)?.unwrap_or(defaults.interval);
     let timeout = at.read("timeout", |at| timeout(at, interval))?.unwrap_or(defaults.timeout.min(interval));
     let confirm = at.read("confirm", confirm)?.unwrap_or(defaults.confirm);
-    let place = at.get(kind_key).unwrap_or(*at);
-    if !["http", "tcp", "tls", "dns"].contains(&kind_key) {
-        place.uses(kind_key);
-    }
     debug_assert!(keys.contains(&kind_key));
     let (kind, target) = match kind_key {
         "http" => web_checks::http(at, timeout).map(|(http, target)| (Kind::Http(Box::new(http)), target))?,
@@ -171,16 +107,6 @@ fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
         _ => kinds::exec(at).map(|(exec, target)| (Kind::Exec(Box::new(exec)), target))?,
     };
     Ok(Check { label: label.into(), interval, timeout, confirm, target: target.into(), kind })
-}
-
-/// A label such as `web-{host}` in an entry without `for`, where the braces would stay as they are.
-fn forgotten_variable(label: &At<'_>) -> Option<ConfigError> {
-    let Node::Text(text) = label.node else { return None };
-    let (before, rest) = text.split_once('{')?;
-    let (name, _) = rest.split_once('}')?;
-    let variable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let complaint = || Complaint::new(format!("`{{{name}}}` is filled in by a `for`, and this check has none"));
-    (variable && !before.ends_with('$')).then(|| label.fail(complaint().hint(format!("add `for: {{{name}: […]}}`"))))
 }
 
 /// A label, or an agent's name: 1 to 200 bytes without control characters.
@@ -207,12 +133,22 @@ fn timeout(at: &At<'_>, interval: Duration) -> Read<Duration> {
     Ok(timeout)
 }
 
-fn confirm(at: &At<'_>) -> Read<u32> {
-    let confirm = at.number(1..=CONFIRM_MAX)?;
-    if confirm != 1 {
-        at.uses("confirm");
-    }
-    Ok(u32::try_from(confirm).unwrap_or(u32::MAX))
+fn confirm(at: &At<'_>) -> Read<Confirm> {
+    let words = match at.node {
+        Node::Text(text) => text.split_once(" of "),
+        _ => None,
+    };
+    let (needed, of) = match words {
+        Some((needed, of)) => (needed.parse().ok(), of.parse().ok()),
+        None => {
+            let needed = at.number(1..=Confirm::OF_MAX.into())?;
+            (u8::try_from(needed).ok(), u8::try_from(needed).ok())
+        }
+    };
+    needed.zip(of).and_then(|(needed, of)| Confirm::new(needed, of)).ok_or_else(|| {
+        let complaint = Complaint::new(format!("is not so many of the last so many, {} at most", Confirm::OF_MAX));
+        at.refuse(complaint.hint("more than half of them have to say so: `3 of 5`"))
+    })
 }
 
 /// `under` of an `expect`: a limit that the timeout does not hide.

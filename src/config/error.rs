@@ -36,6 +36,15 @@ impl ConfigError {
         ConfigError(Box::new(Parts { file: Some(file.to_owned()), place, path, complaint }))
     }
 
+    /// The same, of an entry that was filled in with values of other files.
+    #[must_use]
+    pub(super) fn with_values_of(mut self, places: &[String]) -> Self {
+        if !places.is_empty() {
+            self.0.complaint.what += &format!(", with the values of {}", places.join(" and "));
+        }
+        self
+    }
+
     /// All of the message but the hint, on one line.
     pub fn message(&self) -> String {
         let Parts { file, place, path, complaint } = &*self.0;

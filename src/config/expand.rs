@@ -24,10 +24,13 @@ impl<'a> Variables<'a> {
         Variables { values, used: Cell::new(0) }
     }
 
-    /// The first that no text has named so far.
-    pub(super) fn unused(&self) -> Option<&'a str> {
-        let index = (0..self.values.len()).find(|index| self.used.get() & (1 << index) == 0)?;
-        Some(self.values[index].0)
+    /// Those that no text has named so far.
+    pub(super) fn unused(&self) -> impl Iterator<Item = &'a str> {
+        self.values
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.used.get() & (1 << index) == 0)
+            .map(|(_, (name, _))| *name)
     }
 
     fn value(&self, name: &str) -> Result<&'a Expanded<'a>, Complaint> {
@@ -69,6 +72,12 @@ impl<'t> Expanded<'t> {
     /// A text that refers to nothing.
     pub(super) fn plain(text: &'t str) -> Self {
         Expanded { text: text.into(), typed: text.into(), given: Vec::new(), from_environment: false, name: None }
+    }
+
+    /// A text that comes from elsewhere and is taken as it is.
+    pub(super) fn owned(text: String) -> Self {
+        let typed = text.replace("${", "$${");
+        Expanded { text: text.into(), typed: typed.into(), given: Vec::new(), from_environment: false, name: None }
     }
 }
 

@@ -108,9 +108,10 @@ pub(super) fn exec(check: &At<'_>) -> Read<(Exec, String)> {
         return Err(at.fail("names no program"));
     };
     let program = program.expose();
-    // As in a shell: a name without a slash is looked up in PATH.
+    // As in a shell: a name without a slash is looked up in PATH. It runs in `/`, so any other path has to be absolute.
     let program = match program.contains('/') {
-        true => at.reading.directory.join(program),
+        true => std::path::absolute(at.reading.directory.join(program))
+            .map_err(|error| at.fail(format!("cannot make out where the program is: {error}")))?,
         false => PathBuf::from(program),
     };
     let env = check.read("env", |at| {

@@ -8,10 +8,11 @@ use super::error::{Complaint, ConfigError};
 use super::expand::Environment;
 use super::sections;
 use super::shared::read_bytes;
+use super::source::{FILE_BYTES_MAX, Source};
 use super::walk::{At, Read, Reading, quoted};
-use super::yaml::{self, FILE_BYTES_MAX, Node, Source};
+use super::yaml::{self, Node};
 use super::{Config, Outline, Store};
-use crate::check::Check;
+use crate::check::{Check, Kind};
 
 /// Where the package puts the config.
 const INSTALLED: &str = "/etc/pingeon/pingeon.yaml";
@@ -42,10 +43,11 @@ pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
 /// Reads a config, the files that it includes and the secrets that it names.
 ///
 /// # Errors
-/// Anything that is wrong with it, the first of it; also what it uses and this build does not have.
+/// Anything that is wrong with it, the first of it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-    let (config, refused) = read(path, env)?;
-    refused.into_iter().next().map_or(Ok(config), Err)
+    let (source, node) = read_file(path)?;
+    let reading = reading(path, env)?;
+    config(&At::root(&reading, &source, &node))
 }
 
 /// What a config says of its store; of one that names none beside its queue, that it is in Postgres. Nothing else of the config is
@@ -61,18 +63,10 @@ pub fn outline(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Outl
     Ok(at.read("store", sections::outline)?.unwrap_or(without))
 }
 
-/// The same as [`load`], with what this build does not have beside the config.
-pub(super) fn read(path: &Path, environment: Environment<'_>) -> Read<(Config, Vec<ConfigError>)> {
-    let (source, node) = read_file(path)?;
-    let reading = reading(path, environment)?;
-    let config = config(&At::root(&reading, &source, &node))?;
-    Ok((config, reading.refused.into_inner()))
-}
-
 fn reading<'a>(path: &Path, environment: Environment<'a>) -> Read<Reading<'a>> {
     let (directory, shared) = (directory(path)?, super::shared::Shared::default());
     let data = if is_installed(path) { INSTALLED_DATA.into() } else { directory.clone() };
-    Ok(Reading { environment, directory, data, shared, refused: Vec::new().into() })
+    Ok(Reading { environment, directory, data, shared })
 }
 
 /// Whether this is a config where the package puts it, however it was named.
@@ -92,17 +86,7 @@ fn directory(path: &Path) -> Read<PathBuf> {
 }
 
 fn read_file(path: &Path) -> Read<(Source, Node)> {
-    let bytes = read_bytes(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        let place =
-            (1 + good.iter().filter(|byte| **byte == b'\n').count(), 1 + String::from_utf8_lossy(line).chars().count());
-        let complaint = Complaint::new("this byte is not UTF-8").hint("save the file as UTF-8");
-        ConfigError::at(path, Some(place), String::new(), complaint)
-    })?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    let source = Source { path: path.to_owned(), text };
+    let source = Source::new(path, read_bytes(path, FILE_BYTES_MAX).map_err(ConfigError::nowhere)?)?;
     let node = yaml::parse(&source)?;
     Ok((source, node))
 }
@@ -230,6 +214,10 @@ fn gate(at: &At<'_>, checks: &[Arc<Check>]) -> Read<Vec<Arc<Check>>> {
         })?;
         if gate.iter().any(|check| check.label == of_gate.label) {
             return Err(at.refuse("is named twice"));
+        }
+        if let Kind::Exec(_) = of_gate.kind {
+            let complaint = Complaint::new("is an `exec` check, and a plugin does not say whether it got through");
+            return Err(at.refuse(complaint.hint("name checks of other kinds, such as `tcp`")));
         }
         gate.push(of_gate);
     }

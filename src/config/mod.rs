@@ -1,10 +1,8 @@
 //! The config: the only place that knows YAML.
 //!
 //! A file is read into a tree (`yaml`), and each section takes its part of the tree (`walk`) into types that cannot hold
-//! a bad value. Anything wrong ends in one [`ConfigError`] with file, line, column, the key's path and a hint. What the
-//! contract has and this build has not yet is validated like all else and then refused (`available`).
+//! a bad value. Anything wrong ends in one [`ConfigError`] with file, line, column, the key's path and a hint.
 
-mod available;
 mod checks;
 mod connections;
 mod dns_checks;
@@ -16,8 +14,11 @@ mod load;
 mod quantities;
 mod sections;
 mod shared;
+mod source;
 mod summary;
+mod tables;
 mod targets;
+mod variables;
 mod walk;
 mod web_checks;
 mod write;

@@ -4,6 +4,12 @@ use std::fmt::Write as _;
 
 use super::quantities::{duration_text, size_text};
 use super::{Config, Store, WhenFull};
+use crate::check::Check;
+
+/// Checks that are listed by name.
+const LISTED_MAX: usize = 30;
+/// How wide the column of labels may be; longer ones stick out.
+const LABEL_WIDTH_MAX: usize = 40;
 
 const KINDS: [&str; 6] = ["http", "tcp", "tls", "icmp", "dns", "exec"];
 
@@ -48,7 +54,24 @@ pub fn summary(config: &Config) -> String {
         },
     );
     line("web", config.web.as_ref().map_or("none".to_owned(), |web| format!("http://{}/", web.listen)));
+    list(&mut text, config);
     text
+}
+
+/// The checks by name, `for` written out: enough to see whether they are what was meant. All of them are in `explain`.
+fn list(text: &mut String, config: &Config) {
+    let listed = &config.checks[..config.checks.len().min(LISTED_MAX)];
+    let label_width = listed.iter().map(|check| check.label.chars().count()).max().unwrap_or(0).min(LABEL_WIDTH_MAX);
+    let every = |check: &Check| format!("every {}", duration_text(check.interval));
+    let every_width = listed.iter().map(|check| every(check).len()).max().unwrap_or(0);
+    for (nth, check) in listed.iter().enumerate() {
+        let (label, kind, every) = (&check.label, check.kind.name(), every(check));
+        let gap = if nth == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{gap}{label:label_width$}  {every:every_width$}  {kind:4}  {}", check.target);
+    }
+    if listed.len() < config.checks.len() {
+        let _ = writeln!(text, "… and {} more; `pingeon explain` has all of them", config.checks.len() - listed.len());
+    }
 }
 
 fn checks(config: &Config) -> String {
@@ -70,7 +93,12 @@ fn workers_line(config: &Config) -> String {
     let (checks, most, busy) = (config.checks.len(), config.workers_max, busy_at_timeout(config));
     match too_few_workers(config) {
         Some(warning) => warning,
-        None if checks <= most => format!("up to {}, one for each check", workers(config)),
+        None if checks <= most => {
+            format!(
+                "up to {}, one for each check; on average {busy} busy when every check runs to its timeout",
+                workers(config)
+            )
+        }
         None => format!(
             "up to {most}; when every check runs to its timeout, {busy} are busy on average, and some may start late"
         ),
@@ -98,9 +126,7 @@ pub fn workers(config: &Config) -> usize {
 fn busy_at_timeout(config: &Config) -> usize {
     // Rounded down to 10⁻¹² of a worker each, so that six checks of a sixth make one worker and not a little more.
     const WORKER: u128 = 1_000_000_000_000;
-    let share = |check: &std::sync::Arc<crate::check::Check>| {
-        check.timeout.as_micros() * WORKER / check.interval.as_micros().max(1)
-    };
+    let share = |check: &std::sync::Arc<Check>| check.timeout.as_micros() * WORKER / check.interval.as_micros().max(1);
     let busy: u128 = config.checks.iter().map(share).sum();
     usize::try_from(busy.div_ceil(WORKER)).unwrap_or(usize::MAX).max(1)
 }

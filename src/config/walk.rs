@@ -3,16 +3,14 @@
 //! A place that holds something wrong turns a [`Complaint`] into a [`ConfigError`] with file, line, column and path.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::available;
 use super::error::{Complaint, ConfigError};
 use super::expand::{Environment, Expanded, Variables, expand};
 use super::shared::Shared;
-use super::yaml::{self, Node, Source, Step};
+use super::source::Source;
+use super::yaml::{self, Node, Step};
 use crate::secret::{Origin, Secret};
 
 pub(super) type Read<T> = Result<T, ConfigError>;
@@ -26,12 +24,7 @@ pub(super) struct Reading<'a> {
     pub(super) data: PathBuf,
     /// What many checks have in common is kept once.
     pub(super) shared: Shared,
-    /// What was used and is not available in this build: the first few, in the order of reading.
-    pub(super) refused: RefCell<Vec<ConfigError>>,
 }
-
-/// How many refusals are kept; one is enough to refuse, tests look at more.
-const REFUSED_MAX: usize = 32;
 
 /// The way from a file's root to a value.
 #[derive(Clone, Copy)]
@@ -92,16 +85,6 @@ impl<'a> At<'a> {
         let mut steps = self.steps();
         steps.push(Step::Key(key));
         self.error(complaint.into(), steps, true)
-    }
-
-    /// Says that `feature` is used here, in case that this build does not have it.
-    pub(super) fn uses(&self, feature: &str) {
-        let mut refused = self.reading.refused.borrow_mut();
-        if refused.len() < REFUSED_MAX
-            && let Some(complaint) = available::refuse(feature)
-        {
-            refused.push(self.error(complaint, self.steps(), false));
-        }
     }
 
     fn error(&self, complaint: Complaint, steps: Vec<Step<'_>>, key: bool) -> ConfigError {
@@ -407,19 +390,4 @@ fn path(steps: &[Step<'_>], quiet: bool) -> String {
         }
     }
     path
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Node::Null => f.write_str("null"),
-            Node::Bool(value) => write!(f, "{value}"),
-            Node::Unsigned(value) => write!(f, "{value}"),
-            Node::Negative(value) => write!(f, "{value}"),
-            Node::Float(value) => write!(f, "{value}"),
-            Node::Text(text) => f.write_str(text),
-            Node::List(_) => f.write_str("[…]"),
-            Node::Map(_) => f.write_str("{…}"),
-        }
-    }
 }

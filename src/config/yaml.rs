@@ -6,26 +6,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::{Complaint, ConfigError};
+use super::source::Source;
 
-/// How large a file may be, in bytes.
-pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Values in one file, aliases written out: twenty for each of the checks that a config may have.
 const NODES_MAX: usize = 2_000_000;
 /// Keys in one mapping.
 const KEYS_MAX: usize = 1_000;
-
-/// A file's text, kept until all of it was understood.
-pub(super) struct Source {
-    /// Where it was read from, as messages name it.
-    pub(super) path: PathBuf,
-    /// What it holds, without a byte order mark.
-    pub(super) text: String,
-}
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +28,21 @@ pub(super) enum Node {
     Text(Box<str>),
     List(Vec<Node>),
     Map(Vec<(Box<str>, Node)>),
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Null => f.write_str("null"),
+            Node::Bool(value) => write!(f, "{value}"),
+            Node::Unsigned(value) => write!(f, "{value}"),
+            Node::Negative(value) => write!(f, "{value}"),
+            Node::Float(value) => write!(f, "{value}"),
+            Node::Text(text) => f.write_str(text),
+            Node::List(_) => f.write_str("[…]"),
+            Node::Map(_) => f.write_str("{…}"),
+        }
+    }
 }
 
 /// A step from a value to one inside it.

@@ -189,7 +189,14 @@ mod tests {
         let host = Host::Address([192, 0, 2, 1].into());
         let tcp = tcp::Tcp::to(host, 1);
         let (interval, kind) = (Duration::from_secs(10), Kind::Tcp(Box::new(tcp)));
-        Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target: "".into(), kind })
+        Arc::new(Check {
+            label: label.into(),
+            interval,
+            timeout: interval,
+            confirm: Default::default(),
+            target: "".into(),
+            kind,
+        })
     }
 
     fn outcome(verdict: Verdict, phase: Option<Phase>) -> Outcome {

@@ -16,7 +16,7 @@ fn check(label: &str, every_ms: u64) -> Arc<Check> {
     let tcp = tcp::Tcp::to(host, 1);
     let interval = Duration::from_millis(every_ms);
     let (target, kind) = ("127.0.0.1:1".into(), Kind::Tcp(Box::new(tcp)));
-    Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target, kind })
+    Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: Default::default(), target, kind })
 }
 
 /// Runs the agent half in a new spool until `enough`, and gives what the spool then has.

@@ -59,6 +59,7 @@ struct CheckForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     agents: Option<usize>,
     state: Verdict,
+    flapping: Option<bool>,
     last_due_at: Option<Timestamp>,
     uptime_percent: f64,
     percent: Parts<f64>,
@@ -107,6 +108,7 @@ impl<'a> CheckForm<'a> {
             agent: check.agent.as_deref(),
             agents: check.quorum.map(|quorum| quorum.agents),
             state: check.state,
+            flapping: check.flapping,
             last_due_at: check.last_due_at,
             uptime_percent: shares.uptime().percent(),
             percent: Parts {
@@ -151,7 +153,7 @@ impl<'a> OutageForm<'a> {
     }
 }
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "label",
     "agent",
     "from",
@@ -173,6 +175,7 @@ const COLUMNS: [&str; 21] = [
     "p95_us",
     "p99_us",
     "outages",
+    "flapping",
 ];
 
 /// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed); with a quorum, the
@@ -207,6 +210,7 @@ pub fn csv(report: &Report) -> String {
             number(form.duration_us.p95),
             number(form.duration_us.p99),
             number(form.outages.zip(form.outages_left_out).map(|(listed, left_out)| listed.len() as u64 + left_out)),
+            form.flapping.map(|flaps| flaps.to_string()).unwrap_or_default(),
         ];
         text.push_str(&fields.join(","));
         text.push_str("\r\n");

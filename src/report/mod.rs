@@ -7,9 +7,11 @@
 //!
 //! Reading is a stream: what is held at once is a summary for each label and agent, and the durations of one of them.
 
+mod confirm;
 pub mod delivery;
 mod durations;
 mod export;
+mod flapping;
 mod outages;
 mod quorum;
 mod rollup;
@@ -33,12 +35,13 @@ pub use since::parse_since;
 pub use sums::Sums;
 pub use table::{table, terminal_width};
 
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::check::Verdict;
+use crate::check::{Confirm, Verdict};
 use crate::clock::Timestamp;
 use crate::store::{Archive, Row};
 
@@ -83,6 +86,8 @@ pub struct Summary {
     /// How it is at the end of the range: what the last log says, while that is not too old to say anything. Never
     /// `missed`: that is `unknown`.
     pub state: Verdict,
+    /// It changes all the time; `None` where that is not known: out of roll-ups, or of several agents together.
+    pub flapping: Option<bool>,
     /// The last slot that there is a log of.
     pub last_due_at: Option<Timestamp>,
     /// How the range is shared out.
@@ -145,7 +150,8 @@ impl Time {
     }
 }
 
-/// A run of `down` logs. Only `up` or `degraded` ends it: what is unknown in between neither ends it nor counts to its length.
+/// A run of `down` logs, where the check has a [`Confirm`] one that was confirmed. Only `up` or `degraded` ends it: what is unknown
+/// in between neither ends it nor counts to its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     /// When its first log was due; the beginning of the range when that lies before.
@@ -162,6 +168,9 @@ pub struct Outage {
     pub agents: Vec<Arc<str>>,
 }
 
+/// By label, how many results turn what is shown; of any other label the first one does.
+pub type Confirms = HashMap<Arc<str>, Confirm>;
+
 /// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`; `to` is not after now. Those of `asked`
 /// and `listed` that it has nothing of are unknown all the time. `progress` is told now and then how many rows were read.
 ///
@@ -172,9 +181,10 @@ pub fn summed_up(
     asked: &[Arc<str>],
     listed: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
+    confirms: &Confirms,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
-    let mut sums = Sums::new(from, to);
+    let mut sums = Sums::new(from, to).confirmed(confirms);
     read(archive, asked, (from, to), progress, &mut |row| sums.push(row))?;
     Ok(sums.report(asked.iter().chain(listed)))
 }

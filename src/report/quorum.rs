@@ -198,6 +198,7 @@ impl Panel {
             agent: None,
             quorum: Some(Quorum { needed: quorum, agents: self.agents.len() }),
             state: self.now.verdict(quorum.get()),
+            flapping: None,
             last_due_at: self.last_due_at,
             time: sweep.time.and_the_rest_of(self.to.since(self.from)),
             logs: self.tally.logs,

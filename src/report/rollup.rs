@@ -122,7 +122,9 @@ mod tests {
     fn hours_come_to_what_the_logs_come_to() {
         let (_folder, mut archive) = store();
         let report = rolled(&mut archive, &["shop".into()], &[]);
-        let exact = summed_up(&mut archive, &["shop".into()], &[], (at(0), at(7_200)), &mut |_| {}).unwrap();
+        let exact =
+            summed_up(&mut archive, &["shop".into()], &[], (at(0), at(7_200)), &Default::default(), &mut |_| {})
+                .unwrap();
         let ([of_hours], [of_logs]) = (&report.checks[..], &exact.checks[..]) else { panic!("{report:?} {exact:?}") };
         assert_eq!((of_hours.time, of_hours.logs, of_hours.missed), (of_logs.time, of_logs.logs, of_logs.missed));
         let (estimate, exact) = (of_hours.durations.unwrap(), of_logs.durations.unwrap());

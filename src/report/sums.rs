@@ -4,19 +4,22 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::confirm::{Brings, Shown, Told};
+use super::flapping::Flapping;
 use super::outages::Outages;
 use super::silences::Silences;
 use super::tally::Tally;
 use super::turns::{Turn, Turns, state};
-use super::{Basis, Outage, Quorum, Report, Summary, Time};
-use crate::check::Verdict;
+use super::{Basis, Confirms, Outage, Quorum, Report, Summary, Time};
+use crate::check::{Confirm, Verdict};
 use crate::clock::Timestamp;
 use crate::store::Row;
 
 /// Sums up rows that come in the order of label, agent and `due_at`. Within a millisecond, which is as fine as the store
 /// sorts, they may come in any order.
 #[derive(Debug)]
-pub struct Sums {
+pub struct Sums<'a> {
+    confirms: Option<&'a Confirms>,
     from: Timestamp,
     to: Timestamp,
     checks: Vec<Summary>,
@@ -24,10 +27,17 @@ pub struct Sums {
     series: Option<Series>,
 }
 
-impl Sums {
+impl<'c> Sums<'c> {
     /// Nothing is known yet of `from..to`.
     pub fn new(from: Timestamp, to: Timestamp) -> Self {
-        Sums { from, to: to.max(from), checks: Vec::new(), silences: Silences::default(), series: None }
+        let (to, silences) = (to.max(from), Silences::default());
+        Sums { confirms: None, from, to, checks: Vec::new(), silences, series: None }
+    }
+
+    /// What is shown of these labels has to be confirmed.
+    #[must_use]
+    pub fn confirmed(self, confirms: &'c Confirms) -> Self {
+        Sums { confirms: Some(confirms), ..self }
     }
 
     /// Adds a row. Those before the range count as far as they reach into it.
@@ -38,7 +48,8 @@ impl Sums {
             return series.push(row, &mut self.silences);
         }
         self.end_series();
-        let mut series = Series::new(&row, self.from, self.to);
+        let confirm = self.confirms.and_then(|confirms| confirms.get(&row.label)).copied().unwrap_or_default();
+        let mut series = Series::new(&row, confirm, (self.from, self.to));
         series.push(row, &mut self.silences);
         self.series = Some(series);
     }
@@ -78,6 +89,7 @@ pub(super) fn nothing_known(label: Arc<str>, quorum: Option<NonZeroUsize>, range
         agent: None,
         quorum: quorum.map(|needed| Quorum { needed, agents: 0 }),
         state: Verdict::Unknown,
+        flapping: None,
         last_due_at: None,
         time: Time { unknown: range, ..Time::default() },
         logs: 0,
@@ -98,11 +110,13 @@ struct Series {
     turns: Turns,
     time: Time,
     tally: Tally,
+    shown: Shown,
+    flapping: Flapping,
     outages: Outages,
 }
 
 impl Series {
-    fn new(row: &Row, from: Timestamp, to: Timestamp) -> Self {
+    fn new(row: &Row, confirm: Confirm, (from, to): (Timestamp, Timestamp)) -> Self {
         Series {
             label: Arc::clone(&row.label),
             agent: Arc::clone(&row.agent),
@@ -111,6 +125,8 @@ impl Series {
             turns: Turns::new(from, to),
             time: Time::default(),
             tally: Tally::new(),
+            shown: Shown::new(confirm),
+            flapping: Flapping::default(),
             outages: Outages::default(),
         }
     }
@@ -125,21 +141,30 @@ impl Series {
         let Turn { row, span: Some(span) } = turn else { return };
         silences.note(row, *span);
         self.time.add(row.verdict, turn.length());
-        match row.verdict {
-            Verdict::Up | Verdict::Degraded => self.outages.end(row.due_at),
-            Verdict::Down => {
-                self.outages.go_on(turn.length(), || Outage {
-                    start: row.due_at.max(self.from),
-                    began_before: row.due_at < self.from,
+        if let Verdict::Up | Verdict::Degraded | Verdict::Down = row.verdict {
+            let down = row.verdict == Verdict::Down;
+            let reason = row.reason.clone().filter(|_| down);
+            self.show(Told { down, due_at: row.due_at, length: turn.length(), reason });
+        }
+        self.flapping.push(row.verdict);
+        self.tally.count(turn, self.from, self.to);
+    }
+
+    fn show(&mut self, told: Told) {
+        match self.shown.push(told) {
+            Brings::Nothing => {}
+            Brings::End(at) => self.outages.end(at),
+            Brings::Outage(told) => told.into_iter().for_each(|told| {
+                self.outages.go_on(told.length, || Outage {
+                    start: told.due_at.max(self.from),
+                    began_before: told.due_at < self.from,
                     end: None,
                     down: Duration::ZERO,
-                    reason: row.reason.clone(),
+                    reason: told.reason,
                     agents: Vec::new(),
                 });
-            }
-            Verdict::Unknown | Verdict::Missed => {}
+            }),
         }
-        self.tally.count(turn, self.from, self.to);
     }
 
     fn summary(mut self, silences: &mut Silences) -> Summary {
@@ -149,7 +174,8 @@ impl Series {
         }
         let (outages, outages_left_out) = self.outages.newest();
         Summary {
-            state: last.as_ref().map_or(Verdict::Unknown, |last| state(&last.row, self.to)),
+            state: last.as_ref().map_or(Verdict::Unknown, |last| self.shown.state(state(&last.row, self.to))),
+            flapping: Some(self.flapping.flaps()),
             last_due_at: last.as_ref().map(|last| last.row.last_slot().min(self.to)),
             label: self.label,
             agent: Some(self.agent),

@@ -53,7 +53,7 @@ fn checks(report: &Report, width: Option<u16>) -> String {
     } else if has_many_agents(report) {
         columns.push(column("agent", |check: &Summary| agent(check)).wrapped());
     }
-    columns.push(column("now", |check: &Summary| Paint::of(check.state).on(check.state)));
+    columns.push(column("now", now));
     columns.push(column("uptime", |check: &Summary| Shares::of(&check.time).uptime().to_string()).right());
     if some_degraded {
         columns.push(column("degraded", |check: &Summary| Shares::of(&check.time).degraded.to_string()).right());
@@ -123,6 +123,11 @@ fn has_many_agents(report: &Report) -> bool {
 
 fn agent(check: &Summary) -> String {
     clean(check.agent.as_deref().unwrap_or("-"))
+}
+
+fn now(check: &Summary) -> String {
+    let state = Paint::of(check.state).on(check.state);
+    if check.flapping == Some(true) { format!("{state}, flapping") } else { state }
 }
 
 fn down(check: &Summary) -> String {

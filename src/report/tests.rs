@@ -97,6 +97,39 @@ fn time_is_shared_out_once() {
 }
 
 #[test]
+fn with_a_confirm_only_what_was_confirmed_is_shown_and_every_log_still_counts() {
+    let confirms = Confirms::from_iter([(Arc::from("shop"), Confirm::new(2, 2).unwrap())]);
+    for (rows, outages, state, time) in [
+        ("-10 up,60 up,70 down,80 up,90 up", "", "up", "30 10"),
+        ("60 up,70 down refused,80 down,90 up", "70..open for 20: refused", "down", "20 20"),
+        ("50 down refused,60 unknown,70 down,80 up,90 up", "50..80 for 20: refused", "up", "20 20"),
+        ("70 up,80 up,90 down", "", "up", "20 10"),
+        ("-5 down refused,5 down reset,15 up,25 up", "0..15 for 15: refused", "unknown", "20 15"),
+    ] {
+        let mut sums = Sums::new(at(0), at(100)).confirmed(&confirms);
+        super::tests::rows(rows).into_iter().for_each(|row| sums.push(row));
+        let summary = sums.report([].iter()).checks.remove(0);
+        let shown = |outage: &Outage| {
+            let end = outage.end.map_or("open".to_owned(), |end| end.since(at(0)).as_secs().to_string());
+            let (start, down) = (outage.start.since(at(0)).as_secs(), outage.down.as_secs());
+            format!("{start}..{end} for {down}: {}", outage.reason.as_deref().unwrap_or("-"))
+        };
+        let found: Vec<String> = summary.outages.iter().map(shown).collect();
+        assert_eq!((found.join("; "), summary.state), (outages.to_owned(), verdict(state)), "{rows}");
+        assert_eq!(format!("{} {}", summary.time.up.as_secs(), summary.time.down.as_secs()), time, "{rows}");
+    }
+}
+
+#[test]
+fn what_flaps_is_shown_as_flapping() {
+    let logs: Vec<String> = (2..10).map(|n| format!("{}0 {}", n, if n % 2 == 0 { "up" } else { "down" })).collect();
+    let report = report_of(rows(&logs.join(",")), &[], 100);
+    assert_eq!(report.checks[0].flapping, Some(true));
+    assert!(table(&report, None, false).contains("down, flapping"), "{}", table(&report, None, false));
+    assert!(json(&report).contains("\"flapping\": true") && csv(&report).ends_with(",true\r\n"));
+}
+
+#[test]
 fn outages_are_runs_of_down() {
     for (name, rows, expected) in [
         ("none", "0 up,10 degraded", ""),
@@ -318,7 +351,7 @@ proptest! {
     #[test]
     fn a_csv_has_as_many_fields_in_each_line_and_a_table_no_wide_line(rows in any_rows(&["a", "b"]), width in 60..120_u16) {
         let report = report_of(rows, &["never"], 100);
-        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 21));
+        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 22));
         prop_assert!(table(&report, Some(width), false).lines().all(|line| line.chars().count() <= usize::from(width.max(90))));
     }
 }
@@ -357,15 +390,15 @@ fn a_store_is_summed_up() {
     let mut archive = sqlite::Archive::open(&settings.path).unwrap();
     let (shop, dns, range) = ([Arc::from("shop")], [Arc::from("dns")], (at(0), at(5_000)));
     let mut told = Vec::new();
-    let report = summed_up(&mut archive, &[], &shop, range, &mut |rows| told.push(rows)).unwrap();
+    let report = summed_up(&mut archive, &[], &shop, range, &Default::default(), &mut |rows| told.push(rows)).unwrap();
     assert_eq!(told, [4_096]);
     let [shop_seen] = &report.checks[..] else { panic!("{report:?}") };
     assert_eq!(shop_seen.time, Time { up: seconds(2_500), down: seconds(2_500), ..Time::default() });
     assert_eq!((shop_seen.logs, shop_seen.state), (5_000, Verdict::Down));
     assert_eq!(shop_seen.durations, Some(Percentiles { p50: 2_498, p95: 4_748, p99: 4_948 }));
     assert_eq!(shop_seen.outages[99].reason.as_deref(), Some("refused"));
-    assert_eq!(summed_up(&mut archive, &shop, &shop, range, &mut |_| {}), Ok(report));
-    let report = summed_up(&mut archive, &dns, &[], range, &mut |_| {}).unwrap();
+    assert_eq!(summed_up(&mut archive, &shop, &shop, range, &Default::default(), &mut |_| {}), Ok(report));
+    let report = summed_up(&mut archive, &dns, &[], range, &Default::default(), &mut |_| {}).unwrap();
     assert_eq!(report.checks.iter().map(|check| &*check.label).collect::<Vec<_>>(), ["dns"]);
 }
 

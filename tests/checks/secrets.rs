@@ -94,3 +94,15 @@ fn what_comes_back_is_not_shown() {
         assert!(!all.contains("hunter2"), "{name}: {all}");
     }
 }
+
+#[test]
+fn a_plugin_repeats_its_arguments_and_its_environment() {
+    for (script, reason) in [
+        (r#"echo "no $0 | $0=1"; exit 2"#, "no ***"),
+        ("env >&2; exit 2", "on standard error: "),
+        ("echo \"$KEY\"; exit 2", "x***x"),
+    ] {
+        let (all, _, why) = outcome(&format!("exec: [sh, -c, '{script}', '${{TOKEN}}'], env: {{KEY: 'x${{TOKEN}}x'}}"));
+        assert!(why.contains(reason) && !all.contains("hunter2") && all.contains("***"), "{script}: {all}");
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingeon::check::dns::Dns;
+use pingeon::check::exec::Exec;
 use pingeon::check::http::{Expect, Http, Text};
 use pingeon::check::icmp::Icmp;
 use pingeon::check::tcp::{Step, Tcp};
@@ -94,6 +95,12 @@ impl From<Icmp> for Probe {
     }
 }
 
+impl From<Exec> for Probe {
+    fn from(exec: Exec) -> Self {
+        Probe(Kind::Exec(Box::new(exec)))
+    }
+}
+
 /// Runs all cases at once and says of every one that fails how.
 pub fn run(cases: Vec<Case>) {
     let running: Vec<_> = cases.into_iter().map(|case| (case.name, std::thread::spawn(move || judge(&case)))).collect();
@@ -143,7 +150,14 @@ fn judge(case: &Case) -> Result<(), String> {
 
 /// Runs a check.
 pub fn look(kind: Kind, net: &Net, timeout: Duration) -> Outcome {
-    let check = Check { label: "case".into(), interval: timeout, timeout, confirm: 1, target: "case".into(), kind };
+    let check = Check {
+        label: "case".into(),
+        interval: timeout,
+        timeout,
+        confirm: Default::default(),
+        target: "case".into(),
+        kind,
+    };
     check::run(&check, net, Instant::now() + timeout)
 }
 

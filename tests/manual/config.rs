@@ -45,10 +45,6 @@ const PLACES: &[(&str, &str)] = &[
 const KINDS: &[(&str, &str)] =
     &[("http", "count"), ("tcp", "count"), ("tls", "count"), ("icmp", "method"), ("dns", "count"), ("exec", "count")];
 
-const LATER: &str = "not available in this build yet";
-/// What the page says of the same.
-const LATER_ON_PAGE: &str = "ot in this build yet";
-
 fn sections() -> impl Iterator<Item = &'static Section> {
     GROUPS.iter().flat_map(|(_, sections)| *sections)
 }
@@ -214,36 +210,6 @@ fn the_parameters_of_a_postgres_url_are_those_that_are_read() {
     let told = url.does.split("the parameters ").nth(1).unwrap().split('.').next().unwrap();
     let told: BTreeSet<&str> = told.split('`').skip(1).step_by(2).collect();
     assert_eq!(known(&refusal), told, "{refusal}");
-}
-
-/// What this build does not have yet is said to be so, and nothing else is.
-#[test]
-fn what_comes_later_is_said_to() {
-    for section in sections() {
-        let refused = read(&with(section, "", "")).is_err_and(|refusal| refusal.contains(LATER));
-        let within = section.title.contains(": ") && self::section(section.title.split(": ").next().unwrap()).is_some();
-        assert!(within || refused == section.about.starts_with("Not in this build yet."), "{}", section.title);
-        if refused {
-            continue;
-        }
-        for key in section.keys {
-            let values: Vec<String> = match key.takes {
-                Takes::Choice(words) => words.iter().map(|word| (*word).to_owned()).collect(),
-                Takes::Number(_, most) => vec![most.to_string()],
-                Takes::List(..) => vec!["[starttls]".to_owned(), "[a]".to_owned()],
-                _ => Vec::new(),
-            };
-            let later = values.iter().any(|value| {
-                let config = with(section, key.name, value);
-                // A gate names checks.
-                let config = config.replace("network_gate: [a]", "network_gate: [a], checks: [{label: a, tcp: 'a:1'}]");
-                read(&config).is_err_and(|refusal| refusal.contains(LATER))
-            });
-            let told = key.does.contains(LATER_ON_PAGE)
-                || matches!(key.takes, Takes::List(title, _) if self::section(title).is_some_and(|it| it.about.contains(LATER_ON_PAGE)));
-            assert_eq!(later, told, "{}: `{}`", section.title, key.name);
-        }
-    }
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn both_stores_answer_the_same() {
                 let mut archive = place.archive();
                 let rows = rows(archive.as_mut(), &labels, at(from), at(from + length));
                 let (labels, range) = (labels.map(Arc::from), (at(from), at(from + length)));
-                let report = report::summed_up(archive.as_mut(), &labels, &[], range, &mut |_| {});
+                let report = report::summed_up(archive.as_mut(), &labels, &[], range, &Default::default(), &mut |_| {});
                 let two = NonZeroUsize::new(2).unwrap();
                 let agreed = report::agreed(archive.as_mut(), two, &labels, &[], range, &mut |_| {});
                 let range = (rollup::hour_of(range.0), rollup::hour_of(range.1));

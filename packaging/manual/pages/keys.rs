@@ -140,17 +140,17 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     Section { title: "defaults", about: "What each check gets unless it says otherwise.", keys: &[
         key("interval", Duration("100ms", "1d"), Default("30s"), "How often a check runs."),
         key("timeout", Duration("10ms", "1d"), Default("5s"), "How long it may take; no longer than the interval."),
-        key("confirm", Number(1, 100), Default("1"), "Results in a row that turn the state that is shown. More than 1: not in this build yet."),
+        key("confirm", Number(1, 100), Default("1"), "Results in a row that turn the state that is shown; or so many of the last so many, more than half of them: `3 of 5`."),
         key("workers_max", Number(1, 10_000), Default("256"), "Threads that may run checks at once. As many are started as are needed when every check runs to its timeout; `pingeon validate` says how many, and whether this bound is too low for that."),
     ]},
 ]),
 ("Checks", &[
     Section { title: "checks: entry", about: "Each is a mapping with a label, one of `http`, `tcp`, `tls`, `icmp`, `dns` and `exec`, which makes it a check of that kind, and the kind's other keys. Every check may have:", keys: &[
         key("label", Text("text"), Needed("shop"), "What it is called in logs, in reports and on the command line: 1 to 200 bytes without control characters. No two checks have the same."),
-        key("for", Part("variables"), Nothing, "Makes many checks of one entry, one for each combination: a mapping from up to 16 variables to lists of texts. Everywhere in the entry `{name}` stands for the variable's value, and `{{` and `}}` for braces. Each variable has to be used."),
+        key("for", Part("variables"), Nothing, "Makes many checks of one entry, one for each combination: a mapping from up to 16 variables to lists of texts, such as `{host: [a, b], port: ['80', '443']}`. `{host: {file: hosts.txt}}` takes the values from a file: one a line (empty ones and those that begin with `#` are none), or a list in a `.json`. `{file: shops.csv}` takes a table, whose columns are variables: a CSV (RFC 4180) with a header, or a `.json` with a list of objects. Files are taken as they are, nothing in them is filled in; they are read again with the config. Everywhere in the entry `{name}` stands for the variable's value, and `{{` and `}}` for braces. Each variable has to be used, but for columns of a table."),
         key("interval", Duration("100ms", "1d"), Nothing, "How often it runs. It keeps its place within the interval over restarts, and never overlaps with itself. Default: that of `defaults`."),
         key("timeout", Duration("10ms", "1d"), Nothing, "How long all of it may take, redirects included; no longer than its interval. Past it the check is down. Default: that of `defaults`, or the interval where that is shorter."),
-        key("confirm", Number(1, 100), Nothing, "Results in a row that turn the state that is shown; logs are never altered. Default: that of `defaults`. More than 1: not in this build yet."),
+        key("confirm", Number(1, 100), Nothing, "Results in a row that turn the state that is shown, or `3 of 5` of them. `report` then lists as outages, and as the state of now, only what was confirmed (but with `--quorum` and `--rollup`); logs and shares of time are as they were. What could not be judged does not count. Default: that of `defaults`."),
     ]},
     Section { title: "http", about: "One request in HTTP/1.1 over a new connection, and what is expected of the answer. Nothing is sent twice.", keys: &[
         key("http", Text("URL"), Needed("https://shop.example.com/health"), "Whom to ask: `http` or `https`, without a user in it. Logs leave out its query, and what of its path came from the environment."),
@@ -266,9 +266,9 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("matches", Text("regex"), Nothing, "One of them must match this somewhere."),
         key("exactly", List("text", 1_000), Nothing, "They must be these, in whatever order, and no others; `[]`: there must be none."),
     ]},
-    Section { title: "exec", about: "Not in this build yet. A monitoring plugin: exit code 0 is `up`, 1 `degraded`, 2 `down`, any other `unknown`. At the timeout it is killed with all that it started, and is down.", keys: &[
-        key("exec", List("text", 1_000), Needed("[/usr/lib/nagios/plugins/check_disk, -w, 10%]"), "The program and its arguments; no shell is in between. A name without `/` is looked up in `PATH`."),
-        key("env", Part("variables"), Nothing, "All of its environment: a mapping from names to texts."),
+    Section { title: "exec", about: "A monitoring plugin, one of hundreds: exit code 0 is `up`, 1 `degraded`, 2 `down`, and anything else `unknown`, a signal and a program that cannot be started included. The first line that it prints is the reason; what stands behind a `|` is performance data, which the log holds as `perfdata`. At the timeout its process group is killed (SIGKILL) and it is `down`; what it leaves running in that group when it ends is killed, too. It runs as the user of the agent, in `/`, with `/dev/null` to read. What a plugin says is taken at its word: `network_gate` does not look into it.", keys: &[
+        key("exec", List("text", 1_000), Needed("[/usr/lib/nagios/plugins/check_disk, -w, 10%]"), "The program and its arguments; no shell is in between. A path is relative to the config, a name without `/` is looked up in its `PATH`. Other users of the machine can read arguments: secrets go into `env`."),
+        key("env", Part("variables"), Nothing, "What its environment holds beside `LANG=C` and a `PATH` of the system's directories, or instead of these: a mapping from names to texts. Of the agent's own environment it gets nothing: `HOME: ${HOME}` passes one on."),
     ]},
 ]),
 ("Where logs go", &[

@@ -13,7 +13,7 @@ pub(super) fn check(label: &str, interval_ms: u64) -> Arc<Check> {
     let tcp = Tcp::to(host, 1);
     let interval = Duration::from_millis(interval_ms);
     let (target, kind) = ("192.0.2.1:1".into(), Kind::Tcp(Box::new(tcp)));
-    Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: 1, target, kind })
+    Arc::new(Check { label: label.into(), interval, timeout: interval, confirm: Default::default(), target, kind })
 }
 
 pub(super) const MS: u64 = 1_000;
