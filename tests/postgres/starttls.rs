@@ -24,7 +24,7 @@ fn ask(server: &Server, ca: &str, timeout: Duration) -> Outcome {
     let address: IpAddr = [127, 0, 0, 1].into();
     let kind = Kind::Tcp(Box::new(Tcp { dialogue, tls, ..Tcp::to(Host::Address(address), server.port()) }));
     let (label, target) = ("postgres".into(), "postgres".into());
-    let check = Check { label, interval: timeout, timeout, confirm: 1, target, kind };
+    let check = Check { label, interval: timeout, timeout, confirm: Default::default(), target, kind };
     let net = Net::new(Arc::new(SystemClock), |_| None, Arc::new(move |_: &str, _: IpFamily| Ok(vec![address])));
     check::run(&check, &net, Instant::now() + timeout)
 }
