@@ -10,26 +10,26 @@ const BINARY_BYTES_MAX: usize = 8_000_000;
 const PACKAGE_BYTES_MAX: u64 = 4_000_000;
 
 const FILES: &str = "\
--rw-r--r-- root/root ./etc/pingeon/conf.d/README
--rw-r--r-- root/root ./etc/pingeon/pingeon.yaml
--rwxr-xr-x root/root ./usr/bin/pingeon
--rw-r--r-- root/root ./usr/lib/sysctl.d/50-pingeon.conf
--rw-r--r-- root/root ./usr/lib/systemd/system/pingeon.service
--rw-r--r-- root/root ./usr/lib/sysusers.d/pingeon.conf
--rw-r--r-- root/root ./usr/share/bash-completion/completions/pingeon
--rw-r--r-- root/root ./usr/share/doc/pingeon/CHANGELOG.md
--rw-r--r-- root/root ./usr/share/doc/pingeon/README.md
--rw-r--r-- root/root ./usr/share/doc/pingeon/changelog.gz
--rw-r--r-- root/root ./usr/share/doc/pingeon/copyright
--rw-r--r-- root/root ./usr/share/doc/pingeon/examples/credentials.conf
--rw-r--r-- root/root ./usr/share/doc/pingeon/examples/exec.conf
--rw-r--r-- root/root ./usr/share/doc/pingeon/examples/icmp-raw.conf
--rw-r--r-- root/root ./usr/share/doc/pingeon/operators.md
--rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/pingeon.fish
--rw-r--r-- root/root ./usr/share/lintian/overrides/pingeon
--rw-r--r-- root/root ./usr/share/man/man1/pingeon.1.gz
--rw-r--r-- root/root ./usr/share/man/man5/pingeon.yaml.5.gz
--rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_pingeon";
+-rw-r--r-- 0/0 ./etc/pingeon/conf.d/README
+-rw-r--r-- 0/0 ./etc/pingeon/pingeon.yaml
+-rwxr-xr-x 0/0 ./usr/bin/pingeon
+-rw-r--r-- 0/0 ./usr/lib/sysctl.d/50-pingeon.conf
+-rw-r--r-- 0/0 ./usr/lib/systemd/system/pingeon.service
+-rw-r--r-- 0/0 ./usr/lib/sysusers.d/pingeon.conf
+-rw-r--r-- 0/0 ./usr/share/bash-completion/completions/pingeon
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/CHANGELOG.md
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/README.md
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/changelog.gz
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/copyright
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/examples/credentials.conf
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/examples/exec.conf
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/examples/icmp-raw.conf
+-rw-r--r-- 0/0 ./usr/share/doc/pingeon/operators.md
+-rw-r--r-- 0/0 ./usr/share/fish/vendor_completions.d/pingeon.fish
+-rw-r--r-- 0/0 ./usr/share/lintian/overrides/pingeon
+-rw-r--r-- 0/0 ./usr/share/man/man1/pingeon.1.gz
+-rw-r--r-- 0/0 ./usr/share/man/man5/pingeon.yaml.5.gz
+-rw-r--r-- 0/0 ./usr/share/zsh/vendor-completions/_pingeon";
 
 #[test]
 fn both_packages_hold_what_belongs_to_them_and_are_small() {
