@@ -2,7 +2,8 @@
 //!
 //! When a check fails before there is an answer to judge, the checks of the gate are looked at, there and then. Where one of them
 //! gets through, the network works and the failure stands. Where none does, nobody can tell from here: the result is `unknown`, and
-//! holds what the gate said. That goes for the gate's own checks, too. The gate is asked by one worker at a time; what it
+//! holds what the gate said. That goes for the gate's own checks, too. Where none of the gate's checks can be asked (no permission to
+//! send echoes), there is no gate: failures stand, and the log says so once. The gate is asked by one worker at a time; what it
 //! said holds for all who waited.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Run, run_check};
-use crate::check::{Check, Outcome, Phase, Verdict};
+use crate::check::{Check, Kind, Outcome, Phase, Verdict};
 use crate::jobs::Stop;
 use crate::net::Net;
 
@@ -43,6 +44,18 @@ struct Sight {
     shut: Option<Arc<Evidence>>,
     /// Since when it is shut, once that was said.
     said: Option<Instant>,
+    /// It was said that it cannot be asked.
+    mute: bool,
+}
+
+/// What the gate says when it is asked.
+enum Answer {
+    /// One of its checks got through.
+    Open,
+    /// None did, and why.
+    Shut(Evidence),
+    /// None could be asked.
+    Mute,
 }
 
 /// Why each check of the gate did not get through, by label.
@@ -62,7 +75,8 @@ impl Gate {
     /// Made of others from now on.
     pub(super) fn change(&self, checks: Vec<Arc<Check>>) {
         *lock(&self.checks) = checks.into();
-        *lock(&self.sight) = Sight::default();
+        let mut sight = lock(&self.sight);
+        *sight = Sight { said: sight.said, ..Sight::default() };
     }
 
     /// See [`judging_max`].
@@ -80,13 +94,12 @@ impl Gate {
         if checks.is_empty() {
             return outcome;
         }
-        match got_through(&outcome) {
-            Some(false) => {}
-            Some(true) if checks.iter().any(|of_gate| of_gate.label == check.label) => {
+        if !failed_on_the_way(check, &outcome) {
+            let of_gate = checks.iter().any(|of_gate| of_gate.label == check.label);
+            if of_gate && got_through(check, &outcome) == Some(true) {
                 lock(&self.sight).open(ended);
-                return outcome;
             }
-            Some(true) | None => return outcome,
+            return outcome;
         }
         let mut sight = lock(&self.sight);
         if !sight.holds(ended) {
@@ -94,8 +107,8 @@ impl Gate {
                 self.stop.wait((began + PAUSE).saturating_duration_since(Instant::now()));
             }
             let began = Instant::now();
-            let shut = self.ask(&checks, net);
-            sight.see(began, shut);
+            let answer = self.ask(&checks, net);
+            sight.see(began, answer);
         }
         match sight.shut.clone() {
             Some(evidence) => unknown(outcome, &evidence),
@@ -103,14 +116,14 @@ impl Gate {
         }
     }
 
-    /// Why none of the gate's checks gets through; `None` as soon as one does.
-    fn ask(&self, checks: &[Arc<Check>], net: &Net) -> Option<Evidence> {
+    /// Asks one after the other, until one gets through.
+    fn ask(&self, checks: &[Arc<Check>], net: &Net) -> Answer {
         let mut evidence = Evidence::new();
         for check in checks {
             let hasty = Check { timeout: check.timeout.min(EACH_MAX), ..Check::clone(check) };
             let (outcome, _) = run_check(self.run, &hasty, net);
-            match got_through(&outcome) {
-                Some(true) => return None,
+            match got_through(check, &outcome) {
+                Some(true) => return Answer::Open,
                 Some(false) => {
                     let why = outcome.reason.unwrap_or_else(|| outcome.verdict.to_string());
                     evidence.insert(check.label.clone(), why);
@@ -118,7 +131,7 @@ impl Gate {
                 None => {}
             }
         }
-        (!evidence.is_empty()).then_some(evidence)
+        if evidence.is_empty() { Answer::Mute } else { Answer::Shut(evidence) }
     }
 }
 
@@ -132,33 +145,54 @@ impl Sight {
         }
     }
 
-    fn see(&mut self, began: Instant, shut: Option<Evidence>) {
-        let Some(evidence) = shut else { return self.open(began) };
-        let first = self.said.is_none();
-        let since = *self.said.get_or_insert(began);
-        if first {
-            log::warn!(
-                "the agent's own network is at fault: {}; checks that do not get through are `unknown`",
-                listed(&evidence)
-            );
+    fn see(&mut self, began: Instant, answer: Answer) {
+        let evidence = match answer {
+            Answer::Open => return self.open(began),
+            Answer::Mute => {
+                if !std::mem::replace(&mut self.mute, true) {
+                    log::warn!("no check of `network_gate` can be asked: failures are laid to their targets");
+                }
+                (self.began, self.shut) = (Some(began), None);
+                return;
+            }
+            Answer::Shut(evidence) => evidence,
+        };
+        if self.said.is_none() {
+            let why = listed(&evidence);
+            log::warn!("the agent's own network is at fault: {why}; checks that do not get through are `unknown`");
         }
-        *self =
-            Sight { began: Some(began), ended: Some(Instant::now()), shut: Some(evidence.into()), said: Some(since) };
+        let (ended, said) = (Some(Instant::now()), self.said.or(Some(began)));
+        *self = Sight { began: Some(began), ended, shut: Some(evidence.into()), said, mute: self.mute };
     }
 
+    /// One of its checks got through at `seen`; nothing new where it was looked at since then.
     fn open(&mut self, seen: Instant) {
+        if self.began.is_some_and(|began| seen < began) {
+            return;
+        }
         if let Some(since) = self.said {
             log::info!("the agent's own network is back after {:.0} s", since.elapsed().as_secs_f64());
         }
-        *self = Sight { began: Some(seen), ..Sight::default() };
+        *self = Sight { began: Some(seen), mute: self.mute, ..Sight::default() };
     }
 }
 
-/// Whether there was an answer to judge; `None` for a check that could not even ask for one.
-fn got_through(outcome: &Outcome) -> Option<bool> {
+/// Whether a check failed before there was an answer to judge. Echoes that are lost are, too: there is nothing else to judge them by.
+fn failed_on_the_way(check: &Check, outcome: &Outcome) -> bool {
+    match (outcome.verdict, outcome.phase) {
+        (Verdict::Down, Some(Phase::Assert)) => matches!(check.kind, Kind::Icmp(_)),
+        (Verdict::Down | Verdict::Unknown, phase) => phase.is_some(),
+        _ => false,
+    }
+}
+
+/// Whether a check of the gate got an answer from beyond this machine; `None` for one that could not even ask. Of a resolver, which
+/// may be here, only the answer that was expected is one.
+fn got_through(check: &Check, outcome: &Outcome) -> Option<bool> {
     match (outcome.verdict, outcome.phase) {
         (Verdict::Unknown, None) => None,
-        (Verdict::Down | Verdict::Unknown, Some(phase)) => Some(phase >= Phase::Assert),
+        (Verdict::Down, Some(Phase::Assert)) => Some(!matches!(check.kind, Kind::Dns(_))),
+        (Verdict::Down | Verdict::Unknown, Some(_)) => Some(false),
         _ => Some(true),
     }
 }
@@ -182,7 +216,7 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Kind, tcp};
+    use crate::check::tcp;
     use crate::net::Host;
 
     fn check(label: &str) -> Arc<Check> {
@@ -254,6 +288,38 @@ mod tests {
     }
 
     #[test]
+    fn a_resolver_may_be_here_and_an_echo_that_is_lost_is_on_the_way() {
+        let down = outcome(Verdict::Down, Some(Phase::Assert));
+        let of = |config: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("pingeon.yaml");
+            std::fs::write(&path, format!("checks: [{{label: a, {config}}}]")).unwrap();
+            crate::config::load(&path, &|_| None).unwrap().checks.remove(0)
+        };
+        for (config, on_the_way, through) in [
+            ("tcp: 'a:1'", false, true),
+            ("icmp: 192.0.2.1", true, true),
+            ("dns: {name: a.example, type: A, server: 127.0.0.53}", false, false),
+        ] {
+            let check = of(config);
+            assert_eq!(failed_on_the_way(&check, &down), on_the_way, "{config}");
+            assert_eq!(got_through(&check, &down), Some(through), "{config}");
+        }
+    }
+
+    #[test]
+    fn what_was_seen_before_the_last_look_opens_nothing() {
+        let (before, mut sight) = (Instant::now(), Sight::default());
+        sight.see(before + PAUSE, Answer::Shut(Evidence::new()));
+        sight.open(before);
+        assert!(sight.said.is_some());
+        sight.see(before + PAUSE, Answer::Mute);
+        assert!(sight.said.is_some() && sight.mute, "nobody knows whether it is back");
+        sight.open(before + PAUSE);
+        assert!(sight.said.is_none());
+    }
+
+    #[test]
     fn the_gate_is_open_again_when_one_of_its_checks_got_through() {
         let gate = Gate::new(run, vec![check("no answer")], &Stop::default());
         let net = Net::system();
@@ -273,7 +339,13 @@ mod tests {
         let at = Instant::now();
         let (open, shut) = (
             Sight { began: Some(at), ..Sight::default() },
-            Sight { began: Some(at), ended: Some(at + EACH_MAX), shut: Some(Arc::default()), said: Some(at) },
+            Sight {
+                began: Some(at),
+                ended: Some(at + EACH_MAX),
+                shut: Some(Arc::default()),
+                said: Some(at),
+                mute: false,
+            },
         );
         let moment = Duration::from_millis(1);
         assert!(!Sight::default().holds(at));

@@ -9,9 +9,10 @@ use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::store::Row;
 
-/// How many reasons of all agents are told apart, and how many times of each.
-const REASONS_MAX: usize = 1_000;
-const TIMES_MAX: usize = 10_000;
+/// How many reasons of all agents are told apart, and how many times of each; further reasons are one.
+const REASONS_MAX: usize = 100;
+const TIMES_MAX: usize = 2_000;
+const OTHERS: &str = "other reasons";
 
 /// Why an agent could not tell, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(super) struct Silences(BTreeMap<(Arc<str>, Arc<str>), Times>);
 #[derive(Debug, Default)]
 struct Times {
     spans: BTreeMap<Timestamp, Timestamp>,
+    last: Option<Timestamp>,
     more: bool,
 }
 
@@ -49,17 +51,16 @@ impl Silences {
         }
         let reason = row.reason.as_deref().unwrap_or("no reason");
         let why = reason.split_once(": ").map_or(reason, |(why, _)| why);
-        if self.0.len() < REASONS_MAX || self.0.contains_key(&(row.agent.clone(), why.into())) {
-            self.0.entry((row.agent.clone(), why.into())).or_default().add(start, end);
-        }
+        let known = self.0.len() < REASONS_MAX || self.0.contains_key(&(row.agent.clone(), why.into()));
+        let why = if known { why } else { OTHERS };
+        self.0.entry((row.agent.clone(), why.into())).or_default().add(start, end);
     }
 
     /// All of them, by agent and reason.
     pub(super) fn told(self) -> Vec<Silence> {
         let silence = |((agent, why), times): ((Arc<str>, Arc<str>), Times)| {
             let lasted = times.spans.iter().map(|(start, end)| end.since(*start)).sum();
-            let (last, _) = times.spans.last_key_value()?;
-            Some(Silence { agent, why, times: times.spans.len(), lasted, last: *last, more: times.more })
+            Some(Silence { agent, why, times: times.spans.len(), lasted, last: times.last?, more: times.more })
         };
         self.0.into_iter().filter_map(silence).collect()
     }
@@ -72,6 +73,7 @@ impl Times {
             self.spans.remove(&from);
             (start, end) = (start.min(from), end.max(to));
         }
+        self.last = self.last.max(Some(start));
         if self.spans.len() < TIMES_MAX {
             self.spans.insert(start, end);
         } else {
