@@ -90,7 +90,10 @@ impl Echoes {
                 _ => line.insert(Arc::new(Line::open(family)?)).clone(),
             }
         };
+        // What was dropped until now is nothing to this run.
+        let dropped_before = line.socket.dropped().unwrap_or(0);
         let mut table = lock(&line.table);
+        table.dropped = table.dropped.max(dropped_before);
         let run = table.enter(to, count, deadline, random()?).ok_or(Unasked::Full)?;
         let dropped_before = table.dropped;
         let asking = Asking { line: line.clone(), run, to, deadline, dropped_before };
