@@ -111,6 +111,8 @@ impl Crew {
                 let log = self.run(&slot, now, pulse);
                 // The check ends here: should the spool make us wait, that is not its target's doing.
                 let ended = SystemClock.now().steady;
+                // Nor is it ours: the spool says by its own pulse whether it lives, however long it waits for room.
+                pulse.rest();
                 if self.logs.send(log).is_err() {
                     // The spool ends after the workers do, unless it failed; then the process stops for that.
                     log::error!("a result of `{}` is lost: the spool has ended", slot.check.label);

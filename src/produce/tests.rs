@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::check::{Check, Kind, Outcome, Phase, Verdict, tcp};
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, Now, SystemClock, Timestamp};
 use crate::config::{self, WhenFull};
 use crate::flow::Source;
 use crate::logs::{Cause, Log};
@@ -194,6 +194,13 @@ fn what_a_full_spool_held_up_is_no_fault_of_the_targets() {
 
     // Nobody takes logs for two seconds, then all that come until each label has one that was missed.
     stop.wait(Duration::from_secs(2));
+    let now = SystemClock.now();
+    let later = Now { steady: now.steady.plus(Duration::from_secs(3_600)), ..now };
+    let stuck = jobs.roster().stuck(later);
+    assert!(
+        stuck.iter().all(|(thread, _)| thread == "schedule"),
+        "a worker that waits for the spool is not: {stuck:?}"
+    );
     let (mut causes, by) = (BTreeMap::new(), Instant::now() + Duration::from_secs(30));
     while causes.len() < checks.len() {
         let log = logs_out.recv_deadline(by).unwrap();

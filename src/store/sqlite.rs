@@ -153,8 +153,15 @@ fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Resul
 
 /// Opens the store at `path` for reading.
 fn open_to_read(path: &Path, cache_kib: u32) -> Result<Database, String> {
-    if !path.exists() {
-        return Err(format!("there is no store `{}` yet: `pingeon run` makes it", path.display()));
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(format!("there is no store `{}` yet: `pingeon run` makes it", path.display())),
+        Err(error) => {
+            return Err(format!(
+                "cannot look for the store `{}`: {error}; root and the group of its folder can",
+                path.display()
+            ));
+        }
     }
     Database::open(path, &STORE, Access::Read, cache_kib)
 }
