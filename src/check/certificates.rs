@@ -1,11 +1,14 @@
 //! What a TLS handshake told, held against what was expected of it, and the figures of it that a log carries.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
+use super::Outcome;
 use super::assertions::Assertions;
 use super::http::Text;
 use crate::net::tls::{self, Certificate, Pin, Session, Version};
-use crate::net::{Course, Net};
+use crate::net::{Course, Failure, Net};
 
 /// What is expected of a handshake and of the certificates that came with it.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +48,32 @@ impl ExpectTls {
         if let Some(limit) = self.certificate_days {
             days(limit, net, course, to);
         }
+    }
+
+    /// What a connection comes to that got as far as `failure`, with what of `under` and of this held.
+    pub(super) fn outcome(
+        &self,
+        failure: Option<Failure>,
+        under: Option<Duration>,
+        net: &Net,
+        mut course: Course,
+    ) -> Outcome {
+        course.leave();
+        let mut assertions = Assertions::default();
+        self.hold(net, &course, &mut assertions);
+        if let (Some(limit), None) = (under, &failure) {
+            assertions.under(limit, course.took());
+        }
+        let (verdict, phase, reason) = assertions.verdict_after(failure);
+        let mut result = Map::new();
+        result.insert("phases".to_owned(), json!(course.phases()));
+        if let Some(address) = course.address {
+            result.insert("address".to_owned(), address.to_string().into());
+        }
+        if let Some(figures) = figures_in_full(net, &course) {
+            result.insert("tls".to_owned(), figures);
+        }
+        Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
     }
 
     fn hold_pins(&self, own: &Certificate, to: &mut Assertions<'_>) {

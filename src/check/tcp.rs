@@ -10,15 +10,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use regex::bytes::Regex;
-use serde_json::{Map, json};
-
-use super::assertions::Assertions;
-use super::certificates::{self, ExpectTls};
+use super::certificates::ExpectTls;
 use super::each::each;
 use super::{Outcome, Phase};
 use crate::net::{Course, Failure, Host, IpFamily, Net, Stream, TlsSettings, Trouble, blanked, shown, tls};
 use crate::secret::Secret;
+use regex::bytes::Regex;
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -109,25 +106,11 @@ fn look(tcp: &Tcp, place: &Host, net: &Net, deadline: Instant) -> Outcome {
     let mut course = Course::new(deadline);
     let mut received = 0;
     let failure = talk(tcp, place, net, &mut course, &mut received).err();
-    course.leave();
-    let mut assertions = Assertions::default();
-    tcp.expect.hold(net, &course, &mut assertions);
-    if let (Some(limit), None) = (tcp.under, &failure) {
-        assertions.under(limit, course.took());
-    }
-    let (verdict, phase, reason) = assertions.verdict_after(failure);
-    let mut result = Map::new();
-    result.insert("phases".to_owned(), json!(course.phases()));
-    if let Some(address) = course.address {
-        result.insert("address".to_owned(), address.to_string().into());
-    }
+    let mut outcome = tcp.expect.outcome(failure, tcp.under, net, course);
     if !tcp.dialogue.is_empty() {
-        result.insert("received".to_owned(), received.into());
+        outcome.result.insert("received".to_owned(), received.into());
     }
-    if let Some(figures) = certificates::figures_in_full(net, &course) {
-        result.insert("tls".to_owned(), figures);
-    }
-    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+    outcome
 }
 
 fn talk(tcp: &Tcp, place: &Host, net: &Net, course: &mut Course, received: &mut u64) -> Result<(), Failure> {

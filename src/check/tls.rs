@@ -5,11 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, json};
-
 use super::Outcome;
-use super::assertions::Assertions;
-use super::certificates::{self, ExpectTls};
+use super::certificates::ExpectTls;
 use super::each::each;
 use crate::net::{Course, Failure, Host, IpFamily, Net, TlsSettings, tls};
 
@@ -50,22 +47,7 @@ pub fn run(tls: &Tls, net: &Net, deadline: Instant) -> Outcome {
 fn look(tls: &Tls, place: &Host, net: &Net, deadline: Instant) -> Outcome {
     let mut course = Course::new(deadline);
     let failure = shake_hands(tls, place, net, &mut course).err();
-    course.leave();
-    let mut assertions = Assertions::default();
-    tls.expect.hold(net, &course, &mut assertions);
-    if let (Some(limit), None) = (tls.under, &failure) {
-        assertions.under(limit, course.took());
-    }
-    let (verdict, phase, reason) = assertions.verdict_after(failure);
-    let mut result = Map::new();
-    result.insert("phases".to_owned(), json!(course.phases()));
-    if let Some(address) = course.address {
-        result.insert("address".to_owned(), address.to_string().into());
-    }
-    if let Some(figures) = certificates::figures_in_full(net, &course) {
-        result.insert("tls".to_owned(), figures);
-    }
-    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+    tls.expect.outcome(failure, tls.under, net, course)
 }
 
 fn shake_hands(tls: &Tls, place: &Host, net: &Net, course: &mut Course) -> Result<(), Failure> {

@@ -28,7 +28,8 @@ pub struct Checked {
 /// How many checks run at once outside of the schedule: enough that a few slow ones hold up nobody.
 const AT_ONCE_MAX: usize = 32;
 
-/// Runs each check once, now, several at a time; `network_gate` is asked as by the agent. The results come as they are ready, and the channel closes after the last.
+/// Runs each check once, now, several at a time; `network_gate` is asked as by the agent. The results come as they are ready, and
+/// the channel closes after the last.
 ///
 /// # Errors
 /// When a thread cannot be started.
