@@ -163,8 +163,11 @@ fn check(config: &Config, labels: &[String], format: CheckFormat) -> Result<Exit
     }
     std::panic::set_hook(Box::new(|_| {}));
     let author = Author::new(config.agent.clone(), SystemClock.now().wall);
-    let results =
-        produce::once(&checks, config.network_gate.clone(), &Arc::new(Net::system())).map_err(Failure::work)?;
+    let net = match format {
+        CheckFormat::Human => Net::system().watched(),
+        CheckFormat::Json => Net::system(),
+    };
+    let results = produce::once(&checks, config.network_gate.clone(), &Arc::new(net)).map_err(Failure::work)?;
     let progress = Progress::new("checks done", Some(checks.len()));
     // Shown in the config's order: what is ready early waits for those before it.
     let (mut ready, mut shown, mut all_up) = (BTreeMap::new(), 0, true);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::assertions::Assertions;
-use super::{Assertion, Outcome, Phase, Phases, Verdict};
+use super::{Assertion, Outcome, Phase, Verdict};
 use crate::net::{ADDRESSES_MAX, Course, Failure, Host, IpFamily, Net, share};
 
 /// How many addresses' reasons are told in the one of the check; `result` has all.
@@ -17,7 +17,7 @@ const REASONS_MAX: usize = 3;
 
 /// Looks at every address of `host` by `look`, which is to come back by the instant that it is given.
 pub fn each(host: &Host, port: u16, net: &Net, deadline: Instant, look: impl Fn(Host, Instant) -> Outcome) -> Outcome {
-    let mut course = Course::new(deadline);
+    let mut course = net.course(deadline);
     let addresses = match net.resolve(host, port, IpFamily::Each, &mut course) {
         Ok(addresses) => addresses,
         Err(failure) => return unresolved(failure, &course),
@@ -29,17 +29,19 @@ pub fn each(host: &Host, port: u16, net: &Net, deadline: Instant, look: impl Fn(
         (address.to_string(), look(Host::Address(address.ip()), until))
     });
     let looks: Vec<(String, Outcome)> = looks.collect();
-    all(&looks, course.phases(), addresses.len() > looked_at.len())
+    all(&looks, &course, addresses.len() > looked_at.len())
 }
 
 fn unresolved(failure: Failure, course: &Course) -> Outcome {
     let (verdict, phase, reason) = Assertions::default().verdict_after(Some(failure));
-    let result = Map::from_iter([("phases".to_owned(), json!(course.phases()))]);
-    Outcome { verdict, phase, reason, phases: course.phases(), assertions: Vec::new(), result }
+    let (phases, timeline) = (course.phases(), course.timeline.spans());
+    let result = Map::from_iter([("phases".to_owned(), json!(phases))]);
+    Outcome { verdict, phase, reason, phases, assertions: Vec::new(), result, timeline }
 }
 
 /// One outcome out of those of all addresses; `more` than those were not looked at.
-fn all(looks: &[(String, Outcome)], mut phases: Phases, more: bool) -> Outcome {
+fn all(looks: &[(String, Outcome)], course: &Course, more: bool) -> Outcome {
+    let mut phases = course.phases();
     for phase in Phase::TIMED {
         let times = looks.iter().filter_map(|(_, outcome)| outcome.phases.get(phase));
         times.for_each(|micros| phases.add(phase, std::time::Duration::from_micros(micros)));
@@ -61,7 +63,9 @@ fn all(looks: &[(String, Outcome)], mut phases: Phases, more: bool) -> Outcome {
     let addresses: Vec<Value> = looks.iter().map(|(address, outcome)| figures(address, outcome)).collect();
     let result =
         Map::from_iter([("phases".to_owned(), json!(phases)), ("addresses".to_owned(), Value::Array(addresses))]);
-    Outcome { verdict, phase, reason, phases, assertions: assertions.collect(), result }
+    let of_looks = looks.iter().flat_map(|(_, outcome)| outcome.timeline.iter().cloned());
+    let timeline = course.timeline.spans().into_iter().chain(of_looks).collect();
+    Outcome { verdict, phase, reason, phases, assertions: assertions.collect(), result, timeline }
 }
 
 fn badness(verdict: Verdict) -> u8 {

@@ -66,7 +66,7 @@ impl From<Failure> for Unjudged {
 
 /// Asks, and judges what comes back.
 pub fn run(icmp: &Icmp, net: &Net, deadline: Instant) -> Outcome {
-    let mut course = Course::new(deadline);
+    let mut course = net.course(deadline);
     let asked = ask(icmp, net, &mut course);
     course.leave();
     let mut assertions = Assertions::default();
@@ -83,7 +83,8 @@ pub fn run(icmp: &Icmp, net: &Net, deadline: Instant) -> Outcome {
             (verdict, Some(phase), Some(reason))
         }
     };
-    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+    let (phases, timeline) = (course.phases(), course.timeline.spans());
+    Outcome { verdict, phase, reason, phases, assertions: assertions.listed, result, timeline }
 }
 
 /// Sends to the first address that takes the first request.

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use confirm::Confirm;
 
 use crate::net::Net;
+use crate::net::timeline::Span;
 
 /// A check that the config names: what to look at, how often, and for how long at most.
 #[derive(Clone, Debug)]
@@ -233,6 +234,8 @@ pub struct Outcome {
     pub assertions: Vec<Assertion>,
     /// What belongs to the kind: the `result` of the log. Always a JSON object; where the kind has phases they are in it.
     pub result: serde_json::Map<String, serde_json::Value>,
+    /// What happened when, where somebody watches: for people, and in no log.
+    pub timeline: Vec<Span>,
 }
 
 impl Outcome {
@@ -245,6 +248,7 @@ impl Outcome {
             phases: Phases::default(),
             assertions: Vec::new(),
             result: serde_json::Map::new(),
+            timeline: Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What `pingeon check` shows a person of one outcome.
 
+mod timeline;
+
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use serde_json::Value;
 
 use super::{Assertion, Check, Kind, Outcome, Phase, Phases, Verdict, exec, icmp};
 
-/// Several lines: the verdict, why, every phase, every assertion, and what a plugin printed. Readable without colour.
+/// Several lines: the verdict, why, what happened when, certificates, every assertion, and what a plugin printed. Readable without
+/// colour.
 pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> String {
     let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let verdict = paint(verdict_colour(outcome.verdict), outcome.verdict.name());
@@ -20,9 +23,7 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
             None => writeln!(text, "  {reason}"),
         };
     }
-    if Phase::TIMED.iter().any(|phase| outcome.phases.get(*phase).is_some()) {
-        let _ = writeln!(text, "  {}", phase_line(&outcome.phases));
-    }
+    timeline::lines(&mut text, &check.kind, outcome);
     tls_lines(&mut text, "  ", outcome.result.get("tls"));
     for address in outcome.result.get("addresses").and_then(Value::as_array).into_iter().flatten() {
         address_lines(&mut text, address);
@@ -113,8 +114,11 @@ pub(super) fn millis(took: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::check::http::Http;
+    use crate::net::timeline::Span;
 
     fn shop() -> Check {
         let url = "https://shop.example.com/health";
@@ -134,21 +138,36 @@ mod tests {
         Assertion { what: what.to_owned(), got: got.to_owned(), expected: expected.to_owned(), held }
     }
 
+    /// Spans one after the other, each with its microseconds and notes.
+    fn timeline(spans: &[(Phase, u64, &[&str])]) -> (Vec<Span>, Phases) {
+        let (mut began, mut phases) = (Instant::now(), Phases::default());
+        let mut all = Vec::new();
+        for (phase, micros, notes) in spans {
+            let took = Duration::from_micros(*micros);
+            let notes = notes.iter().map(|note| (*note).to_owned()).collect();
+            all.push(Span { phase: *phase, began, took, notes });
+            phases.add(*phase, took);
+            began += took;
+        }
+        (all, phases)
+    }
+
     #[test]
     fn a_failed_assertion_is_shown_beside_those_that_held_and_every_phase() {
-        let phases = Phases {
-            resolve: Some(812),
-            connect: Some(10_231),
-            tls: Some(21_233),
-            send: Some(40),
-            first_byte: Some(15_111),
-            body: Some(2_101),
-        };
+        let (timeline, phases) = timeline(&[
+            (Phase::Resolve, 812, &["shop.example.com: 192.0.2.7, 2001:db8::7"]),
+            (Phase::Connect, 10_231, &["192.0.2.7:443 from 192.0.2.1:40000"]),
+            (Phase::Tls, 21_233, &["for shop.example.com"]),
+            (Phase::Send, 40, &["> GET /health HTTP/1.1", "> host: shop.example.com"]),
+            (Phase::FirstByte, 15_111, &[]),
+            (Phase::Body, 2_101, &["< HTTP/1.1 200 OK", "< server: nginx"]),
+        ]);
         let outcome = Outcome {
             verdict: Verdict::Down,
             phase: Some(Phase::Assert),
             reason: Some("body does not contain `ok`".to_owned()),
             phases,
+            timeline,
             assertions: vec![
                 assertion("status", "200", "200-299", true),
                 assertion("body.contains", "\"failed\"", "\"ok\"", false),
@@ -158,7 +177,16 @@ mod tests {
         insta::assert_snapshot!(show(&shop(), &outcome, Duration::from_micros(51_324), false), @r#"
         shop  down in 51.3 ms  https://shop.example.com/health
           assert: body does not contain `ok`
-          resolve 812 µs | connect 10.2 ms | tls 21.2 ms | send 40 µs | first_byte 15.1 ms | body 2.1 ms
+          resolve    |=                       |    812 µs  shop.example.com: 192.0.2.7, 2001:db8::7
+          connect    |=====                   |   10.2 ms  192.0.2.7:443 from 192.0.2.1:40000
+          tls        |     ==========         |   21.2 ms  for shop.example.com
+          send       |               =        |     40 µs
+              > GET /health HTTP/1.1
+              > host: shop.example.com
+          first_byte |               =======  |   15.1 ms
+          body       |                      ==|    2.1 ms
+              < HTTP/1.1 200 OK
+              < server: nginx
           ok  status: 200, expected 200-299
           no  body.contains: "failed", expected "ok"
         "#);
@@ -166,18 +194,31 @@ mod tests {
 
     #[test]
     fn a_phase_that_was_not_reached_has_no_time_and_colour_moves_nothing() {
+        let (timeline, phases) = timeline(&[
+            (Phase::Resolve, 812, &["shop.example.com: 192.0.2.7, 2001:db8::7"]),
+            (Phase::Connect, 530, &["connection refused by 192.0.2.7:443"]),
+            (Phase::Connect, 501, &["connection refused by [2001:db8::7]:443"]),
+        ]);
+        let reason = "connection refused by 192.0.2.7:443; connection refused by [2001:db8::7]:443 (2 addresses tried)";
         let outcome = Outcome {
             verdict: Verdict::Down,
             phase: Some(Phase::Connect),
-            reason: Some("connection refused by 192.0.2.7:443".to_owned()),
-            phases: Phases { resolve: Some(812), connect: Some(1_031), ..Phases::default() },
+            reason: Some(reason.to_owned()),
+            phases,
+            timeline,
             ..Outcome::unknown("")
         };
         let plain = show(&shop(), &outcome, Duration::from_micros(1_843), false);
         insta::assert_snapshot!(plain, @r"
         shop  down in 1.8 ms  https://shop.example.com/health
-          connect: connection refused by 192.0.2.7:443
-          resolve 812 µs | connect 1.0 ms | tls - | send - | first_byte - | body -
+          connect: connection refused by 192.0.2.7:443; connection refused by [2001:db8::7]:443 (2 addresses tried)
+          resolve    |==========              |    812 µs  shop.example.com: 192.0.2.7, 2001:db8::7
+          connect    |          =======       |    530 µs  connection refused by 192.0.2.7:443
+          connect    |                 =======|    501 µs  connection refused by [2001:db8::7]:443
+          tls        |                        |         -
+          send       |                        |         -
+          first_byte |                        |         -
+          body       |                        |         -
         ");
         let mut coloured = show(&shop(), &outcome, Duration::from_micros(1_843), true);
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m"] {
@@ -213,7 +254,6 @@ mod tests {
         insta::assert_snapshot!(show(&shop(), &outcome, Duration::from_millis(12), false), @r"
         shop  down in 12.0 ms  https://shop.example.com/health
           connect: [2001:db8::7]:443: connection refused (1 of 2 addresses)
-          resolve - | connect 1.0 ms | tls 9.0 ms | send - | first_byte - | body -
           192.0.2.7:443  up
             resolve - | connect 1.0 ms | tls 9.0 ms | send - | first_byte - | body -
             TLS 1.3, TLS_AES_256_GCM_SHA384
@@ -236,7 +276,6 @@ mod tests {
         let outcome = Outcome { verdict: Verdict::Up, reason: None, result, phases, ..Outcome::unknown("") };
         insta::assert_snapshot!(show(&shop(), &outcome, Duration::from_millis(12), false), @r"
         shop  up in 12.0 ms  https://shop.example.com/health
-          resolve - | connect - | tls 9.0 ms | send - | first_byte - | body -
           TLS 1.3
           certificate CN=a until 2027-02-03
         ");

@@ -103,7 +103,7 @@ pub fn run(tcp: &Tcp, net: &Net, deadline: Instant) -> Outcome {
 
 /// Connects to `place`, and holds the dialogue.
 fn look(tcp: &Tcp, place: &Host, net: &Net, deadline: Instant) -> Outcome {
-    let mut course = Course::new(deadline);
+    let mut course = net.course(deadline);
     let mut received = 0;
     let failure = talk(tcp, place, net, &mut course, &mut received).err();
     let mut outcome = tcp.expect.outcome(failure, tcp.under, net, course);
@@ -119,8 +119,8 @@ fn talk(tcp: &Tcp, place: &Host, net: &Net, course: &mut Course, received: &mut 
     let mut heard = Heard { bytes: Vec::new(), mid_line: false, total: received, secrets: secrets(&tcp.dialogue) };
     for step in &tcp.dialogue {
         match step {
-            Step::Send(text) => send(text.expose().as_bytes(), &mut stream, &peer, course)?,
-            Step::SendHex(hex) => send(hex.bytes(), &mut stream, &peer, course)?,
+            Step::Send(text) => send(text.expose().as_bytes(), &heard.secrets, &mut stream, &peer, course)?,
+            Step::SendHex(hex) => send(hex.bytes(), &heard.secrets, &mut stream, &peer, course)?,
             Step::Expect(regex) => heard.until(regex, &mut stream, &peer, course)?,
             Step::StartTls => {
                 heard.leave_plain_text(&mut stream, &peer, course)?;
@@ -138,9 +138,17 @@ fn talk(tcp: &Tcp, place: &Host, net: &Net, course: &mut Course, received: &mut 
     }
 }
 
-fn send(bytes: &[u8], stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
+fn send(bytes: &[u8], secrets: &[&str], stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
     course.enter(Phase::Send);
+    course.timeline.note(|| lines('>', bytes, secrets));
     stream.write_all(bytes, course.deadline()).map_err(|trouble| trouble.failure(course, Phase::Send, &peer))
+}
+
+/// What was said or heard, line by line, for people.
+fn lines(mark: char, bytes: &[u8], secrets: &[&str]) -> Vec<String> {
+    let bytes = blanked(bytes, secrets);
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    lines.map(|line| format!("{mark} {}", shown(line.trim_ascii_end()))).collect()
 }
 
 /// What is sent and must not be shown, though servers repeat it.
@@ -186,6 +194,7 @@ impl Heard<'_> {
                 Ok(0) => return Err(self.unmet(regex, "then the connection was closed", course)),
                 Ok(read) => {
                     *self.total += read as u64;
+                    course.timeline.note(|| lines('<', &chunk[..read], &self.secrets));
                     self.bytes.extend_from_slice(&chunk[..read]);
                 }
                 Err(Trouble::Late) if !self.bytes.is_empty() => {

@@ -45,7 +45,7 @@ pub fn run(tls: &Tls, net: &Net, deadline: Instant) -> Outcome {
 
 /// Shakes hands at `place`.
 fn look(tls: &Tls, place: &Host, net: &Net, deadline: Instant) -> Outcome {
-    let mut course = Course::new(deadline);
+    let mut course = net.course(deadline);
     let failure = shake_hands(tls, place, net, &mut course).err();
     tls.expect.outcome(failure, tls.under, net, course)
 }

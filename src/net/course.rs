@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::dial::share;
+use super::timeline::Timeline;
 use super::tls::{Certificate, Session};
 use crate::check::{Phase, Phases};
 
@@ -25,6 +26,8 @@ pub struct Course {
     pub session: Option<Session>,
     /// The certificate that ends first, of all hops.
     pub ends_first: Option<Certificate>,
+    /// What happened when, where somebody watches.
+    pub timeline: Timeline,
 }
 
 impl Course {
@@ -38,6 +41,7 @@ impl Course {
             address: None,
             session: None,
             ends_first: None,
+            timeline: Timeline::default(),
         }
     }
 
@@ -53,7 +57,8 @@ impl Course {
         if all <= 1 {
             return work(self);
         }
-        let mut part = Course::new(share(Instant::now(), self.deadline, all.saturating_sub(at)));
+        let until = share(Instant::now(), self.deadline, all.saturating_sub(at));
+        let mut part = Course { timeline: self.timeline.alike(), ..Course::new(until) };
         let done = work(&mut part);
         self.add(part);
         done
@@ -67,6 +72,7 @@ impl Course {
                 self.phases.add(phase, Duration::from_micros(micros));
             }
         }
+        self.timeline.add(std::mem::take(&mut part.timeline));
         self.address = part.address.or(self.address);
         self.session = part.session.or(self.session.take());
         self.ends_first =
@@ -81,6 +87,7 @@ impl Course {
         let now = Instant::now();
         self.leave_at(now);
         self.current = Some((phase, now));
+        self.timeline.enter(phase, now);
     }
 
     /// Ends the phase that is under way.
@@ -90,8 +97,15 @@ impl Course {
 
     fn leave_at(&mut self, now: Instant) {
         if let Some((phase, since)) = self.current.take() {
-            self.phases.add(phase, now.saturating_duration_since(since));
+            let took = now.saturating_duration_since(since);
+            self.phases.add(phase, took);
+            self.timeline.leave(phase, since, took);
         }
+    }
+
+    /// Has the phase that was entered last carry a line for whoever watches; nobody asks for it otherwise.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        self.timeline.note(|| [line()]);
     }
 
     /// The phase that is under way.

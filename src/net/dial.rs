@@ -1,6 +1,6 @@
 //! Names to connections: the phases `resolve` and `connect`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::course::{Blame, Course, Failure, Spoken, Trouble, late};
@@ -18,16 +18,19 @@ impl Net {
     pub fn dial(&self, host: &Host, port: u16, ip: IpFamily, course: &mut Course) -> Result<Stream, Failure> {
         let mut addresses = self.resolve(host, port, ip, course)?;
         addresses.truncate(ADDRESSES_MAX);
-        course.enter(Phase::Connect);
         let mut failures = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
+            course.enter(Phase::Connect);
             course.address = Some(address);
             let now = Instant::now();
             let until = share(now, course.deadline(), addresses.len() - at);
             // Where there are others, this one did not have all of the time, and its reason says so.
             let given = (addresses.len() > 1).then(|| Spoken(until.saturating_duration_since(now)));
             match Stream::connect(address, until) {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    course.note(|| ends(address, &stream));
+                    return Ok(stream);
+                }
                 Err(trouble) => failures.push(trouble.at(address, given, course)),
             }
         }
@@ -61,10 +64,25 @@ impl Net {
         };
         course.enter(Phase::Resolve);
         match self.lookups.ask(name, ip, course.deadline()) {
-            Ok(found) => Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
+            Ok(found) => {
+                course.note(|| format!("{name}: {}", listed(&found)));
+                Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+            }
             Err(error) => Err(unresolved(error, name, ip, course)),
         }
     }
+}
+
+/// Both ends of a connection: who answers may depend on where it comes from.
+fn ends(address: SocketAddr, stream: &Stream) -> String {
+    match stream.local_address() {
+        Some(own) => format!("{address} from {own}"),
+        None => address.to_string(),
+    }
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn unresolved(error: Unresolved, name: &str, ip: IpFamily, course: &mut Course) -> Failure {
@@ -110,8 +128,7 @@ impl Trouble {
             (Trouble::Late, Some(given)) => course.failed(Phase::Connect, late(Phase::Connect, &address, given)),
             (trouble, _) => trouble.failure(course, Phase::Connect, &address),
         };
-        // The next address goes on in the same phase.
-        course.enter(Phase::Connect);
+        course.note(|| failure.reason.clone());
         (address, failure)
     }
 }

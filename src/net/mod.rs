@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod resolvers;
 mod shown;
 pub mod stream;
+pub mod timeline;
 pub mod tls;
 
 pub use course::{Blame, Course, Failure, Spoken, Trouble};
@@ -24,6 +25,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::secret::Secret;
@@ -148,6 +150,7 @@ pub struct Net {
     lookups: lookup::Lookups,
     resolvers: Arc<resolvers::Resolvers>,
     echoes: echo::Echoes,
+    watched: bool,
 }
 
 impl Net {
@@ -161,12 +164,27 @@ impl Net {
             lookups: lookup::Lookups::new(names),
             resolvers: Arc::new(resolvers::system),
             echoes: echo::Echoes::default(),
+            watched: false,
         }
     }
 
     /// The same with other servers for checks that name none.
     pub fn with_resolvers(self, resolvers: Arc<resolvers::Resolvers>) -> Self {
         Net { resolvers, ..self }
+    }
+
+    /// The same for checks that somebody watches: they tell what happened when (see [`timeline`]).
+    pub fn watched(self) -> Self {
+        Net { watched: true, ..self }
+    }
+
+    /// The course of a check that begins now and has to end by `deadline`.
+    pub fn course(&self, deadline: Instant) -> Course {
+        let mut course = Course::new(deadline);
+        if self.watched {
+            course.timeline = timeline::Timeline::watched();
+        }
+        course
     }
 
     /// The network of this machine, as this process's environment sees it.

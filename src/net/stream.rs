@@ -89,6 +89,11 @@ impl Stream {
         self.mid_line = true;
     }
 
+    /// Its own end.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
     /// Whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()

@@ -9,7 +9,7 @@ use super::{Dns, Look, Transport};
 use crate::check::Phase;
 use crate::net::datagram::{Came, Datagrams};
 use crate::net::tls::Asked;
-use crate::net::{Course, Failure, Host, IpFamily, Net, Stream, Trouble, tls};
+use crate::net::{Course, Failure, Host, IpFamily, Net, Stream, Trouble, shown, tls};
 
 /// The longest message there can be: by TCP its length is two bytes.
 const MESSAGE_BYTES_MAX: usize = 65_535;
@@ -66,6 +66,7 @@ fn by_datagram(
 ) -> Result<Message, Failure> {
     course.enter(Phase::Send);
     let socket = Datagrams::to(address).map_err(|error| Trouble::from(error).failure(course, Phase::Send, &address))?;
+    course.note(|| format!("> {} {} to {address} by UDP", question.name, question.record));
     let deadline = course.deadline();
     socket.send(&question.message(), deadline).map_err(|trouble| trouble.failure(course, Phase::Send, &address))?;
     course.enter(Phase::FirstByte);
@@ -101,6 +102,7 @@ fn by_stream(
         tls::secure(&mut stream, net.tls(), asked, &address, course)?;
     }
     course.enter(Phase::Send);
+    course.note(|| format!("> {} {} to {address} by {}", question.name, question.record, look.transport.name()));
     let message = question.message();
     // In one piece, as RFC 7766, section 8, asks. A question is never longer than two bytes can say.
     let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
@@ -158,8 +160,23 @@ fn fill(
 fn read(message: &[u8], address: SocketAddr, course: &mut Course) -> Result<Message, Failure> {
     course.enter(Phase::Body);
     let read = Message::read(message);
+    if let Ok(answer) = &read {
+        course.timeline.note(|| heard(answer, message.len()));
+    }
     course.leave();
     read.map_err(|wrong| course.failed(Phase::Body, format!("the answer of {address} cannot be read: {}", wrong.0)))
+}
+
+/// An answer for people: its head, and each record.
+fn heard(answer: &Message, bytes: usize) -> Vec<String> {
+    let flags = [(answer.authoritative, ", authoritative"), (answer.truncated, ", cut off")];
+    let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+    let records =
+        answer.answers.iter().map(|one| (one, "")).chain(answer.authority.iter().map(|one| (one, " (authority)")));
+    let records = records.map(|(one, section)| {
+        format!("< {} {} {} {}{section}", one.name, one.ttl, one.record, shown(one.data.as_bytes()))
+    });
+    std::iter::once(format!("< {}{flags}, {bytes} bytes", answer.rcode)).chain(records).collect()
 }
 
 /// The failure to be told of an answer that did not come, with what came instead.

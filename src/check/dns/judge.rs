@@ -47,6 +47,7 @@ pub(super) fn outcome(dns: &Dns, net: &Net, course: &Course, looks: &[Look]) -> 
         phases: course.phases(),
         assertions: assertions.listed,
         result: result(dns, net, course, looks),
+        timeline: course.timeline.spans(),
     }
 }
 

@@ -175,7 +175,7 @@ struct Look {
 
 /// Asks once, and judges what came.
 pub fn run(dns: &Dns, net: &Net, deadline: Instant) -> Outcome {
-    let mut course = Course::new(deadline);
+    let mut course = net.course(deadline);
     let looks = match &dns.servers {
         Servers::Listed(servers) => {
             let each = servers.iter().enumerate();

@@ -113,5 +113,6 @@ fn judge(exec: &Exec, printed: &Printed, end: End, course: &Course) -> Outcome {
     if !stderr.is_empty() {
         result.insert("stderr".to_owned(), stderr.into());
     }
-    Outcome { verdict, phase, reason, phases: course.phases(), assertions: assertions.listed, result }
+    let phases = course.phases();
+    Outcome { verdict, phase, reason, phases, assertions: assertions.listed, result, timeline: Vec::new() }
 }

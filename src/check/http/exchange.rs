@@ -16,8 +16,10 @@ use ureq::{Agent, Body};
 
 use super::Http;
 use super::answer::{Answer, Head};
+use super::heads;
 use super::redirect::Hop;
 use super::request::{self, Wire};
+
 use crate::check::Phase;
 use crate::net::{Course, Failure, Trouble, blanked};
 
@@ -45,17 +47,19 @@ pub fn exchange(
     let request =
         request::head(http, hop, wire.forwarded.as_ref()).map_err(|reason| course.blocked(Phase::Send, reason))?;
     let buffer = Buffer::new(&request);
-    let talk = Talk { wire, course: course.take(), failure: None, opening: Vec::new() };
+    let talk = Talk { wire, course: course.take(), failure: None, opening: Vec::new(), sent: Vec::new() };
     let line = Line { talk: Arc::new(Mutex::new(talk)), buffer };
     let talk = line.talk.clone();
     let agent = Agent::with_parts(CONFIG.clone(), HandOver(Mutex::new(Some(line))), Nowhere);
     let result = ask(&agent, request, http, hop).and_then(|response| {
         let (parts, body) = response.into_parts();
-        answer.head = Some(Head { status: parts.status, version: parts.version, headers: parts.headers });
+        let head = answer.head.insert(Head { status: parts.status, version: parts.version, headers: parts.headers });
+        lock(&talk).course.timeline.note(|| heads::came(http, head));
         if head_only(answer) { Ok(()) } else { read_body(http, body.into_reader(), answer) }
     });
     let mut talk = lock(&talk);
     *course = talk.course.take();
+    course.timeline.note_in(Phase::Send, || heads::sent(http, &talk.sent));
     match (talk.failure.take(), result) {
         (Some(failure), _) => Err(failure),
         (None, Ok(())) => Ok(()),
@@ -165,6 +169,8 @@ struct Talk {
     failure: Option<Failure>,
     /// The first bytes that came.
     opening: Vec<u8>,
+    /// The first bytes that went, where somebody watches.
+    sent: Vec<u8>,
 }
 
 /// So many of the first bytes are shown when they are no HTTP.
@@ -174,14 +180,19 @@ impl Talk {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         let deadline = self.course.deadline();
         let absolute = self.wire.forwarded.as_mut().and_then(|forwarded| forwarded.origin.take());
-        match (absolute, bytes.iter().position(|&byte| byte == b' ')) {
+        let bytes = match (absolute, bytes.iter().position(|&byte| byte == b' ')) {
             // To a forwarding proxy, the request line names the whole URL; ureq writes only the path.
             (Some(origin), Some(space)) => {
                 let (method, path) = bytes.split_at(space + 1);
-                self.wire.stream.write_all(&[method, origin.as_bytes(), path].concat(), deadline)
+                &[method, origin.as_bytes(), path].concat()
             }
-            _ => self.wire.stream.write_all(bytes, deadline),
+            _ => bytes,
+        };
+        if self.course.timeline.is_watched() {
+            let room = HEAD_BYTES_MAX.saturating_sub(self.sent.len());
+            self.sent.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
+        self.wire.stream.write_all(bytes, deadline)
     }
 
     fn receive(&mut self, into: &mut [u8], until: Instant) -> Result<usize, Trouble> {

@@ -39,6 +39,7 @@ pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -
         phases: visit.course.phases(),
         assertions: assertions.listed,
         result: result(net, &visit),
+        timeline: visit.course.timeline.spans(),
     }
 }
 

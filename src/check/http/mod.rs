@@ -17,6 +17,7 @@
 
 mod answer;
 mod exchange;
+mod heads;
 mod judge;
 mod redirect;
 mod request;
@@ -171,7 +172,7 @@ pub fn run(http: &Http, net: &Net, deadline: Instant) -> Outcome {
 
 /// Asks once, the URL's own host at `place` where that is given.
 fn look(http: &Http, place: Option<&Host>, net: &Net, deadline: Instant) -> Outcome {
-    let mut visit = Visit { course: Course::new(deadline), answer: Answer::default(), hops: 0, forwarded: false };
+    let mut visit = Visit { course: net.course(deadline), answer: Answer::default(), hops: 0, forwarded: false };
     let failure = visit.go(http, place, net).err();
     visit.course.leave();
     judge::outcome(http, net, visit, failure)

@@ -98,6 +98,7 @@ impl Through<'_> {
             request.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
         request.push_str("\r\n");
+        course.note(|| format!("> CONNECT {host}:{port} HTTP/1.1"));
         self.send(stream, request.as_bytes(), course)?;
         // One byte at a time: what follows the head belongs to the target, and must not be taken from it.
         let mut head = Vec::new();
@@ -108,6 +109,7 @@ impl Through<'_> {
             head.push(self.receive::<1>(stream, course)?[0]);
         }
         let line = shown(head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end());
+        course.note(|| format!("< {line}"));
         let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
         match status {
             Some(200..300) => Ok(()),
@@ -149,6 +151,7 @@ impl Through<'_> {
             }
         }
         request.extend(port.to_be_bytes());
+        course.note(|| format!("> SOCKS 5: connect to {host}:{port}"));
         self.send(stream, &request, course)?;
         let [_, reply, _, kind] = self.receive::<4>(stream, course)?;
         if reply != 0 {

@@ -122,6 +122,7 @@ pub fn secure(
     };
     let config =
         configs.get(settings, own_host, alpn).map_err(|Unusable(reason)| course.blocked(Phase::Tls, reason))?;
+    course.note(|| format!("for {}", name.to_str()));
     let connection = ClientConnection::new(config, name)
         .map_err(|error| course.blocked(Phase::Tls, format!("cannot begin a TLS handshake: {error}")))?;
 
