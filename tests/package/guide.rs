@@ -33,9 +33,10 @@ fn blocks(page: &str) -> Vec<Block> {
 
 /// A text without what differs from run to run: numbers and their units, and how far apart columns are.
 fn shape(text: &str) -> String {
+    let bars = regex::Regex::new(r"\|[ =]*\|").unwrap();
     let numbers = regex::Regex::new(r"[0-9][0-9.:-]*( ?[µm]?s\b)?").unwrap();
     numbers
-        .replace_all(text, "#")
+        .replace_all(&bars.replace_all(text, "|"), "#")
         .split_inclusive('\n')
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n")
         .collect()
