@@ -14,7 +14,7 @@ use super::shared::{regex, secret};
 use super::targets::{address, has_user_info, proxy, url, url_shown};
 use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
-use crate::check::http::{Auth, Expect, Http, REDIRECTS, Text};
+use crate::check::http::{Allow, Auth, Expect, Http, REDIRECTS, Text};
 use crate::net::Proxy;
 use crate::secret::Secret;
 
@@ -62,6 +62,7 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         body,
         auth: at.read("auth", auth)?,
         redirects: u32::try_from(redirects).unwrap_or(u32::MAX),
+        redirects_allow: at.read("redirects_allow", redirects_allow)?.unwrap_or_default(),
         proxy: at.read("proxy", through)?.unwrap_or_default(),
         connect_to,
         ip: ip(at)?,
@@ -79,6 +80,17 @@ fn method(text: &str) -> Result<Method, Complaint> {
         Ok(method) if !text.bytes().any(|byte| byte.is_ascii_lowercase()) && method != Method::CONNECT => Ok(method),
         _ => Err(complaint()),
     }
+}
+
+fn redirects_allow(at: &At<'_>) -> Read<Allow> {
+    let mut allow = Allow::default();
+    for at in at.list("a list, such as [downgrade]", 2)? {
+        match at.choice(&[("downgrade", true), ("link_local", false)])? {
+            true => allow.downgrade = true,
+            false => allow.link_local = true,
+        }
+    }
+    Ok(allow)
 }
 
 fn through(at: &At<'_>) -> Read<Proxy> {
