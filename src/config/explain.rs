@@ -113,7 +113,10 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         });
         map.map("headers", Map(headers.collect()));
     }
-    map.0.push(("body".to_owned(), as_typed(&http.body)));
+    match http.body.origin() {
+        Some(Origin::File(_)) => map.secret("body", &http.body),
+        _ => map.0.push(("body".to_owned(), as_typed(&http.body))),
+    }
     if let Some(auth) = &http.auth {
         let mut keys = Map::default();
         let name = match auth {

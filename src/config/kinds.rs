@@ -27,6 +27,7 @@ const KINDS: &[&[&str]] = &[
         "method",
         "headers",
         "body",
+        "body_file",
         "auth",
         "redirects",
         "redirects_allow",
