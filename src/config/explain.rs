@@ -10,7 +10,7 @@ use super::targets::{host_port_text, percent_encoded};
 use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{self, Dns, Servers, Transport};
-use crate::check::http::{Auth, Http, Text};
+use crate::check::http::{Allow, Auth, Http, Text};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings, Verify};
@@ -113,7 +113,10 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         });
         map.map("headers", Map(headers.collect()));
     }
-    map.0.push(("body".to_owned(), as_typed(&http.body)));
+    match http.body.origin() {
+        Some(Origin::File(_)) => map.secret("body", &http.body),
+        _ => map.0.push(("body".to_owned(), as_typed(&http.body))),
+    }
     if let Some(auth) = &http.auth {
         let mut keys = Map::default();
         let name = match auth {
@@ -130,6 +133,9 @@ fn http_keys(map: &mut Map, http: &Http, target: &str) {
         map.map("auth", Map(vec![(name.to_owned(), Doc::Map(keys))]));
     }
     map.plain("redirects", http.redirects);
+    let Allow { downgrade, link_local } = http.redirects_allow;
+    let allowed = [("downgrade", downgrade), ("link_local", link_local)].into_iter().filter(|(_, allowed)| *allowed);
+    map.list("redirects_allow", allowed.map(|(word, _)| quote(word)).collect());
     map.0.push(("proxy".to_owned(), proxy(&http.proxy)));
     if let Some(address) = http.connect_to {
         let bare = address.port() == 0;

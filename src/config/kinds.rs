@@ -22,7 +22,21 @@ const COMMON: &[&str] = &["label", "for", "interval", "timeout", "confirm"];
 
 /// Each kind with its own keys, the first of which makes a check of that kind. `tls` comes last: for other kinds it is a setting.
 const KINDS: &[&[&str]] = &[
-    &["http", "method", "headers", "body", "auth", "redirects", "proxy", "connect_to", "ip", "tls", "expect"],
+    &[
+        "http",
+        "method",
+        "headers",
+        "body",
+        "body_file",
+        "auth",
+        "redirects",
+        "redirects_allow",
+        "proxy",
+        "connect_to",
+        "ip",
+        "tls",
+        "expect",
+    ],
     &["tcp", "dialogue", "ip", "tls", "expect"],
     &["icmp", "count", "ip", "expect"],
     &["dns", "ip", "tls", "expect"],

@@ -75,6 +75,15 @@ pub(super) fn secret(mapping: &At<'_>, key: &str) -> Read<Option<Secret>> {
     Ok(direct.or(file))
 }
 
+/// All that a text file of at most `most` bytes holds, as a secret.
+pub(super) fn whole_file(path: PathBuf, most: u64) -> Result<Secret, Complaint> {
+    let text = read_text(&path, most)?;
+    match text.is_empty() {
+        true => Err(Complaint::new(format!("the file `{}` is empty", path.display()))),
+        false => Ok(Secret::new(text).from(Origin::File(path))),
+    }
+}
+
 /// The secret that a file holds, without the newline at its end.
 pub(super) fn secret_in(path: PathBuf) -> Result<Secret, Complaint> {
     let text = read_text(&path, SECRET_BYTES_MAX)?;

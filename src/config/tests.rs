@@ -35,6 +35,7 @@ fn the_contract_is_read() {
         labels,
         [
             "shop",
+            "order",
             "db",
             "smtp",
             "imap-cert",

@@ -10,11 +10,11 @@ use super::checks::under;
 use super::error::Complaint;
 use super::kinds::{certificate_days, ip, tls_settings};
 use super::quantities::{size, statuses};
-use super::shared::{regex, secret};
+use super::shared::{regex, secret, whole_file};
 use super::targets::{address, has_user_info, proxy, url, url_shown};
 use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
-use crate::check::http::{Auth, Expect, Http, REDIRECTS, Text};
+use crate::check::http::{Allow, Auth, Expect, Http, REDIRECTS, Text};
 use crate::net::Proxy;
 use crate::secret::Secret;
 
@@ -43,14 +43,6 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         false => place.refuse(complaint),
     })?;
     let method = at.read("method", |at| at.text("a method", method))?.unwrap_or(Method::GET);
-    let body = at.read("body", |at| at.secret())?;
-    let body = match body {
-        Some(body) if body.expose().len() > BODY_BYTES_MAX => {
-            return Err(at.fail_key("body", format!("the body is longer than {BODY_BYTES_MAX} bytes")));
-        }
-        Some(body) if !body.expose().is_empty() => body,
-        _ => Secret::default(),
-    };
     let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
     let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(REDIRECTS.into());
     let target = url_shown(&expanded);
@@ -59,9 +51,10 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         typed: (target != expanded.text).then(|| expanded.secret()),
         method,
         headers: at.read("headers", headers)?.unwrap_or_default(),
-        body,
+        body: body(at)?,
         auth: at.read("auth", auth)?,
         redirects: u32::try_from(redirects).unwrap_or(u32::MAX),
+        redirects_allow: at.read("redirects_allow", redirects_allow)?.unwrap_or_default(),
         proxy: at.read("proxy", through)?.unwrap_or_default(),
         connect_to,
         ip: ip(at)?,
@@ -79,6 +72,34 @@ fn method(text: &str) -> Result<Method, Complaint> {
         Ok(method) if !text.bytes().any(|byte| byte.is_ascii_lowercase()) && method != Method::CONNECT => Ok(method),
         _ => Err(complaint()),
     }
+}
+
+/// What is sent; a file goes out byte for byte, with the newline at its end.
+fn body(at: &At<'_>) -> Read<Secret> {
+    let typed = at.read("body", |at| at.secret())?;
+    let file = at.read("body_file", |at| {
+        let path = at.path_value()?;
+        whole_file(path, BODY_BYTES_MAX as u64).map_err(|complaint| at.fail(complaint))
+    })?;
+    match (typed, file) {
+        (Some(_), Some(_)) => Err(at.fail_key("body_file", "`body` and `body_file` are both given")),
+        (Some(body), None) if body.expose().len() > BODY_BYTES_MAX => {
+            Err(at.fail_key("body", format!("the body is longer than {BODY_BYTES_MAX} bytes")))
+        }
+        (Some(body), None) if body.expose().is_empty() => Ok(Secret::default()),
+        (typed, file) => Ok(typed.or(file).unwrap_or_default()),
+    }
+}
+
+fn redirects_allow(at: &At<'_>) -> Read<Allow> {
+    let mut allow = Allow::default();
+    for at in at.list("a list, such as [downgrade]", 2)? {
+        match at.choice(&[("downgrade", true), ("link_local", false)])? {
+            true => allow.downgrade = true,
+            false => allow.link_local = true,
+        }
+    }
+    Ok(allow)
 }
 
 fn through(at: &At<'_>) -> Read<Proxy> {

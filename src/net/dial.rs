@@ -16,7 +16,15 @@ impl Net {
     /// # Errors
     /// Why it has no address, or why none accepted.
     pub fn dial(&self, host: &Host, port: u16, ip: IpFamily, course: &mut Course) -> Result<Stream, Failure> {
-        let mut addresses = self.resolve(host, port, ip, course)?;
+        let addresses = self.resolve(host, port, ip, course)?;
+        self.connect(host, addresses, course)
+    }
+
+    /// The same with `addresses` of `host` that were looked up before.
+    ///
+    /// # Errors
+    /// Why none accepted.
+    pub fn connect(&self, host: &Host, mut addresses: Vec<SocketAddr>, course: &mut Course) -> Result<Stream, Failure> {
         addresses.truncate(ADDRESSES_MAX);
         let mut failures = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {

@@ -245,6 +245,7 @@ fn redirects() {
         case("other host gets no key", elsewhere(lacks("x-api-key")), Up, None, ""),
         case("other host gets harmless headers", elsewhere(contains("accept: text/x\r\n")), Up, None, ""),
         case("other host is not where connect_to leads", pinned, Up, None, ""),
+        case("another port of the host gets no password", with(with(from(leads_to(&url(mirror()))), logs_in), |http| expect(http).body = lacks("authorization")), Up, None, ""),
         case("same origin gets the password", same_origin("302", "authorization: Basic", "GET"), Up, None, ""),
         case("same origin gets the cookie", same_origin("302", "cookie: a=b", "GET"), Up, None, ""),
         case("302 makes POST a GET", same_origin("302", "^GET /next", "POST"), Up, None, ""),
@@ -318,6 +319,35 @@ fn expectations() {
                 ]
             );
         }),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip]
+fn redirects_to_where_they_must_not_lead() {
+    let to = |location: &str| from(leads_to(location));
+    let refused = |name, http, reason| case(name, http, Down, Some(Assert), reason).also(|outcome| {
+        assert!(outcome.result["hops"] == 1 && outcome.result["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{:?}", outcome.result);
+    });
+    let rebinds = get(format!("http://rebinds.example:{}/", serve(leads_to("/next"))));
+    let port = serve(ok("ok"));
+    let proxied = |location: &str| with(get("http://a.example/"), |http| {
+        let host = pingeon::net::Host::Address([127, 0, 0, 1].into());
+        let (scheme, port) = (pingeon::net::ProxyScheme::Http, serve(leads_to(location)));
+        http.proxy = pingeon::net::Proxy::Through { scheme, host, port, credentials: None };
+    });
+    run(vec![
+        refused("an address", to("http://169.254.1.1/next/?x"), "redirected to http://169.254.1.1/next/?…, which is at 169.254.1.1, a link-local address"),
+        refused("an address by IPv6", to("http://[fe80::1]/"), "which is at fe80::1, a link-local"),
+        refused("an address mapped to IPv6", to("http://[::ffff:a9fe:101]/"), "which is at ::ffff:169.254.1.1, a link-local"),
+        refused("a name", to("http://link-local.example/x"), "redirected to http://link-local.example/x, which is at 169.254.1.1"),
+        refused("a name mapped to IPv6", to("http://mapped.example/x"), "which is at ::ffff:169.254.1.1"),
+        refused("the own name, which is elsewhere by now", rebinds, "which is at 169.254.1.1, a link-local"),
+        refused("the second hop", to(&url(serve(leads_to("http://169.254.1.1/")))), "which is at 169.254.1.1").also(|outcome| assert_eq!(outcome.result["hops"], 2)),
+        refused("through a proxy, by address", proxied("http://169.254.1.1/"), "which is at 169.254.1.1"),
+        case("a name with another address as well", to(&format!("http://half-local.example:{port}/")), Up, None, ""),
+        case("allowed, through a proxy", with(proxied("http://169.254.1.1/"), |http| { http.redirects_allow.link_local = true; http.redirects = 1; }), Down, Some(Assert), "followed 1, the last one leads to http://169.254.1.1/"),
+        case("the own address of this machine", to(&format!("http://local.example:{port}/")), Up, None, ""),
     ]);
 }
 

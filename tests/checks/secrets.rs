@@ -1,6 +1,6 @@
 //! Servers that send back what was sent to them: nothing that the environment or a file gave may get into an outcome.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Instant;
 
 use pingeon::check::Phase::{Assert, FirstByte};
@@ -14,6 +14,7 @@ fn outcome(yaml: &str) -> (String, Option<Phase>, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pingeon.yaml");
     std::fs::write(directory.path().join("token"), "hunter2\n").unwrap();
+    std::fs::write(directory.path().join("order.json"), "{\"key\": \"hunter2\"}\n").unwrap();
     std::fs::write(&path, format!("checks:\n- {{label: a, timeout: 1s, {yaml}}}\n")).unwrap();
     let config = pingeon::config::load(&path, &|name| (name == "TOKEN").then(|| "hunter2".to_owned())).unwrap();
     let check = &config.checks[0];
@@ -26,6 +27,18 @@ fn repeats_line() -> u16 {
     serve_with(|mut stream| {
         let line = read_until(&mut stream, b"\n");
         let _ = stream.write_all(&[b"500 ", &line[..]].concat());
+    })
+}
+
+/// A server that answers a request with its body, and how long it was said to be.
+fn repeats_body() -> u16 {
+    serve_with(|mut stream| {
+        let head = String::from_utf8(read_until(&mut stream, b"\r\n\r\n")).unwrap();
+        let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+        let mut body = vec![0; length.parse().unwrap()];
+        stream.read_exact(&mut body).unwrap();
+        let body = String::from_utf8(body).unwrap();
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\ngot {} ({length} bytes)", body.strip_suffix('\n').unwrap());
     })
 }
 
@@ -93,6 +106,16 @@ fn what_comes_back_is_not_shown() {
         assert!(why.contains(reason), "{name}: {why}");
         assert!(!all.contains("hunter2"), "{name}: {all}");
     }
+}
+
+#[test]
+fn a_body_out_of_a_file_goes_out_byte_for_byte_and_is_not_shown() {
+    let (all, failed_in, why) = outcome(&format!(
+        "http: 'http://127.0.0.1:{}/', method: POST, body_file: order.json, expect: {{body: {{equals: no}}}}",
+        repeats_body()
+    ));
+    assert_eq!((failed_in, why.as_str()), (Some(Assert), "body is `got *** (19 bytes)`, expected `no`"));
+    assert!(!all.contains("hunter2"), "{all}");
 }
 
 #[test]

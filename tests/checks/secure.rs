@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingeon::check::Outcome;
-use pingeon::check::Phase::{Body, FirstByte, Tls};
+use pingeon::check::Phase::{Assert, Body, FirstByte, Tls};
 use pingeon::check::Verdict::{Degraded, Down, Unknown, Up};
 use pingeon::check::http::Http;
 use pingeon::net::{Pem, TlsSettings};
@@ -134,6 +134,39 @@ fn certificates() {
         case("other name asked for", trusting(&root, serve_tls(root.issue("a.example", FINE), BOTH, None, ANSWER), |tls| { tls.server_name = Some("a.example".to_owned()) }), Up, None, ""),
         case("an address", with(plain(root.issue("127.0.0.1", FINE)), |http| { http.url = http.url.to_string().replace("local.example", "127.0.0.1").parse().unwrap(); }), Up, None, ""),
         case("ca that is none", trusting(&root, serve_tls(root.issue(name, FINE), BOTH, None, ANSWER), |tls| { tls.ca = Some(pem("ca.pem", "nothing")) }), Unknown, Some(Tls), "`ca.pem` holds no certificate"),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip]
+fn redirects() {
+    let root = Authority::root("Test Root");
+    let name = "local.example";
+    let from_secure = |to: &str| {
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+        trusting(&root, serve_tls(root.issue(name, FINE), BOTH, None, answer.leak()), |_| {})
+    };
+    let plain = || format!("http://{name}:{}/?token=1", echo(|head| format!("HTTP/1.1 200 OK\r\n\r\n{head}")));
+    let through = |issued: Issued| from_secure(&format!("https://{name}:{}/", serve_tls(issued, BOTH, None, ANSWER)));
+    let back = |http: Http| with(get(format!("http://{name}:{}/", serve(leads_to(&http.url.to_string())))), |first| first.tls = http.tls);
+    let logs_in = |http: &mut Http| {
+        http.redirects_allow.downgrade = true;
+        http.auth = Some(pingeon::check::http::Auth::Bearer(Secret::new("t0ken")));
+        http.headers = vec![("cookie".parse().unwrap(), Secret::new("a=b"))];
+    };
+    let refused = "redirected from `https` to http://local.example:";
+    run(vec![
+        case("to plain text", from_secure(&plain()), Down, Some(Assert), refused).also(|outcome| {
+            let reason = outcome.reason.as_ref().unwrap();
+            assert!(reason.contains("/?…, which is not encrypted") && outcome.result["status_code"] == 302, "{outcome:?}");
+        }),
+        case("to TLS and back", back(from_secure(&plain())), Down, Some(Assert), refused),
+        case("to plain text, allowed", with(from_secure(&plain()), |http| http.redirects_allow.downgrade = true), Up, None, ""),
+        case("in plain text goes no password", with(with(from_secure(&plain()), logs_in), |http| expect(http).body = lacks("t0ken")), Up, None, ""),
+        case("in plain text goes no cookie", with(with(from_secure(&plain()), logs_in), |http| expect(http).body = lacks("a=b")), Up, None, ""),
+        case("a later hop ends first", through(root.issue(name, (-30, 20))), Up, None, "").also(|outcome| assert_eq!(days(outcome), 20)),
+        case("a later hop ends too soon", with(through(root.issue(name, (-30, 20))), |http| expect(http).certificate_days = Some(21)), Degraded, None, "certificate CN=local.example ends 20"),
+        case("a later hop has ended", through(root.issue(name, (-30, -3))), Down, Some(Tls), "certificate expired 20"),
     ]);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pingeon::check::dns::Dns;
@@ -194,6 +195,8 @@ pub const MANY: [&str; 17] = [
     "127.0.0.17",
 ];
 
+static REBOUND: AtomicBool = AtomicBool::new(false);
+
 fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
     let addresses: &[&str] = match name {
         "local.example" | "other.example" | "proxy.example" => &["127.0.0.1"],
@@ -207,6 +210,15 @@ fn names(name: &str, family: IpFamily) -> Result<Vec<IpAddr>, Unresolved> {
         // Nobody connects to a multicast address.
         "one-unreachable.example" => &["127.0.0.1", "224.0.0.1"],
         "many.example" => &MANY,
+        // Nobody's: a check that is not held back must not end at what tells a machine its credentials.
+        "link-local.example" => &["169.254.1.1"],
+        "mapped.example" => &["::ffff:169.254.1.1"],
+        "half-local.example" => &["169.254.1.1", "127.0.0.1"],
+        // Another address the second time.
+        "rebinds.example" => match REBOUND.swap(true, Ordering::Relaxed) {
+            false => &["127.0.0.1"],
+            true => &["169.254.1.1"],
+        },
         "servfail.example" => return Err(Unresolved::NoAnswer),
         "slow.example" => {
             std::thread::park_timeout(Duration::from_secs(5));

@@ -13,10 +13,12 @@
 //!
 //! Credentials are for the URL's own origin (scheme, host and port). Any other origin that a redirect leads to gets none,
 //! no client certificate, and of the user's headers only those that `request` knows to be harmless. `connect_to` and
-//! `tls.server_name` are for the own origin too.
+//! `tls.server_name` are for the own origin too. A redirect from `https` to `http`, or to a link-local address, is not
+//! followed unless it is allowed: the target leads where it must not, and has failed in `assert`.
 
 mod answer;
 mod exchange;
+mod guard;
 mod heads;
 mod judge;
 mod redirect;
@@ -31,6 +33,7 @@ use super::each::each;
 use crate::net::{Course, Failure, Host, IpFamily, Net, Proxy, TlsSettings};
 use crate::secret::Secret;
 use answer::Answer;
+pub use guard::Allow;
 use redirect::Hop;
 
 /// What to ask, how, and what to expect.
@@ -50,6 +53,8 @@ pub struct Http {
     pub auth: Option<Auth>,
     /// How many redirects to follow; 0: none, a redirect is then an answer like any other.
     pub redirects: u32,
+    /// Where they may lead that they otherwise may not.
+    pub redirects_allow: Allow,
     /// Through what.
     pub proxy: Proxy,
     /// Go to this address, keep Host and SNI; port 0: the URL's port.
@@ -76,6 +81,7 @@ impl Http {
             body: Secret::default(),
             auth: None,
             redirects: REDIRECTS,
+            redirects_allow: Allow::default(),
             proxy: Proxy::default(),
             connect_to: None,
             ip: IpFamily::default(),

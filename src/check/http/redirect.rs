@@ -3,8 +3,8 @@
 use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 use ureq::http::{Method, StatusCode, Uri};
 
-use super::Http;
 use super::answer::Answer;
+use super::{Http, guard};
 use crate::check::Phase;
 use crate::net::{Course, Failure, blanked, shown};
 
@@ -19,12 +19,14 @@ pub struct Hop {
     pub with_body: bool,
     /// Whether this is the origin that the config names, which alone gets credentials.
     pub own_origin: bool,
+    /// Whether it may go to no address that is forbidden to redirects.
+    pub guarded: bool,
 }
 
 impl Hop {
     /// The request that the config names.
     pub fn first(http: &Http) -> Self {
-        Hop { uri: http.url.clone(), method: http.method.clone(), with_body: true, own_origin: true }
+        Hop { uri: http.url.clone(), method: http.method.clone(), with_body: true, own_origin: true, guarded: false }
     }
 }
 
@@ -40,7 +42,7 @@ pub fn location(answer: &Answer) -> Option<&[u8]> {
 /// The next request.
 ///
 /// # Errors
-/// What is wrong with the `Location`.
+/// What is wrong with the `Location`, or that it must not lead there.
 pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> Result<Hop, Failure> {
     let given = location(answer).unwrap_or_default();
     let status = answer.head.as_ref().map(|head| head.status).unwrap_or_default();
@@ -50,6 +52,7 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
             format!("redirected to `{}`, which is no `http` or `https` URL", without_secrets(http, given)),
         )
     })?;
+    guard::schemes(http, &hop.uri, &uri, course)?;
     // A form that was sent is not sent again to where it leads, as browsers do it; 307 and 308 are there to insist.
     let becomes_get = match status {
         StatusCode::SEE_OTHER => hop.method != Method::HEAD,
@@ -58,6 +61,7 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
     };
     Ok(Hop {
         own_origin: origin(&uri) == origin(&http.url),
+        guarded: guard::is_on(http, hop, &uri, course),
         uri,
         method: if becomes_get { Method::GET } else { hop.method.clone() },
         with_body: hop.with_body && !becomes_get,
@@ -74,7 +78,7 @@ pub fn too_many(http: &Http, followed: u32, seen: &[Uri], next: &Hop, course: &m
 }
 
 /// A URL without its query, which often holds tokens, and without what the environment gave to the check's own URL.
-fn without_query(http: &Http, uri: &Uri) -> String {
+pub fn without_query(http: &Http, uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
     let query = if uri.query().is_some() { "?…" } else { "" };
     let path = blanked(uri.path().as_bytes(), &http.kept_elsewhere());
@@ -106,6 +110,11 @@ fn has_a_port_that_there_is(authority: &Authority) -> bool {
 /// Scheme, host and port.
 pub fn origin(uri: &Uri) -> (Option<&str>, Option<String>, u16) {
     (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), port(uri))
+}
+
+/// Whether two URLs are of one host.
+pub fn same_host(one: &Uri, other: &Uri) -> bool {
+    one.host().is_some_and(|one| other.host().is_some_and(|other| one.eq_ignore_ascii_case(other)))
 }
 
 /// The port of a URL, given or the scheme's own.

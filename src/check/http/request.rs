@@ -2,12 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ureq::http::Request;
 use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
 use ureq::http::uri::Authority;
-use ureq::http::{Request, Uri};
 
 use super::redirect::{self, Hop};
-use super::{Auth, Http};
+use super::{Auth, Http, guard};
 use crate::check::Phase;
 use crate::net::{Course, Failure, Host, Net, ProxyScheme, Stream, proxy::Through, tls};
 
@@ -45,8 +45,11 @@ pub fn reach(http: &Http, own: Option<&Host>, net: &Net, hop: &Hop, course: &mut
         .towards(net.proxies(), secure, &host, port)
         .map_err(|reason| course.blocked(Phase::Connect, reason))?;
     let place = pinned.clone().unwrap_or_else(|| (host.clone(), port));
+    if through.is_some() && pinned.is_none() {
+        guard::literal(http, hop, &host, course)?;
+    }
     let mut wire = match through {
-        None => straight(http, net, &place, course)?,
+        None => straight(http, net, hop, &place, pinned.is_some(), course)?,
         // Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; but a pinned address needs a tunnel, since
         // the proxy would look up the name.
         Some(through) if through.scheme == ProxyScheme::Http && !secure && pinned.is_none() => {
@@ -68,12 +71,23 @@ fn pinned(http: &Http, own: Option<&Host>, hop: &Hop, port: u16) -> Option<(Host
         let port = if address.port() == 0 { port } else { address.port() };
         return Some((Host::Address(address.ip()), port));
     }
-    let name = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
-    own.filter(|_| name(&hop.uri) == name(&http.url)).map(|place| (place.clone(), port))
+    own.filter(|_| redirect::same_host(&hop.uri, &http.url)).map(|place| (place.clone(), port))
 }
 
-fn straight(http: &Http, net: &Net, (host, port): &(Host, u16), course: &mut Course) -> Result<Wire, Failure> {
-    let stream = net.dial(host, *port, http.ip, course)?;
+/// A place that is pinned was named by the user, or is one of the own host's addresses, wherever it is.
+fn straight(
+    http: &Http,
+    net: &Net,
+    hop: &Hop,
+    (host, port): &(Host, u16),
+    pinned: bool,
+    course: &mut Course,
+) -> Result<Wire, Failure> {
+    let mut addresses = net.resolve(host, *port, http.ip, course)?;
+    if !pinned {
+        addresses = guard::addresses(http, hop, addresses, course)?;
+    }
+    let stream = net.connect(host, addresses, course)?;
     let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
     Ok(Wire { stream, peer, forwarded: None })
 }
