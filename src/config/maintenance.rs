@@ -25,17 +25,19 @@ pub(super) fn maintenance(at: &At<'_>) -> Read<Vec<Arc<Window>>> {
 fn window(at: &At<'_>) -> Read<Window> {
     at.mapping(&["name", "labels", "from", "weekly", "cron", "for", "zone"])?;
     let name = at.need("name", "database upgrade")?.text("text", checks::label)?;
-    let lasts = &at.need("for", "2h")?;
+    let how_long = &at.need("for", "2h")?;
+    let lasts = how_long.text("a duration", |text| duration(text, LASTS_MIN..=LASTS_MAX))?;
+    let labels = at.read("labels", labels)?.unwrap_or_default();
     let begins = begins(at)?;
-    let lasts_for = lasts.text("a duration", |text| duration(text, LASTS_MIN..=LASTS_MAX))?;
     if let Begins::Again { cron, .. } = &begins
-        && let Some(soonest) = cron.soonest().filter(|soonest| lasts_for > *soonest)
+        && let Some(soonest) = cron.soonest().filter(|soonest| lasts > *soonest)
     {
-        let complaint =
-            Complaint::new(format!("is longer than until it comes again, after {}", duration_text(soonest)));
-        return Err(lasts.refuse(complaint.hint("shorten `for`")));
+        let complaint = format!("is longer than until it comes again, at the soonest after {}", duration_text(soonest));
+        return Err(
+            how_long.refuse(Complaint::new(complaint).hint("shorten it, or write one window for all of that time"))
+        );
     }
-    Ok(Window { name: name.into(), labels: at.read("labels", labels)?.unwrap_or_default(), begins, lasts: lasts_for })
+    Ok(Window { name: name.into(), labels, begins, lasts })
 }
 
 fn begins(at: &At<'_>) -> Read<Begins> {

@@ -279,6 +279,25 @@ fn the_first_checks_are_listed_as_for_makes_them() {
 }
 
 #[test]
+fn maintenance_is_listed_with_its_next_begin() {
+    let windows = "maintenance:
+- {name: gone, from: 2026-11-23T22:00:00Z, for: 2h}
+- {name: on, from: 2026-11-24T10:30:00+01:00, for: 2h, labels: [a]}
+- {name: patches, weekly: sun 03:00, for: 1h, zone: UTC, labels: ['a*', 'b?', c]}
+- {name: backup, cron: '30 2 * * 1-5', for: 20m}\n";
+    let listed = |text: &str| summary(&read_text(text).unwrap(), now()).rsplit_once("\n\n").unwrap().1.to_owned();
+    insta::assert_snapshot!(listed(&format!("checks: [{{label: a, tcp: 'a:1'}}]\n{windows}")), @r"
+    maintenance `gone`: is over
+    maintenance `on`: goes on until 2026-11-24 11:30 UTC
+    maintenance `patches`: next 2026-11-29 03:00 UTC, for 1h; no check here: b?, c
+    maintenance `backup`: next 2026-11-25 02:30 UTC, for 20m
+    ");
+    assert!(!listed(windows).contains("no check here"), "where there are no checks, others are meant");
+    let many = "- {name: more, from: 2026-11-23T22:00:00Z, for: 2h}\n".repeat(27);
+    assert!(listed(&format!("{windows}{many}")).ends_with("`more`: is over\n… and 1 more\n"));
+}
+
+#[test]
 fn yaml_is_taken_as_people_write_it() {
     for (name, yaml) in [
         ("byte order mark", "\u{feff}checks: []\n"),

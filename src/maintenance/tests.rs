@@ -50,8 +50,8 @@ fn five_fields_say_when() {
 #[test]
 fn what_are_no_five_fields_says_why() {
     for (cron, expected) in [
-        ("", "has 0 fields, and not five: minute, hour, day of the month, month, weekday"),
-        ("@daily", "has 1 fields, and not five: minute, hour, day of the month, month, weekday"),
+        ("", "is not five fields: minute, hour, day of the month, month, weekday"),
+        ("@daily", "is not five fields: minute, hour, day of the month, month, weekday"),
         ("60 0 * * *", "has `60` as minute, which is neither `*` nor from 0 to 59"),
         ("0 24 * * *", "has `24` as hour, which is neither `*` nor from 0 to 23"),
         ("0 0 0 * *", "has `0` as day of the month, which is neither `*` nor from 1 to 31"),
