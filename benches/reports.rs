@@ -75,7 +75,7 @@ fn ask(archive: &mut dyn Archive) {
     measure("last state of every label", 50, || archive.last().unwrap().len());
     measure("one label's day", 20, || {
         let mut rows = 0;
-        archive.rows(&label, hour.minus(DAY), hour, &mut |_| rows += 1).unwrap();
+        archive.rows(&label, (hour.minus(DAY), hour), 0, &mut |_| rows += 1).unwrap();
         rows
     });
     measure("uptime of all labels over 30 days", 200, || {
@@ -86,7 +86,7 @@ fn ask(archive: &mut dyn Archive) {
     });
     measure("logs of all labels over a day", 20_000, || {
         let mut rows = 0;
-        archive.rows(&[], hour.minus(DAY), hour, &mut |_| rows += 1).unwrap();
+        archive.rows(&[], (hour.minus(DAY), hour), 0, &mut |_| rows += 1).unwrap();
         rows
     });
     measure("delivery audit, nothing missing", 10_000, || archive.delivery(hour.minus(DAY)).unwrap().len());

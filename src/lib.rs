@@ -26,6 +26,7 @@ pub mod net;
 
 pub mod clock;
 pub mod logs;
+pub mod maintenance;
 pub mod schedule;
 
 mod database;

@@ -20,7 +20,7 @@ use pingeon::logs::{Author, Log};
 use pingeon::net::Net;
 use pingeon::produce;
 use pingeon::produce::Checked;
-use pingeon::report::{self, delivery};
+use pingeon::report::{self, Planned, View, delivery};
 use pingeon::run::{Halves, run};
 use pingeon::store::{self, Archive};
 use pingeon::systemd::{Journal, Manager, is_journal, priority};
@@ -87,7 +87,7 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
             let outline = outline(cli)?;
             let store = reached_by(cli, outline, url, asked.password_file.as_deref())?;
             let config = outline.filter(|_| !asked.delivery).and_then(|_| if_usable(cli, read));
-            return report(&store, &config.map(|config| config.checks).unwrap_or_default(), asked);
+            return report(&store, config.as_ref(), asked);
         }
         _ => {}
     }
@@ -102,13 +102,13 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
         }
         Command::Consume => serve(config, &path, Halves { produce: false, consume: true }),
         Command::Check { labels, format } => check(&config, labels, *format),
-        Command::Validate => print(&config::summary(&config)),
+        Command::Validate => print(&config::summary(&config, SystemClock.now().wall)),
         Command::Explain => print(&config::explain(&config)),
         Command::Migrate { .. } => match the_store(&config)? {
             store @ config::Store::Postgres(settings) => migrate(store, Some(settings.retention)),
             store @ config::Store::Sqlite(_) => migrate(store, None),
         },
-        Command::Report(asked) => report(the_store(&config)?, &config.checks, asked),
+        Command::Report(asked) => report(the_store(&config)?, Some(&config), asked),
     }
 }
 
@@ -273,12 +273,13 @@ fn reached_by(
     Ok(config::Store::Postgres(config::postgres_at(url, password_file)?))
 }
 
-fn report(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Result<ExitCode, Failure> {
-    if asked.delivery { audit(store, asked) } else { tell(store, checks, asked) }
+fn report(store: &config::Store, config: Option<&Config>, asked: &cli::Report) -> Result<ExitCode, Failure> {
+    if asked.delivery { audit(store, asked) } else { tell(store, config, asked) }
 }
 
 /// Prints what the store knows of the named checks; of those in the config and in the store when none is named.
-fn tell(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Result<ExitCode, Failure> {
+fn tell(store: &config::Store, config: Option<&Config>, asked: &cli::Report) -> Result<ExitCode, Failure> {
+    let (checks, windows) = config.map_or((&[][..], &[][..]), |config| (&config.checks, &config.maintenance));
     let now = SystemClock.now().wall;
     let from = report::parse_since(&asked.since, now).map_err(|wrong| Failure::usage(wrong, None))?;
     let range = if asked.rollup { report::whole_hours(from, now) } else { Ok((from, now)) };
@@ -290,21 +291,25 @@ fn tell(store: &config::Store, checks: &[Arc<Check>], asked: &cli::Report) -> Re
         let known: Vec<&str> = known.iter().map(|label| &**label).collect();
         return Err(unknown_label(label, &known));
     }
+    let planned = Planned::of(windows, (range.0, now)).map_err(|wrong| Failure::usage(wrong, None))?;
+    let of_nobody = planned.of_nobody(&known);
     let is_wanted = |known: &Arc<str>| asked.labels.is_empty() || asked.labels.iter().any(|label| **label == **known);
     let wanted: Vec<Arc<str>> = known.into_iter().filter(is_wanted).collect();
 
     let confirms = checks.iter().map(|check| (check.label.clone(), check.confirm)).collect();
+    let view = View { confirms, planned };
     let named = if asked.labels.is_empty() { &[] } else { &wanted[..] };
     let progress = Progress::new("logs read", None);
     let mut show = |read| progress.show(read);
     let report = match asked.quorum {
-        Some(quorum) => report::agreed(archive, quorum, named, &wanted, range, &mut show),
-        None if asked.rollup => report::rolled_up(archive, named, &wanted, range, now),
-        None => report::summed_up(archive, named, &wanted, range, &confirms, &mut show),
+        Some(quorum) => report::agreed(archive, quorum, named, &wanted, range, &view.planned, &mut show),
+        None if asked.rollup => report::rolled_up(archive, named, &wanted, range, now, &view.planned),
+        None => report::summed_up(archive, named, &wanted, range, &view, &mut show),
     };
     let report = report.map_err(Failure::work)?;
     progress.clear();
-    if let Some(warning) = report::too_few_agents(&report) {
+    let left_in = view.planned.left_in(&wanted).filter(|_| asked.rollup);
+    for warning in report::too_few_agents(&report).into_iter().chain(of_nobody).chain(left_in) {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     print(&match asked.format {

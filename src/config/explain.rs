@@ -13,6 +13,7 @@ use crate::check::dns::{self, Dns, Servers, Transport};
 use crate::check::http::{Allow, Auth, Http, Text};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
+use crate::maintenance::{Begins, Window};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings, Verify};
 use crate::secret::{Origin, Secret};
 
@@ -30,6 +31,9 @@ pub fn explain(config: &Config) -> String {
     root.list("checks", config.checks.iter().map(|check| Doc::Map(check_map(check))).collect());
     if !config.network_gate.is_empty() {
         root.list("network_gate", config.network_gate.iter().map(|check| quote(&check.label)).collect());
+    }
+    if !config.maintenance.is_empty() {
+        root.list("maintenance", config.maintenance.iter().map(|window| Doc::Map(maintenance(window))).collect());
     }
     root.map("spool", spool(&config.spool));
     if let Some(queue) = &config.queue {
@@ -291,6 +295,23 @@ fn proxy(proxy: &Proxy) -> Doc {
             quote(&format!("{scheme}://{user}{}", host_port_text(host, *port)))
         }
     }
+}
+
+fn maintenance(window: &Window) -> Map {
+    let mut map = Map::default();
+    map.text("name", &window.name);
+    if !window.labels.is_empty() {
+        map.list("labels", window.labels.iter().map(|label| quote(label.as_str())).collect());
+    }
+    match &window.begins {
+        Begins::Once(at) => map.text("from", &at.to_string()),
+        Begins::Again { typed, weekly, zone, .. } => {
+            map.text(if *weekly { "weekly" } else { "cron" }, typed);
+            map.text("zone", zone.name());
+        }
+    }
+    map.duration("for", Some(window.lasts));
+    map
 }
 
 fn spool(spool: &Spool) -> Map {

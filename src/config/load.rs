@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::checks::{self, Checks, Defaults};
 use super::error::{Complaint, ConfigError};
 use super::expand::Environment;
-use super::sections;
 use super::shared::read_bytes;
 use super::source::{FILE_BYTES_MAX, Source};
 use super::walk::{At, Read, Reading, quoted};
 use super::yaml::{self, Node};
 use super::{Config, Outline, Store};
+use super::{maintenance, sections};
 use crate::check::{Check, Kind};
 
 /// Where the package puts the config.
@@ -96,11 +96,24 @@ fn config(at: &At<'_>) -> Read<Config> {
         let complaint = Complaint::new("the file holds no config");
         return Err(at.fail(complaint.hint("a config begins with `checks:`; the sample pingeon.yaml has all of it")));
     }
-    at.mapping(&["agent", "defaults", "checks", "include", "network_gate", "spool", "queue", "store", "web", "log"])?;
+    at.mapping(&[
+        "agent",
+        "defaults",
+        "checks",
+        "include",
+        "network_gate",
+        "maintenance",
+        "spool",
+        "queue",
+        "store",
+        "web",
+        "log",
+    ])?;
     let agent: Arc<str> = at.read("agent", |at| at.text("text", agent))?.map_or_else(|| host_name(at), Ok)?.into();
     let defaults = at.read("defaults", checks::defaults)?.unwrap_or_default();
     let checks = all_checks(at, &defaults)?;
     let network_gate = at.read("network_gate", |at| gate(at, &checks))?.unwrap_or_default();
+    let maintenance = at.read("maintenance", maintenance::maintenance)?.unwrap_or_default();
     let spool = sections::spool(at.get("spool").as_ref(), &at.reading.data)?;
     let queue = at.read("queue", sections::queue)?;
     let store = match at.read("store", |at| sections::store(at, &sections::beside(&spool.path)))? {
@@ -116,7 +129,18 @@ fn config(at: &At<'_>) -> Read<Config> {
     }
     let web = at.read("web", sections::web)?;
     let log_level = at.read("log", sections::log)?.unwrap_or(log::LevelFilter::Info);
-    Ok(Config { agent, workers_max: defaults.workers_max, checks, network_gate, spool, queue, store, web, log_level })
+    Ok(Config {
+        agent,
+        workers_max: defaults.workers_max,
+        checks,
+        network_gate,
+        maintenance,
+        spool,
+        queue,
+        store,
+        web,
+        log_level,
+    })
 }
 
 fn agent(text: &str) -> Result<String, Complaint> {

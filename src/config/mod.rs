@@ -11,6 +11,7 @@ mod expand;
 mod explain;
 mod kinds;
 mod load;
+mod maintenance;
 mod quantities;
 mod sections;
 mod shared;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use crate::check::Check;
 use crate::kafka::{Cluster, Compression};
+use crate::maintenance::Window;
 use crate::store::postgres::Address;
 
 /// All that a config says, defaults filled in.
@@ -53,6 +55,8 @@ pub struct Config {
     pub checks: Vec<Arc<Check>>,
     /// Those of them that tell whether the agent's own network works.
     pub network_gate: Vec<Arc<Check>>,
+    /// Time that reports count as planned.
+    pub maintenance: Vec<Arc<Window>>,
     /// The durable queue on the agent's disk.
     pub spool: Spool,
     /// The broker between agents and store; `None`: the spool feeds the store in this process.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::quantities::{duration_text, size_text};
 use super::{Config, Store, WhenFull};
 use crate::check::Check;
+use crate::clock::Timestamp;
 
 /// Checks that are listed by name.
 const LISTED_MAX: usize = 30;
@@ -13,8 +14,8 @@ const LABEL_WIDTH_MAX: usize = 40;
 
 const KINDS: [&str; 6] = ["http", "tcp", "tls", "icmp", "dns", "exec"];
 
-/// What `validate` prints. Holds no secret.
-pub fn summary(config: &Config) -> String {
+/// What `validate` prints at `now`. Holds no secret.
+pub fn summary(config: &Config, now: Timestamp) -> String {
     let mut text = String::new();
     let mut line = |name: &str, what: String| {
         let _ = writeln!(text, "{name:<8} {what}");
@@ -55,7 +56,30 @@ pub fn summary(config: &Config) -> String {
     );
     line("web", config.web.as_ref().map_or("none".to_owned(), |web| format!("http://{}/", web.listen)));
     list(&mut text, config);
+    maintenance(&mut text, config, now);
     text
+}
+
+/// The windows, each with its next begin: enough to see whether zone and fields are what was meant.
+fn maintenance(text: &mut String, config: &Config, now: Timestamp) {
+    let labels = || config.checks.iter().map(|check| &*check.label);
+    for (nth, window) in config.maintenance.iter().take(LISTED_MAX).enumerate() {
+        let gap = if nth == 0 { "\n" } else { "" };
+        let minute = |at: Timestamp| at.to_string()[..16].replace('T', " ");
+        let when = match window.next(now) {
+            Some((begin, end)) if begin <= now => format!("goes on until {} UTC", minute(end)),
+            Some((begin, _)) => format!("next {} UTC, for {}", minute(begin), duration_text(window.lasts)),
+            None => "is over".to_owned(),
+        };
+        // Where there are no checks, those of other agents are meant.
+        let unknown: Vec<&str> = window.unknown(labels()).filter(|_| !config.checks.is_empty()).collect();
+        let unknown =
+            if unknown.is_empty() { String::new() } else { format!("; no check here: {}", unknown.join(", ")) };
+        let _ = writeln!(text, "{gap}maintenance `{}`: {when}{unknown}", window.name);
+    }
+    if let Some(more) = config.maintenance.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+        let _ = writeln!(text, "… and {more} more");
+    }
 }
 
 /// The checks by name, `for` written out: enough to see whether they are what was meant. All of them are in `explain`.

@@ -3,6 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::Timestamp;
 
 const CONTRACT: &str = "tests/config/contract.yaml";
 const SECRETS: [&str; 4] = ["hunter2", "hunter2-kafka", "hunter2-postgres", "PRIVATE KEY"];
@@ -17,6 +18,10 @@ fn environment(name: &str) -> Option<String> {
         "YES" => Some("true".to_owned()),
         _ => None,
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-11-24T10:00:00Z").unwrap()
 }
 
 /// Writes `yaml` into a directory of its own and reads it.
@@ -53,7 +58,7 @@ fn the_contract_is_read() {
 #[test]
 fn the_sample_is_read() {
     let config = load(Path::new("pingeon.yaml"), &environment).unwrap();
-    insta::assert_snapshot!(summary(&config).replace(&*config.agent, "HOST"));
+    insta::assert_snapshot!(summary(&config, now()).replace(&*config.agent, "HOST"));
 }
 
 #[test]
@@ -118,7 +123,7 @@ fn no_secret_is_shown() {
     for config in [config, more] {
         let debug =
             format!("{:?}", config.checks.iter().map(|check| (&check.target, hidden_debug(check))).collect::<Vec<_>>());
-        for text in [explain(&config), summary(&config), debug] {
+        for text in [explain(&config), summary(&config, now()), debug] {
             for secret in SECRETS {
                 assert!(!text.contains(secret), "{secret} in {text}");
             }
@@ -261,7 +266,7 @@ fn the_first_checks_are_listed_as_for_makes_them() {
         "checks:\n- {label: '{a}', for: {a: [x, longer]}, tcp: '{a}:1'}\n- {label: p, exec: [/p, -x], interval: 1h}\n",
     )
     .unwrap();
-    let listed = |config: &Config| summary(config).split_once("\n\n").unwrap().1.to_owned();
+    let listed = |config: &Config| summary(config, now()).split_once("\n\n").unwrap().1.to_owned();
     insta::assert_snapshot!(listed(&config), @r"
     x       every 30s  tcp   x:1
     longer  every 30s  tcp   longer:1
@@ -271,7 +276,26 @@ fn the_first_checks_are_listed_as_for_makes_them() {
     let listed = listed(&read_text(&format!("checks:\n{many}")).unwrap());
     assert_eq!(listed.lines().count(), 31);
     assert!(listed.ends_with("\n… and 1 more; `pingeon explain` has all of them\n"), "{listed}");
-    assert!(!summary(&read_text("checks: []").unwrap()).contains("\n\n"));
+    assert!(!summary(&read_text("checks: []").unwrap(), now()).contains("\n\n"));
+}
+
+#[test]
+fn maintenance_is_listed_with_its_next_begin() {
+    let windows = "maintenance:
+- {name: gone, from: 2026-11-23T22:00:00Z, for: 2h}
+- {name: on, from: 2026-11-24T10:30:00+01:00, for: 2h, labels: [a]}
+- {name: patches, weekly: sun 03:00, for: 1h, zone: UTC, labels: ['a*', 'b?', c]}
+- {name: backup, cron: '30 2 * * 1-5', for: 20m}\n";
+    let listed = |text: &str| summary(&read_text(text).unwrap(), now()).rsplit_once("\n\n").unwrap().1.to_owned();
+    insta::assert_snapshot!(listed(&format!("checks: [{{label: a, tcp: 'a:1'}}]\n{windows}")), @r"
+    maintenance `gone`: is over
+    maintenance `on`: goes on until 2026-11-24 11:30 UTC
+    maintenance `patches`: next 2026-11-29 03:00 UTC, for 1h; no check here: b?, c
+    maintenance `backup`: next 2026-11-25 02:30 UTC, for 20m
+    ");
+    assert!(!listed(windows).contains("no check here"), "where there are no checks, others are meant");
+    let many = "- {name: more, from: 2026-11-23T22:00:00Z, for: 2h}\n".repeat(27);
+    assert!(listed(&format!("{windows}{many}")).ends_with("`more`: is over\n… and 1 more\n"));
 }
 
 #[test]
@@ -319,7 +343,7 @@ fn the_pool_is_as_large_as_the_worst_case_needs() {
         (0..count).for_each(|n| yaml += &format!("- {{label: '{n}', tcp: 'a:1'}}\n"));
         let config = read_text(&yaml).unwrap();
         assert_eq!(workers(&config), expected, "{count}");
-        assert!(summary(&config).contains(said), "{}", summary(&config));
+        assert!(summary(&config, now()).contains(said), "{}", summary(&config, now()));
     }
 }
 

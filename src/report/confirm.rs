@@ -19,6 +19,8 @@ pub(super) struct Told {
     pub(super) due_at: Timestamp,
     /// The time that it speaks for.
     pub(super) length: Duration,
+    /// How much of that was planned.
+    pub(super) planned: Duration,
     pub(super) reason: Option<Arc<str>>,
 }
 
@@ -103,6 +105,7 @@ mod tests {
             down: log == b'd',
             due_at: at(nth * 10),
             length: seconds(10),
+            planned: Duration::ZERO,
             reason: None,
         })
     }

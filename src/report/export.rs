@@ -59,11 +59,16 @@ struct CheckForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     agents: Option<usize>,
     state: Verdict,
+    /// That it is in when the range ends.
+    maintenance: Option<&'a str>,
     flapping: Option<bool>,
     last_due_at: Option<Timestamp>,
-    uptime_percent: f64,
-    percent: Parts<f64>,
+    /// Of what was not planned; `None`: all was.
+    uptime_percent: Option<f64>,
+    percent: Option<Parts<f64>>,
     time_us: Parts<u64>,
+    /// Out of roll-ups it is not known.
+    planned_us: Option<u64>,
     logs: u64,
     missed: u64,
     duration_us: DurationForm,
@@ -93,6 +98,8 @@ struct OutageForm<'a> {
     end: Option<Timestamp>,
     open: bool,
     down_us: u64,
+    /// How much of that was planned.
+    planned_us: u64,
     reason: Option<&'a str>,
     /// With a quorum, who said so.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -102,27 +109,30 @@ struct OutageForm<'a> {
 impl<'a> CheckForm<'a> {
     fn of(check: &'a Summary, basis: Basis) -> Self {
         let exact = basis == Basis::Logs;
-        let (shares, time) = (Shares::of(&check.time), check.time);
+        let time = check.time;
+        let shares = (!time.is_all_planned()).then(|| Shares::of(&time));
         CheckForm {
             label: &check.label,
             agent: check.agent.as_deref(),
             agents: check.quorum.map(|quorum| quorum.agents),
             state: check.state,
+            maintenance: check.maintenance.as_deref(),
             flapping: check.flapping,
             last_due_at: check.last_due_at,
-            uptime_percent: shares.uptime().percent(),
-            percent: Parts {
-                up: shares.up.percent(),
-                degraded: shares.degraded.percent(),
-                down: shares.down.percent(),
-                unknown: shares.unknown.percent(),
-            },
+            uptime_percent: shares.map(|of| of.uptime().percent()),
+            percent: shares.map(|of| Parts {
+                up: of.up.percent(),
+                degraded: of.degraded.percent(),
+                down: of.down.percent(),
+                unknown: of.unknown.percent(),
+            }),
             time_us: Parts {
                 up: micros(time.up),
                 degraded: micros(time.degraded),
                 down: micros(time.down),
                 unknown: micros(time.unknown),
             },
+            planned_us: exact.then(|| micros(time.planned)),
             logs: check.logs,
             missed: check.missed,
             duration_us: DurationForm::of(check.durations),
@@ -147,13 +157,14 @@ impl<'a> OutageForm<'a> {
             end: outage.end,
             open: outage.end.is_none(),
             down_us: micros(outage.down),
+            planned_us: micros(outage.planned),
             reason: outage.reason.as_deref(),
             agents: &outage.agents,
         }
     }
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 24] = [
     "label",
     "agent",
     "from",
@@ -176,6 +187,8 @@ const COLUMNS: [&str; 22] = [
     "p99_us",
     "outages",
     "flapping",
+    "planned_us",
+    "maintenance",
 ];
 
 /// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed); with a quorum, the
@@ -187,7 +200,8 @@ pub fn csv(report: &Report) -> String {
         let form = CheckForm::of(check, report.basis);
         let time = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string()).unwrap_or_default();
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
-        let percent = |percent: f64| format!("{percent:.3}");
+        let percent = |percent: Option<f64>| percent.map(|percent| format!("{percent:.3}")).unwrap_or_default();
+        let part = |part: fn(&Parts<f64>) -> f64| percent(form.percent.as_ref().map(part));
         let fields: [String; COLUMNS.len()] = [
             quoted(form.label),
             quoted(&check.quorum.map_or_else(|| form.agent.unwrap_or_default().to_owned(), |of| of.to_string())),
@@ -196,10 +210,10 @@ pub fn csv(report: &Report) -> String {
             form.state.to_string(),
             time(form.last_due_at),
             percent(form.uptime_percent),
-            percent(form.percent.up),
-            percent(form.percent.degraded),
-            percent(form.percent.down),
-            percent(form.percent.unknown),
+            part(|of| of.up),
+            part(|of| of.degraded),
+            part(|of| of.down),
+            part(|of| of.unknown),
             form.time_us.up.to_string(),
             form.time_us.degraded.to_string(),
             form.time_us.down.to_string(),
@@ -211,6 +225,8 @@ pub fn csv(report: &Report) -> String {
             number(form.duration_us.p99),
             number(form.outages.zip(form.outages_left_out).map(|(listed, left_out)| listed.len() as u64 + left_out)),
             form.flapping.map(|flaps| flaps.to_string()).unwrap_or_default(),
+            number(form.planned_us),
+            quoted(form.maintenance.unwrap_or_default()),
         ];
         text.push_str(&fields.join(","));
         text.push_str("\r\n");

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::check::Verdict;
 
 /// So many logs are looked at.
-const LOGS: usize = 20;
+pub(super) const LOGS: usize = 20;
 /// What the oldest change counts, and how much more each newer one does, in hundredths.
 const OLDEST: usize = 80;
 const NEWER: usize = 2;

@@ -3,7 +3,8 @@
 //! Uptime is a share of *time*. Each log speaks for the time from its slot to the next one: from `due_at` for `interval`, but
 //! no further than the next log of the same label and agent, so that nothing counts twice. Whatever no log speaks for is
 //! unknown: before the first log, between logs, after the last, what was missed, what could not be judged. Unknown never
-//! counts as up; up, degraded, down and unknown together are the range, and their percentages are 100 (see `shares`).
+//! counts as up. What was planned (maintenance) is set apart, whatever logs say of it. Up, degraded, down, unknown and planned
+//! together are the range; percentages are of all that was not planned, and sum to 100 (see `shares`).
 //!
 //! Reading is a stream: what is held at once is a summary for each label and agent, and the durations of one of them.
 
@@ -13,6 +14,7 @@ mod durations;
 mod export;
 mod flapping;
 mod outages;
+mod planned;
 mod quorum;
 mod rollup;
 mod shares;
@@ -27,6 +29,7 @@ mod turns;
 
 pub use durations::Percentiles;
 pub use export::{csv, json};
+pub use planned::Planned;
 pub use quorum::{agreed, too_few_agents};
 pub use rollup::{rolled_up, whole_hours};
 pub use shares::Shares;
@@ -86,6 +89,8 @@ pub struct Summary {
     /// How it is at the end of the range: what the last log says, while that is not too old to say anything. Never
     /// `missed`: that is `unknown`.
     pub state: Verdict,
+    /// What people call the maintenance that it is in at the end of the range.
+    pub maintenance: Option<Arc<str>>,
     /// It changes all the time; `None` where that is not known: out of roll-ups, or of several agents together.
     pub flapping: Option<bool>,
     /// The last slot that there is a log of.
@@ -120,7 +125,7 @@ impl fmt::Display for Quorum {
     }
 }
 
-/// How a range of time is shared out; all four together are the range.
+/// How a range of time is shared out; all five together are the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Time {
     /// It worked.
@@ -131,10 +136,17 @@ pub struct Time {
     pub down: Duration,
     /// Nobody knows.
     pub unknown: Duration,
+    /// Nobody asks: it was maintenance. None of it is in the others.
+    pub planned: Duration,
 }
 
 impl Time {
-    /// `verdict` lasted for so long; what is unknown is left over at the end.
+    /// There is no other time: of nothing, there are no shares.
+    pub fn is_all_planned(&self) -> bool {
+        !self.planned.is_zero() && (self.up + self.degraded + self.down + self.unknown).is_zero()
+    }
+
+    /// `verdict` lasted for so long, what was planned not counted; what is unknown is left over at the end.
     fn add(&mut self, verdict: Verdict, length: Duration) {
         match verdict {
             Verdict::Up => self.up += length,
@@ -144,9 +156,9 @@ impl Time {
         }
     }
 
-    /// What is left of `range` is unknown.
-    fn and_the_rest_of(self, range: Duration) -> Self {
-        Time { unknown: range.saturating_sub(self.up + self.degraded + self.down), ..self }
+    /// What is left of `range` is unknown, where it was not `planned`.
+    fn and_the_rest_of(self, range: Duration, planned: Duration) -> Self {
+        Time { unknown: range.saturating_sub(self.up + self.degraded + self.down + planned), planned, ..self }
     }
 }
 
@@ -162,6 +174,8 @@ pub struct Outage {
     pub end: Option<Timestamp>,
     /// How long it is known to have been down.
     pub down: Duration,
+    /// How much of that was planned.
+    pub planned: Duration,
     /// Why, by its first log; with a quorum by the log that completed it.
     pub reason: Option<Arc<str>>,
     /// With a quorum, who said so while it was complete, in order.
@@ -170,6 +184,23 @@ pub struct Outage {
 
 /// By label, how many results turn what is shown; of any other label the first one does.
 pub type Confirms = HashMap<Arc<str>, Confirm>;
+
+/// How logs are looked at; none of it alters them.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// What it takes until what is shown of a check turns.
+    pub confirms: Confirms,
+    /// The maintenance in the range.
+    pub planned: Planned,
+}
+
+impl View {
+    /// How many rows before a range are looked at, of each label and agent, to know how each is shown when it begins: twice those
+    /// that turn it, since it may have turned before the last of them.
+    fn rows_before(&self) -> usize {
+        2 * self.confirms.values().map(|confirm| confirm.of()).max().unwrap_or(0).max(flapping::LOGS + 1)
+    }
+}
 
 /// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`; `to` is not after now. Those of `asked`
 /// and `listed` that it has nothing of are unknown all the time. `progress` is told now and then how many rows were read.
@@ -181,23 +212,24 @@ pub fn summed_up(
     asked: &[Arc<str>],
     listed: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
-    confirms: &Confirms,
+    view: &View,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
-    let mut sums = Sums::new(from, to).confirmed(confirms);
-    read(archive, asked, (from, to), progress, &mut |row| sums.push(row))?;
+    let mut sums = Sums::new(from, to).seen_by(view);
+    read(archive, asked, (from, to), view.rows_before(), progress, &mut |row| sums.push(row))?;
     Ok(sums.report(asked.iter().chain(listed)))
 }
 
 fn read(
     archive: &mut dyn Archive,
     asked: &[Arc<str>],
-    (from, to): (Timestamp, Timestamp),
+    range: (Timestamp, Timestamp),
+    before: usize,
     progress: &mut dyn FnMut(usize),
     each: &mut dyn FnMut(Row),
 ) -> Result<(), String> {
     let mut rows = 0_usize;
-    archive.rows(asked, from, to, &mut |row| {
+    archive.rows(asked, range, before, &mut |row| {
         each(row);
         rows += 1;
         if rows.is_multiple_of(PROGRESS_ROWS) {

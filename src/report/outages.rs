@@ -18,10 +18,11 @@ pub(super) struct Outages {
 }
 
 impl Outages {
-    /// It is down for that long: the outage goes on, or begins.
-    pub(super) fn go_on(&mut self, down: Duration, begin: impl FnOnce() -> Outage) -> &mut Outage {
+    /// It is down for that long, of which so much was planned: the outage goes on, or begins.
+    pub(super) fn go_on(&mut self, down: Duration, planned: Duration, begin: impl FnOnce() -> Outage) -> &mut Outage {
         let outage = self.open.get_or_insert_with(begin);
         outage.down += down;
+        outage.planned += planned;
         outage
     }
 
@@ -33,6 +34,10 @@ impl Outages {
     }
 
     fn keep(&mut self, outage: Outage) {
+        // One of which nothing lies in the range.
+        if outage.down.is_zero() {
+            return;
+        }
         if self.ended.len() == OUTAGES_MAX {
             self.ended.pop_front();
             self.left_out += 1;

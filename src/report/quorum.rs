@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outages::Outages;
+use super::planned::{Planned, Spans};
 use super::tally::Tally;
 use super::turns::{Turn, Turns, state};
 use super::{Basis, Outage, Quorum, Report, Summary, Time, read};
@@ -31,10 +32,11 @@ pub fn agreed(
     asked: &[Arc<str>],
     listed: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
+    planned: &Planned,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
-    let mut panels = Panels::new(quorum, from, to);
-    read(archive, asked, (from, to), progress, &mut |row| panels.push(row))?;
+    let mut panels = Panels::new(quorum, planned, from, to);
+    read(archive, asked, (from, to), 0, progress, &mut |row| panels.push(row))?;
     Ok(panels.report(asked.iter().chain(listed)))
 }
 
@@ -51,17 +53,18 @@ pub fn too_few_agents(report: &Report) -> Option<String> {
 }
 
 /// Sums up rows that come in the order of label, agent and `due_at`.
-struct Panels {
+struct Panels<'a> {
     quorum: NonZeroUsize,
+    planned: &'a Planned,
     from: Timestamp,
     to: Timestamp,
     checks: Vec<Summary>,
     panel: Option<Panel>,
 }
 
-impl Panels {
-    fn new(quorum: NonZeroUsize, from: Timestamp, to: Timestamp) -> Self {
-        Panels { quorum, from, to: to.max(from), checks: Vec::new(), panel: None }
+impl<'p> Panels<'p> {
+    fn new(quorum: NonZeroUsize, planned: &'p Planned, from: Timestamp, to: Timestamp) -> Self {
+        Panels { quorum, planned, from, to: to.max(from), checks: Vec::new(), panel: None }
     }
 
     fn push(&mut self, row: Row) {
@@ -75,13 +78,14 @@ impl Panels {
     }
 
     fn end_panel(&mut self) {
-        self.checks.extend(self.panel.take().map(|panel| panel.summary(self.quorum)));
+        self.checks.extend(self.panel.take().map(|panel| panel.summary(self.quorum, self.planned)));
     }
 
     fn report<'a>(mut self, listed: impl Iterator<Item = &'a Arc<str>>) -> Report {
         self.end_panel();
         let (from, to, quorum) = (self.from, self.to, Some(self.quorum));
-        Report { from, to, basis: Basis::Logs, quorum, checks: self.checks, silences: None }.listing(listed)
+        Report { from, to, basis: Basis::Logs, quorum, checks: self.checks, silences: None }
+            .listing(listed, self.planned)
     }
 }
 
@@ -179,10 +183,11 @@ impl Panel {
         self.changes.push(Change { at, agent, says, began_before, reason });
     }
 
-    fn summary(mut self, quorum: NonZeroUsize) -> Summary {
+    fn summary(mut self, quorum: NonZeroUsize, planned: &Planned) -> Summary {
         self.end_agent();
+        let planned = planned.spans(&self.label);
         self.changes.sort_by_key(|change| change.at);
-        let mut sweep = Sweep::new(quorum.get(), self.from, &self.agents);
+        let mut sweep = Sweep::new(quorum.get(), self.from, &planned, &self.agents);
         let mut changes = self.changes.iter().peekable();
         while let Some(change) = changes.next() {
             sweep.go_to(change.at);
@@ -198,9 +203,10 @@ impl Panel {
             agent: None,
             quorum: Some(Quorum { needed: quorum, agents: self.agents.len() }),
             state: self.now.verdict(quorum.get()),
+            maintenance: None,
             flapping: None,
             last_due_at: self.last_due_at,
-            time: sweep.time.and_the_rest_of(self.to.since(self.from)),
+            time: sweep.time.and_the_rest_of(self.to.since(self.from), planned.within(self.from, self.to)),
             logs: self.tally.logs,
             missed: self.tally.missed,
             durations: self.tally.durations.percentiles(),
@@ -250,6 +256,7 @@ impl Votes {
 struct Sweep<'a> {
     quorum: usize,
     from: Timestamp,
+    planned: &'a Spans,
     agents: &'a [Arc<str>],
     at: Timestamp,
     /// What each agent says; `None`: nothing yet.
@@ -263,10 +270,11 @@ struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    fn new(quorum: usize, from: Timestamp, agents: &'a [Arc<str>]) -> Self {
+    fn new(quorum: usize, from: Timestamp, planned: &'a Spans, agents: &'a [Arc<str>]) -> Self {
         Sweep {
             quorum,
             from,
+            planned,
             agents,
             at: from,
             says: vec![None; agents.len()],
@@ -281,20 +289,22 @@ impl<'a> Sweep<'a> {
     /// Until then nothing changes.
     fn go_to(&mut self, at: Timestamp) {
         let length = at.since(self.at);
-        self.time.add(self.verdict, length);
+        let planned = self.planned.within(self.at, at);
+        self.time.add(self.verdict, length.saturating_sub(planned));
         if self.verdict == Verdict::Down && !length.is_zero() {
-            self.go_on_with_outage(length);
+            self.go_on_with_outage(length, planned);
         }
         self.at = at;
     }
 
-    fn go_on_with_outage(&mut self, length: Duration) {
+    fn go_on_with_outage(&mut self, length: Duration, planned: Duration) {
         let down = || self.says.iter().flatten().filter(|change| change.says == Verdict::Down);
-        let outage = self.outages.go_on(length, || Outage {
+        let outage = self.outages.go_on(length, planned, || Outage {
             start: self.at,
             began_before: self.at == self.from && down().filter(|change| change.began_before).count() >= self.quorum,
             end: None,
             down: Duration::ZERO,
+            planned: Duration::ZERO,
             reason: self.completed_by.and_then(|change| change.reason.clone()),
             agents: Vec::new(),
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::sums::nothing_known;
 use super::turns::state;
-use super::{Basis, Percentiles, Report, Summary, Time};
+use super::{Basis, Percentiles, Planned, Report, Summary, Time};
 use crate::clock::Timestamp;
 use crate::store::Archive;
 use crate::store::rollup::{Uptime, hour_of, percentile};
@@ -26,7 +26,8 @@ pub fn whole_hours(from: Timestamp, now: Timestamp) -> Result<(Timestamp, Timest
 }
 
 /// Sums up what `archive` has of the labels in `asked` (none: of all) in `from..to`, both at full hours; the state is that at
-/// `now`. Those of `asked` and `listed` that it has nothing of are unknown all the time.
+/// `now`, and so is the maintenance, `planned` until then: of whole hours, none can be left out. Those of `asked` and `listed` that
+/// it has nothing of are unknown all the time.
 ///
 /// # Errors
 /// A sentence for people, when the store can't be read.
@@ -36,6 +37,7 @@ pub fn rolled_up(
     listed: &[Arc<str>],
     (from, to): (Timestamp, Timestamp),
     now: Timestamp,
+    planned: &Planned,
 ) -> Result<Report, String> {
     let range = to.since(from);
     let by_name = |check: Summary| ((Arc::clone(&check.label), check.agent.clone()), check);
@@ -53,7 +55,7 @@ pub fn rolled_up(
     }
     let report =
         Report { from, to, basis: Basis::Hours, quorum: None, checks: checks.into_values().collect(), silences: None };
-    Ok(report.listing(asked.iter().chain(listed)))
+    Ok(report.listing(asked.iter().chain(listed), planned))
 }
 
 /// As far as the hours tell: not how it is now.
@@ -63,11 +65,11 @@ fn summary(of: Uptime, range: Duration) -> Summary {
     let Uptime { up, degraded, down, .. } = of;
     Summary {
         agent: Some(of.agent),
-        time: Time { up, degraded, down, ..Time::default() }.and_the_rest_of(range),
+        time: Time { up, degraded, down, ..Time::default() }.and_the_rest_of(range, Duration::ZERO),
         logs: of.logs,
         missed: of.missed,
         durations: durations.map(|((p50, p95), p99)| Percentiles { p50, p95, p99 }),
-        ..nothing_known(of.label, None, range)
+        ..nothing_known(of.label, None)
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
     }
 
     fn rolled(archive: &mut sqlite::Archive, asked: &[Arc<str>], listed: &[Arc<str>]) -> Report {
-        rolled_up(archive, asked, listed, (at(0), at(7_200)), at(7_300)).unwrap()
+        rolled_up(archive, asked, listed, (at(0), at(7_200)), at(7_300), &Planned::default()).unwrap()
     }
 
     #[test]

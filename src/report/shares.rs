@@ -93,7 +93,8 @@ mod tests {
             ("ten seconds of a day", [86_390, 0, 10, 0], "99.988% 0.000% 0.012% 0.000%"),
         ] {
             let [up, degraded, down, unknown] = micros.map(Duration::from_micros);
-            let Shares { up, degraded, down, unknown } = Shares::of(&Time { up, degraded, down, unknown });
+            let Shares { up, degraded, down, unknown } =
+                Shares::of(&Time { up, degraded, down, unknown, planned: Duration::from_secs(7) });
             assert_eq!(format!("{up} {degraded} {down} {unknown}"), expected, "{name}");
         }
     }

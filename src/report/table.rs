@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
+use super::shares::Share;
 use super::{Basis, Outage, Report, Shares, Silence, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
@@ -54,12 +55,15 @@ fn checks(report: &Report, width: Option<u16>) -> String {
         columns.push(column("agent", |check: &Summary| agent(check)).wrapped());
     }
     columns.push(column("now", now));
-    columns.push(column("uptime", |check: &Summary| Shares::of(&check.time).uptime().to_string()).right());
+    columns.push(column("uptime", |check: &Summary| share(check, |of| of.uptime())).right());
     if some_degraded {
-        columns.push(column("degraded", |check: &Summary| Shares::of(&check.time).degraded.to_string()).right());
+        columns.push(column("degraded", |check: &Summary| share(check, |of| of.degraded)).right());
     }
     columns.push(column("down", down).right());
-    columns.push(column("unknown", |check: &Summary| Shares::of(&check.time).unknown.to_string()).right());
+    columns.push(column("unknown", |check: &Summary| share(check, |of| of.unknown)).right());
+    if report.checks.iter().any(|check| !check.time.planned.is_zero()) {
+        columns.push(column("planned", |check: &Summary| length_or_none(check.time.planned)).right());
+    }
     columns.push(column("p50 ms", |check: &Summary| millis(check.durations.map(|of| of.p50))).right());
     columns.push(column("p95 ms", |check: &Summary| millis(check.durations.map(|of| of.p95))).right());
     columns.push(column("p99 ms", |check: &Summary| millis(check.durations.map(|of| of.p99))).right());
@@ -89,6 +93,9 @@ fn outages(report: &Report, width: Option<u16>) -> String {
         outage.end.map_or_else(|| Paint::Red.on("still open"), day_and_time)
     }));
     columns.push(column("down for", |(_, outage): &Shown<'_>| length(outage.down)).right());
+    if newest.iter().any(|(_, outage)| !outage.planned.is_zero()) {
+        columns.push(column("planned", |(_, outage): &Shown<'_>| planned(outage)).right());
+    }
     columns.push(column("reason", |(_, outage): &Shown<'_>| clean(outage.reason.as_deref().unwrap_or("-"))).wrapped());
     let mut text = format!("\n{}", laid_out(&columns, &newest, width));
     let more = in_all - newest.len() as u64;
@@ -127,12 +134,28 @@ fn agent(check: &Summary) -> String {
 
 fn now(check: &Summary) -> String {
     let state = Paint::of(check.state).on(check.state);
-    if check.flapping == Some(true) { format!("{state}, flapping") } else { state }
+    let flapping = if check.flapping == Some(true) { ", flapping" } else { "" };
+    let planned = if check.maintenance.is_some() { ", planned" } else { "" };
+    format!("{state}{flapping}{planned}")
+}
+
+/// Of no time there is none.
+fn share(check: &Summary, of: fn(Shares) -> Share) -> String {
+    if check.time.is_all_planned() { "-".to_owned() } else { of(Shares::of(&check.time)).to_string() }
+}
+
+/// How much of an outage was planned.
+fn planned(outage: &Outage) -> String {
+    if outage.planned == outage.down { "all of it".to_owned() } else { length_or_none(outage.planned) }
+}
+
+fn length_or_none(of: Duration) -> String {
+    if of.is_zero() { "-".to_owned() } else { length(of) }
 }
 
 fn down(check: &Summary) -> String {
-    let share = Shares::of(&check.time).down;
-    if check.time.down.is_zero() { share.to_string() } else { Paint::Red.on(share) }
+    let share = share(check, |of| of.down);
+    if check.time.down.is_zero() { share } else { Paint::Red.on(share) }
 }
 
 fn start(outage: &Outage) -> String {

@@ -7,6 +7,7 @@ use crate::clock::SimulatedClock;
 use crate::config;
 use crate::flow::{Batch, Sink};
 use crate::logs::{Cause, Log, Missed, Object, VERSION};
+use crate::maintenance::{Begins, Window};
 use crate::store::Row;
 use crate::store::sqlite::{self, Sqlite};
 
@@ -49,12 +50,22 @@ pub(super) fn row(label: &str, agent: &str, text: &str) -> Row {
     }
 }
 
+/// Maintenance that begins at a second of the range.
+pub(super) fn window(labels: &[&str], from: i64, lasts: u64) -> Arc<Window> {
+    let labels = labels.iter().map(|label| glob::Pattern::new(label).unwrap()).collect();
+    Arc::new(Window { name: "works".into(), labels, begins: Begins::Once(at(from)), lasts: seconds(lasts) })
+}
+
 fn rows(text: &str) -> Vec<Row> {
     text.split(',').filter(|text| !text.is_empty()).map(|text| row("shop", "a", text)).collect()
 }
 
 fn report_of(rows: impl IntoIterator<Item = Row>, listed: &[&str], to: i64) -> Report {
-    let mut sums = Sums::new(at(0), at(to));
+    seen_by(&View::default(), rows, listed, (0, to))
+}
+
+fn seen_by(view: &View, rows: impl IntoIterator<Item = Row>, listed: &[&str], (from, to): (i64, i64)) -> Report {
+    let mut sums = Sums::new(at(from), at(to)).seen_by(view);
     rows.into_iter().for_each(|row| sums.push(row));
     let listed: Vec<Arc<str>> = listed.iter().map(|label| Arc::from(*label)).collect();
     sums.report(listed.iter())
@@ -99,6 +110,7 @@ fn time_is_shared_out_once() {
 #[test]
 fn with_a_confirm_only_what_was_confirmed_is_shown_and_every_log_still_counts() {
     let confirms = Confirms::from_iter([(Arc::from("shop"), Confirm::new(2, 2).unwrap())]);
+    let view = View { confirms, ..View::default() };
     for (rows, outages, state, time) in [
         ("-10 up,60 up,70 down,80 up,90 up", "", "up", "30 10"),
         ("60 up,70 down refused,80 down,90 up", "70..open for 20: refused", "down", "20 20"),
@@ -106,7 +118,7 @@ fn with_a_confirm_only_what_was_confirmed_is_shown_and_every_log_still_counts() 
         ("70 up,80 up,90 down", "", "up", "20 10"),
         ("-5 down refused,5 down reset,15 up,25 up", "0..15 for 15: refused", "unknown", "20 15"),
     ] {
-        let mut sums = Sums::new(at(0), at(100)).confirmed(&confirms);
+        let mut sums = Sums::new(at(0), at(100)).seen_by(&view);
         super::tests::rows(rows).into_iter().for_each(|row| sums.push(row));
         let summary = sums.report([].iter()).checks.remove(0);
         let shown = |outage: &Outage| {
@@ -126,7 +138,7 @@ fn what_flaps_is_shown_as_flapping() {
     let report = report_of(rows(&logs.join(",")), &[], 100);
     assert_eq!(report.checks[0].flapping, Some(true));
     assert!(table(&report, None, false).contains("down, flapping"), "{}", table(&report, None, false));
-    assert!(json(&report).contains("\"flapping\": true") && csv(&report).ends_with(",true\r\n"));
+    assert!(json(&report).contains("\"flapping\": true") && csv(&report).ends_with(",true,0,\r\n"));
 }
 
 #[test]
@@ -257,6 +269,116 @@ fn an_empty_range_is_unknown() {
     assert_eq!(Shares::of(&report.checks[0].time).unknown.percent(), 100.0);
 }
 
+/// Maintenance of `shop` or of all, from a second on for so many.
+pub(super) type Windows = Vec<(bool, i64, u64)>;
+
+pub(super) fn any_windows() -> impl Strategy<Value = Windows> {
+    prop::collection::vec((any::<bool>(), -50..150_i64, 1..60_u64), 0..5)
+}
+
+pub(super) fn is_planned(windows: &Windows, label: &str, second: i64) -> bool {
+    let mut of_label = windows.iter().filter(|(all, ..)| *all || label == "shop");
+    of_label.any(|(_, from, lasts)| (*from..from + *lasts as i64).contains(&second))
+}
+
+pub(super) fn planned(windows: &Windows) -> View {
+    let labels = |all: bool| if all { &[][..] } else { &["shop"][..] };
+    let windows: Vec<_> = windows.iter().map(|(all, from, lasts)| window(labels(*all), *from, *lasts)).collect();
+    View { planned: Planned::of(&windows, (at(0), at(100))).unwrap(), ..View::default() }
+}
+
+#[test]
+fn what_was_planned_is_set_apart() {
+    for (name, rows, windows, time, outages) in [
+        ("none", "0/100 down", vec![], "0 0 100 0 0", "0..open 100 0"),
+        ("half of it", "0/100 down", vec![(10, 50)], "0 0 50 0 50", "0..open 100 50"),
+        ("all of an outage", "0/30 up,30/20 down,50/50 up", vec![(20, 40)], "60 0 0 0 40", "30..50 20 20"),
+        ("an outage that goes on", "0/30 up,30/40 down,70/30 up", vec![(20, 40)], "50 0 10 0 40", "30..70 40 30"),
+        ("what nobody knows", "0/10 up", vec![(5, 20)], "5 0 0 75 20", ""),
+        ("what is degraded", "0/50 degraded,50/50 up", vec![(40, 20)], "40 40 0 0 20", ""),
+        ("two at once", "0/100 up", vec![(10, 20), (20, 20)], "70 0 0 0 30", ""),
+        ("all of it", "0/100 up", vec![(-10, 200)], "0 0 0 0 100", ""),
+    ] {
+        let view = planned(&windows.into_iter().map(|(from, lasts)| (true, from, lasts)).collect());
+        let shop = seen_by(&view, super::tests::rows(rows), &[], (0, 100)).checks.remove(0);
+        let Time { up, degraded, down, unknown, planned } = shop.time;
+        let found = [up, degraded, down, unknown, planned].map(|share| share.as_secs().to_string()).join(" ");
+        assert_eq!(found, time, "{name}");
+        let shown = |outage: &Outage| {
+            let end = outage.end.map_or("open".to_owned(), |end| end.since(at(0)).as_secs().to_string());
+            format!(
+                "{}..{end} {} {}",
+                outage.start.since(at(0)).as_secs(),
+                outage.down.as_secs(),
+                outage.planned.as_secs()
+            )
+        };
+        assert_eq!(shop.outages.iter().map(shown).collect::<Vec<_>>().join("; "), outages, "{name}");
+    }
+}
+
+#[test]
+fn what_was_planned_is_shown() {
+    let rows = ["0/30 up", "30/20 down refused", "50/40 up", "90 down reset"].map(|text| row("shop", "a", text));
+    let others = [row("mail", "a", "0/95 up"), row("zoo", "a", "0/100 up")];
+    let windows = [window(&["shop"], 25, 20), window(&["shop"], 95, 20), window(&["mail", "n*"], -10, 150)];
+    let view = View { planned: Planned::of(&windows, (at(0), at(100))).unwrap(), ..View::default() };
+    let report = seen_by(&view, [rows.to_vec(), others.to_vec()].concat(), &["never"], (0, 100));
+    insta::assert_snapshot!(table(&report, None, false));
+    insta::assert_snapshot!(csv(&report).replace('\r', ""));
+    let json: Value = serde_json::from_str(&json(&report)).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&json["checks"][2]).unwrap());
+    assert_eq!((&json["checks"][0]["percent"], &json["checks"][0]["uptime_percent"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn what_came_before_the_range_tells_how_it_begins() {
+    let confirm =
+        |needed, of| View { confirms: [("shop".into(), Confirm::new(needed, of).unwrap())].into(), ..View::default() };
+    for (name, view, rows, state, outages) in [
+        ("down goes on after a gap", confirm(1, 1), "-50 down refused,80 down,90 down", "down", "0..open 20: refused"),
+        ("what is over is over", confirm(1, 1), "-50 down refused,-40 up,90 up", "up", ""),
+        ("and so is what ends with the range", confirm(1, 1), "-50 down refused,20 up,90 up", "up", ""),
+        (
+            "the first of it confirms what came before",
+            confirm(3, 3),
+            "-20 down refused,-10 down,0 down,90 down",
+            "down",
+            "0..open 20: refused",
+        ),
+        ("it was confirmed before", confirm(3, 3), "-30 down refused,-20 down,-10 down,80 up,90 up", "down", ""),
+        (
+            "and goes on",
+            confirm(3, 3),
+            "-30 down refused,-20 down,-10 down,70 down,80 up,90 up",
+            "down",
+            "0..open 10: refused",
+        ),
+        ("and ends", confirm(2, 2), "-20 down refused,-10 down,70 down,80 up,90 up", "up", "0..80 10: refused"),
+        ("it was working", confirm(2, 2), "-20 up,80 up,90 down", "up", ""),
+        ("it ended, as the range tells", confirm(2, 2), "-30 down,-20 down,-10 up,90 up", "up", ""),
+    ] {
+        let shop = seen_by(&view, super::tests::rows(rows), &[], (0, 100)).checks.remove(0);
+        let shown = |outage: &Outage| {
+            assert!(outage.began_before, "{name}");
+            let end = outage.end.map_or("open".to_owned(), |end| end.since(at(0)).as_secs().to_string());
+            format!("0..{end} {}: {}", outage.down.as_secs(), outage.reason.as_deref().unwrap_or("-"))
+        };
+        let found = shop.outages.iter().map(shown).collect::<Vec<_>>().join("; ");
+        assert_eq!((found.as_str(), shop.state), (outages, verdict(state)), "{name}");
+    }
+    let logs: Vec<String> = (-7..0).map(|n| format!("{n}0 {}", if n % 2 == 0 { "up" } else { "down" })).collect();
+    assert_eq!(report_of(rows(&(logs.join(",") + ",0 up")), &[], 100).checks[0].flapping, Some(true));
+}
+
+#[test]
+fn what_was_only_before_the_range_is_not_told_of() {
+    let rows = [row("mail", "a", "-50 up"), row("shop", "a", "-50 down"), row("shop", "b", "0 up")];
+    let report = report_of(rows, &["mail"], 100);
+    let lines: Vec<_> = report.checks.iter().map(|check| (&*check.label, check.agent.as_deref())).collect();
+    assert_eq!(lines, [("mail", None), ("shop", Some("b"))]);
+}
+
 /// What any agents may have written around a range of 100 s, in the store's order.
 pub(super) fn any_rows(agents: &'static [&'static str]) -> impl Strategy<Value = Vec<Row>> {
     let verdicts = prop::sample::select(vec!["up", "degraded", "down", "unknown", "missed"]);
@@ -287,9 +409,13 @@ pub(super) fn speaker<'a>(rows: &[&'a Row], second: i64) -> Option<&'a Row> {
     })
 }
 
-fn by_the_second(rows: &[&Row]) -> Time {
+fn by_the_second(rows: &[&Row], is_planned: &dyn Fn(i64) -> bool) -> Time {
     let mut time = Time::default();
     for second in 0..100 {
+        if is_planned(second) {
+            time.planned += seconds(1);
+            continue;
+        }
         *match speaker(rows, second).map(|row| row.verdict) {
             Some(Verdict::Up) => &mut time.up,
             Some(Verdict::Degraded) => &mut time.degraded,
@@ -301,21 +427,50 @@ fn by_the_second(rows: &[&Row]) -> Time {
 }
 
 proptest! {
+    /// A store gives more rows than reach into the range.
     #[test]
-    fn time_is_shared_out_as_second_by_second(rows in any_rows(&["a", "b"])) {
-        let report = report_of(rows.clone(), &[], 100);
+    fn what_came_before_the_range_changes_no_time(rows in any_rows(&["a"]), before in 0..60_usize) {
+        let by_series = rows.chunk_by(|one, next| one.label == next.label);
+        let given = by_series.flat_map(|rows| {
+            let begin = rows.partition_point(|row| row.due_at < at(0));
+            rows[crate::store::first_needed(&rows[..begin], at(0), before)..].to_vec()
+        });
+        let times = |report: Report| -> Vec<_> {
+            report.checks.into_iter().map(|of| (of.label, of.time, of.logs, of.missed, of.durations)).collect()
+        };
+        prop_assert_eq!(times(report_of(given, &[], 100)), times(report_of(rows.clone(), &[], 100)));
+    }
+
+    /// Wherever the range begins.
+    #[test]
+    fn how_it_is_at_the_end_all_logs_tell(rows in any_rows(&["a"]), needed in 1_u8..4, more in 0_u8..3) {
+        let confirm = Confirm::new(needed, needed + more.min(needed - 1)).unwrap();
+        let view = View { confirms: [("shop".into(), confirm), ("mail".into(), confirm)].into(), ..View::default() };
+        let whole = seen_by(&view, rows.clone(), &[], (-60, 100));
+        for check in seen_by(&view, rows, &[], (0, 100)).checks {
+            let whole = whole.checks.iter().find(|whole| whole.label == check.label).unwrap();
+            prop_assert_eq!((check.state, check.flapping), (whole.state, whole.flapping));
+            let open = |outages: &[Outage]| outages.last().is_some_and(|last| last.end.is_none() && last.down > Duration::ZERO);
+            prop_assert!(!open(&check.outages) || open(&whole.outages));
+        }
+    }
+
+    #[test]
+    fn time_is_shared_out_as_second_by_second(rows in any_rows(&["a", "b"]), windows in any_windows()) {
+        let report = seen_by(&planned(&windows), rows.clone(), &["never"], (0, 100));
         for check in &report.checks {
             let is_of = |row: &&Row| (&row.label, Some(&row.agent)) == (&check.label, check.agent.as_ref());
-            prop_assert_eq!(check.time, by_the_second(&rows.iter().filter(is_of).collect::<Vec<_>>()));
-            let Time { up, degraded, down, unknown } = check.time;
-            prop_assert_eq!(up + degraded + down + unknown, seconds(100));
+            let is_planned = |second| is_planned(&windows, &check.label, second);
+            prop_assert_eq!(check.time, by_the_second(&rows.iter().filter(is_of).collect::<Vec<_>>(), &is_planned));
+            let Time { up, degraded, down, unknown, planned } = check.time;
+            prop_assert_eq!(up + degraded + down + unknown + planned, seconds(100));
         }
     }
 
     #[test]
     fn whatever_the_order_no_time_counts_twice(rows in any_rows(&["a", "b"]).prop_flat_map(|rows| Just(rows).prop_shuffle())) {
         for check in report_of(rows, &[], 100).checks {
-            let Time { up, degraded, down, unknown } = check.time;
+            let Time { up, degraded, down, unknown, .. } = check.time;
             prop_assert_eq!(up + degraded + down + unknown, seconds(100));
         }
     }
@@ -334,9 +489,14 @@ proptest! {
     }
 
     #[test]
-    fn outages_hold_all_the_time_that_was_down(rows in any_rows(&["a", "b"])) {
-        for check in report_of(rows, &[], 100).checks {
-            prop_assert_eq!(check.outages.iter().map(|outage| outage.down).sum::<Duration>(), check.time.down);
+    fn outages_hold_all_the_time_that_was_down(rows in any_rows(&["a", "b"]), windows in any_windows()) {
+        let without = report_of(rows.clone(), &[], 100).checks;
+        for (check, without) in seen_by(&planned(&windows), rows, &[], (0, 100)).checks.into_iter().zip(without) {
+            // Nothing is hidden.
+            let unplanned = |outage: &Outage| Outage { planned: Duration::ZERO, ..outage.clone() };
+            prop_assert_eq!(check.outages.iter().map(unplanned).collect::<Vec<_>>(), without.outages);
+            let down = check.outages.iter().map(|outage| outage.down - outage.planned).sum::<Duration>();
+            prop_assert_eq!(down, check.time.down);
             let mut free_from = at(0);
             for outage in &check.outages {
                 let end = outage.end.unwrap_or(at(100));
@@ -351,7 +511,7 @@ proptest! {
     #[test]
     fn a_csv_has_as_many_fields_in_each_line_and_a_table_no_wide_line(rows in any_rows(&["a", "b"]), width in 60..120_u16) {
         let report = report_of(rows, &["never"], 100);
-        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 22));
+        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 24));
         prop_assert!(table(&report, Some(width), false).lines().all(|line| line.chars().count() <= usize::from(width.max(90))));
     }
 }

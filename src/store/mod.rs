@@ -102,16 +102,16 @@ pub trait Archive {
     /// A sentence for people.
     fn labels(&mut self) -> Result<Vec<Arc<str>>, String>;
 
-    /// Gives `each` the rows of `wanted` (none: of all labels) that lie in `from..to` or reach into it from before, in the
-    /// order of label, agent and `due_at`.
+    /// Gives `each` the rows of `wanted` (none: of all labels) that lie in the range or reach into it from before, in the order of
+    /// label, agent and `due_at`; and of each label and agent at least the last `before` rows before it.
     ///
     /// # Errors
     /// A sentence for people.
     fn rows(
         &mut self,
         wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
+        range: (Timestamp, Timestamp),
+        before: usize,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), String>;
 
@@ -209,6 +209,13 @@ pub(crate) fn first_uid(at: Timestamp) -> Uuid {
 
 /// As fine as uids tell the time.
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Of the last rows before `from`, in their order, the place of the first that a report needs: it reaches into the range, or it is one
+/// of the last `before`. What comes after it ends what it says, and is needed too.
+pub(crate) fn first_needed(rows: &[Row], from: Timestamp, before: usize) -> usize {
+    let reaches = rows.iter().position(|row| row.speaks_until() > from);
+    reaches.unwrap_or(rows.len()).min(rows.len().saturating_sub(before))
+}
 
 /// What a report reads of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use super::pages::keys::{GROUPS, Key, Otherwise, Section, Takes};
 /// Where the keys of each section stand: in the place of `KEYS`, and what has to be around them.
 const PLACES: &[(&str, &str)] = &[
     ("Top level", "{KEYS}"),
+    ("maintenance: window", "{maintenance: [{KEYS}]}"),
     ("defaults", "{defaults: {KEYS}, checks: [{label: a, tcp: 'a:1'}]}"),
     ("checks: entry", "{checks: [{tcp: 'a:1', KEYS}]}"),
     ("http", "{checks: [{label: a, KEYS}]}"),

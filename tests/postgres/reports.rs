@@ -117,9 +117,13 @@ fn missed(label: &str, agent: &str, first: i64, last: i64) -> Log {
 }
 
 fn rows(archive: &mut dyn Archive, labels: &[&str], from: Timestamp, to: Timestamp) -> Vec<Row> {
+    rows_with(archive, labels, (from, to), 0)
+}
+
+fn rows_with(archive: &mut dyn Archive, labels: &[&str], range: (Timestamp, Timestamp), before: usize) -> Vec<Row> {
     let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
     let mut rows = Vec::new();
-    archive.rows(&labels, from, to, &mut |row| rows.push(row)).unwrap();
+    archive.rows(&labels, range, before, &mut |row| rows.push(row)).unwrap();
     rows
 }
 
@@ -254,7 +258,7 @@ fn a_reader_sees_what_was_committed_while_the_writer_goes_on() {
                     place.write(["a", "b", "c"].map(|label| log(label, "x", second, Verdict::Up)));
                 }
             };
-            archive.rows(&[], at(0), at(60), &mut each).unwrap();
+            archive.rows(&[], (at(0), at(60)), 0, &mut each).unwrap();
             assert_eq!(seen, 3 * (second - 1), "{store}");
         }
     });
@@ -295,7 +299,7 @@ fn both_stores_answer_the_same() {
     let (sqlite, postgres, nth) = (Place::sqlite(), Place::postgres(), std::cell::Cell::new(0));
     let range = (-DAY..4 * DAY, 0..2 * DAY);
     runner
-        .run(&(any_logs(), range), |(mut logs, (from, length))| {
+        .run(&(any_logs(), range, 0..20_usize), |(mut logs, (from, length), before)| {
             // Each case has labels of its own.
             nth.set(nth.get() + 1);
             for (place, log) in (1..).zip(&mut logs) {
@@ -312,14 +316,15 @@ fn both_stores_answer_the_same() {
             let answers = [&sqlite, &postgres].map(|place| {
                 place.write(logs.clone());
                 let mut archive = place.archive();
-                let rows = rows(archive.as_mut(), &labels, at(from), at(from + length));
+                let rows = rows_with(archive.as_mut(), &labels, (at(from), at(from + length)), before);
                 let (labels, range) = (labels.map(Arc::from), (at(from), at(from + length)));
                 let report = report::summed_up(archive.as_mut(), &labels, &[], range, &Default::default(), &mut |_| {});
                 let two = NonZeroUsize::new(2).unwrap();
-                let agreed = report::agreed(archive.as_mut(), two, &labels, &[], range, &mut |_| {});
+                let agreed =
+                    report::agreed(archive.as_mut(), two, &labels, &[], range, &Default::default(), &mut |_| {});
                 let range = (rollup::hour_of(range.0), rollup::hour_of(range.1));
                 assert_eq!(archive.uptimes(&labels, range.0, range.1).unwrap(), summed_up(&logs, range));
-                let rolled_up = report::rolled_up(archive.as_mut(), &labels, &[], range, range.1);
+                let rolled_up = report::rolled_up(archive.as_mut(), &labels, &[], range, range.1, &Default::default());
                 let delivery = archive.delivery(at(from));
                 (rows, report, agreed, rolled_up, archive.labels(), archive.last(), delivery)
             });

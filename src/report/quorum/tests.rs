@@ -1,11 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::report::tests::{any_rows, at, row, seconds, speaker};
+use crate::report::tests::{any_rows, any_windows, at, is_planned, planned, row, seconds, speaker};
 use crate::report::{Sums, csv, json, table};
 
 fn report_of(quorum: usize, rows: impl IntoIterator<Item = Row>, listed: &[&str], to: i64) -> Report {
-    let mut panels = Panels::new(NonZeroUsize::new(quorum).unwrap(), at(0), at(to));
+    with(&Planned::default(), quorum, rows, listed, to)
+}
+
+fn with(planned: &Planned, quorum: usize, rows: impl IntoIterator<Item = Row>, listed: &[&str], to: i64) -> Report {
+    let mut panels = Panels::new(NonZeroUsize::new(quorum).unwrap(), planned, at(0), at(to));
     rows.into_iter().for_each(|row| panels.push(row));
     let listed: Vec<Arc<str>> = listed.iter().map(|label| Arc::from(*label)).collect();
     panels.report(listed.iter())
@@ -59,7 +63,11 @@ fn shown(outages: &[Outage]) -> String {
     let shown = |outage: &Outage| {
         let before = if outage.began_before { "before " } else { "" };
         let end = outage.end.map_or("open".to_owned(), |end| second(end).to_string());
-        let (start, down, agents) = (second(outage.start), outage.down.as_secs(), outage.agents.join("+"));
+        let (start, mut down, agents) =
+            (second(outage.start), outage.down.as_secs().to_string(), outage.agents.join("+"));
+        if !outage.planned.is_zero() {
+            down += &format!(" ({} planned)", outage.planned.as_secs());
+        }
         format!("{before}{start}..{end} for {down} by {agents}: {}", outage.reason.as_deref().unwrap_or("-"))
     };
     outages.iter().map(shown).collect::<Vec<_>>().join("; ")
@@ -146,7 +154,7 @@ fn a_quorum_that_there_cannot_be_is_told() {
 const AGENTS: &[&str] = &["a", "b", "c", "d"];
 
 /// What a person with a table of seconds would say: the verdict of each, and what the outages are.
-fn by_the_second(quorum: usize, rows: &[Row]) -> (Time, String) {
+fn by_the_second(quorum: usize, rows: &[Row], is_planned: &dyn Fn(i64) -> bool) -> (Time, String) {
     let of = |agent: &&str| rows.iter().filter(|row| *row.agent == **agent).collect::<Vec<_>>();
     let agents: Vec<Vec<&Row>> = AGENTS.iter().map(of).collect();
     let (mut time, mut outages, mut open) = (Time::default(), Vec::<Outage>::new(), false);
@@ -154,8 +162,9 @@ fn by_the_second(quorum: usize, rows: &[Row]) -> (Time, String) {
         let speakers: Vec<Option<&Row>> = agents.iter().map(|rows| speaker(rows, second)).collect();
         let say = |word| speakers.iter().flatten().filter(|row| row.verdict == word).count();
         let (up, degraded, down) = (say(Verdict::Up), say(Verdict::Degraded), say(Verdict::Down));
+        let planned = is_planned(second);
         if down >= quorum {
-            time.down += seconds(1);
+            *(if planned { &mut time.planned } else { &mut time.down }) += seconds(1);
             let is_down = |row: &&Row| row.verdict == Verdict::Down;
             if !open {
                 let new =
@@ -168,6 +177,7 @@ fn by_the_second(quorum: usize, rows: &[Row]) -> (Time, String) {
                     began_before: second == 0 && before >= quorum,
                     end: None,
                     down: Duration::ZERO,
+                    planned: Duration::ZERO,
                     reason: completed.and_then(|nth| speakers[nth]).and_then(|row| row.reason.clone()),
                     agents: Vec::new(),
                 });
@@ -175,17 +185,20 @@ fn by_the_second(quorum: usize, rows: &[Row]) -> (Time, String) {
             open = true;
             let outage = outages.last_mut().unwrap();
             outage.down += seconds(1);
+            outage.planned += seconds(planned.into());
             outage.agents.extend(speakers.iter().flatten().filter(|row| is_down(row)).map(|row| row.agent.clone()));
             outage.agents.sort();
             outage.agents.dedup();
         } else if degraded + down >= quorum || up + degraded > 0 {
-            *(if degraded + down >= quorum { &mut time.degraded } else { &mut time.up }) += seconds(1);
+            let works = if degraded + down >= quorum { &mut time.degraded } else { &mut time.up };
+            *works += seconds((!planned).into());
+            time.planned += seconds(planned.into());
             if open {
                 outages.last_mut().unwrap().end = Some(at(second));
             }
             open = false;
         } else {
-            time.unknown += seconds(1);
+            *(if planned { &mut time.planned } else { &mut time.unknown }) += seconds(1);
         }
     }
     (time, shown(&outages))
@@ -193,19 +206,23 @@ fn by_the_second(quorum: usize, rows: &[Row]) -> (Time, String) {
 
 proptest! {
     #[test]
-    fn time_and_outages_are_as_second_by_second(rows in any_rows(AGENTS), quorum in 1..6_usize) {
-        for check in report_of(quorum, rows.clone(), &[], 100).checks {
+    fn time_and_outages_are_as_second_by_second(rows in any_rows(AGENTS), quorum in 1..6_usize, windows in any_windows()) {
+        for check in with(&planned(&windows).planned, quorum, rows.clone(), &[], 100).checks {
+            let is_planned = |second| is_planned(&windows, &check.label, second);
             let rows: Vec<Row> = rows.iter().filter(|row| row.label == check.label).cloned().collect();
-            prop_assert_eq!((check.time, shown(&check.outages)), by_the_second(quorum, &rows));
+            prop_assert_eq!((check.time, shown(&check.outages)), by_the_second(quorum, &rows, &is_planned));
         }
     }
 
     #[test]
-    fn a_quorum_of_one_agent_is_that_agent(rows in any_rows(&["a"])) {
-        let mut sums = Sums::new(at(0), at(100));
+    fn a_quorum_of_one_agent_is_that_agent(mut rows in any_rows(&["a"]), windows in any_windows()) {
+        // How it begins, agents alone are asked.
+        rows.retain(|row| row.speaks_until() > at(0) && row.due_at < at(100));
+        let view = planned(&windows);
+        let mut sums = Sums::new(at(0), at(100)).seen_by(&view);
         rows.clone().into_iter().for_each(|row| sums.push(row));
         let alone = sums.report([].iter());
-        let together = report_of(1, rows, &[], 100);
+        let together = with(&view.planned, 1, rows, &[], 100);
         prop_assert_eq!(alone.checks.len(), together.checks.len());
         for (alone, mut together) in alone.checks.into_iter().zip(together.checks) {
             prop_assert_eq!(together.quorum.take().map(|of| of.agents), Some(1));
@@ -213,6 +230,10 @@ proptest! {
             // Of a quorum it is not said whether it flaps.
             together.flapping = alone.flapping;
             together.outages.iter_mut().for_each(|outage| outage.agents.clear());
+            // Nor what of the logs that do not reach into the range an outage began with.
+            for (alone, together) in alone.outages.iter().zip(&mut together.outages).filter(|(alone, _)| alone.began_before) {
+                (together.began_before, together.start, together.reason) = (true, alone.start, alone.reason.clone());
+            }
             prop_assert_eq!(alone, together);
         }
     }

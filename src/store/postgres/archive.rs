@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;
 use crate::store::rollup::Uptime;
-use crate::store::{self, Delivery, MILLISECOND, Row, first_uid};
+use crate::store::{self, Delivery, MILLISECOND, Row, first_needed, first_uid};
 
 /// Logs before the range that are looked at for one that reaches into it: the last, and those that a restart may have left
 /// out of order with it.
@@ -85,8 +85,8 @@ impl store::Archive for Archive {
     fn rows(
         &mut self,
         wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
+        (from, to): (Timestamp, Timestamp),
+        before: usize,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), String> {
         self.ask(|session| {
@@ -94,11 +94,13 @@ impl store::Archive for Archive {
             wanted.sort();
             wanted.dedup();
             // Each of these hours has a log; only of the last one they may all be later.
-            let series: Vec<Series> = series(session, &wanted, from, REACH_BACK + 1)?;
-            let mut before = latest(session, &series, from, REACH_BACK)?;
-            before.retain(|row| row.speaks_until() > from);
-            // Both are in the order of label and agent: of each, first what reaches in, then what lies within.
-            let mut before = before.into_iter().peekable();
+            let back = u32::try_from(before).unwrap_or(u32::MAX - 1).max(REACH_BACK);
+            let series: Vec<Series> = series(session, &wanted, from, back + 1)?;
+            let rows = latest(session, &series, from, back)?;
+            // Both are in the order of label and agent: of each, first what comes before, then what lies within.
+            let each_series = rows.chunk_by(|one, next| (&one.label, &one.agent) == (&next.label, &next.agent));
+            let needed = each_series.flat_map(|rows| &rows[first_needed(rows, from, before)..]);
+            let mut before = needed.cloned().peekable();
             for label in &wanted {
                 rows_of(session, label, (from, to), &mut |row| {
                     while let Some(earlier) =

@@ -11,9 +11,9 @@ use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::database::Database;
 use crate::logs::Missed;
-use crate::store::first_uid;
 use crate::store::rollup::Uptime;
 use crate::store::{self, Delivery, Row};
+use crate::store::{first_needed, first_uid};
 
 /// The page cache of a reader, in KiB.
 const CACHE_KIB: u32 = 2_048;
@@ -60,8 +60,8 @@ impl store::Archive for Archive {
     fn rows(
         &mut self,
         wanted: &[Arc<str>],
-        from: Timestamp,
-        to: Timestamp,
+        range: (Timestamp, Timestamp),
+        before: usize,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), String> {
         // One transaction, so that all labels are seen at one moment.
@@ -72,7 +72,7 @@ impl store::Archive for Archive {
             wanted.dedup();
             for label in &wanted {
                 for agent in agents(&transaction, label)? {
-                    rows_of(&transaction, label, &agent, (from, to), each)?;
+                    rows_of(&transaction, label, &agent, range, before, each)?;
                 }
             }
             Ok(())
@@ -129,11 +129,13 @@ fn rows_of(
     label: &Arc<str>,
     agent: &Arc<str>,
     (from, to): (Timestamp, Timestamp),
+    before: usize,
     each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
-    let mut before = rows_before(connection, label, agent, from, REACH_BACK)?;
-    before.retain(|row| row.speaks_until() > from);
-    before.into_iter().rev().for_each(&mut *each);
+    let mut earlier = rows_before(connection, label, agent, from, before.max(REACH_BACK))?;
+    earlier.reverse();
+    let needed = first_needed(&earlier, from, before);
+    earlier.into_iter().skip(needed).for_each(&mut *each);
     let mut statement = connection.prepare_cached(concat!(
         "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
         "WHERE label = ? AND agent = ? AND uid >= ? AND uid < ? AND due_at >= ? AND due_at < ? ORDER BY uid"
