@@ -1,7 +1,8 @@
 //! What an agent costs and how well it keeps time: the release build, against a target server on this machine.
 //!
 //! `cargo bench --bench agent` runs the paced scenario, `cargo bench --bench agent -- --most` the one of an agent that has more
-//! to do than it can, and `-- --idle` the one that has next to nothing; `--help` names what can be set. Both ends run on the
+//! to do than it can, `-- --idle` the one that has next to nothing, and `--tls` has either over TLS, each time with a new and full
+//! handshake and a certificate that is verified; `--help` names what can be set. Both ends run on the
 //! same cores, so the figures are those of a machine that does nothing else.
 
 mod figures;
@@ -9,9 +10,10 @@ mod idle;
 mod kept;
 mod process;
 mod target;
+mod tls;
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,13 +29,16 @@ struct Arguments {
     /// Demand more than the agent can do, of a server that answers at once
     #[arg(long)]
     most: bool,
+    /// Over TLS: a full handshake each time, the chain verified
+    #[arg(long, conflicts_with = "idle")]
+    tls: bool,
     /// Measure agents with twenty checks a minute, for so many seconds [default: 300]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300", conflicts_with = "most")]
     idle: Option<u64>,
     /// With --idle: one that hands its logs to this Kafka broker, too, such as 127.0.0.1:9092
     #[arg(long, value_name = "ADDRESS", requires = "idle")]
     broker: Option<String>,
-    /// How many HTTP checks [default: 10000]
+    /// How many HTTP checks [default: 10000; with --tls: 1000, and with both 5000]
     #[arg(long)]
     checks: Option<usize>,
     /// Seconds between two runs of a check [default: 10; with --most: 1]
@@ -48,6 +53,9 @@ struct Arguments {
     /// Be the target server (the bench starts itself once more with this)
     #[arg(long, hide = true)]
     target: bool,
+    /// Where the target's certificate and key are
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    identity: Option<PathBuf>,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -57,6 +65,7 @@ struct Arguments {
 #[derive(Clone, Copy, Debug)]
 struct Scenario {
     most: bool,
+    tls: bool,
     /// Whether nobody changed it, so that the acceptance figures apply.
     unchanged: bool,
     checks: usize,
@@ -70,11 +79,16 @@ impl Arguments {
         let (interval, delay, window) = if self.most { (1, 0, 30) } else { (10, 50, 60) };
         Scenario {
             most: self.most,
+            tls: self.tls,
             unchanged: self.checks.is_none()
                 && self.interval.is_none()
                 && self.delay.is_none()
                 && self.seconds.is_none(),
-            checks: self.checks.unwrap_or(10_000),
+            checks: self.checks.unwrap_or(match (self.tls, self.most) {
+                (false, _) => 10_000,
+                (true, false) => 1_000,
+                (true, true) => 5_000,
+            }),
             interval: Duration::from_secs(self.interval.unwrap_or(interval)),
             delay: Duration::from_millis(self.delay.unwrap_or(delay)),
             window: Duration::from_secs(self.seconds.unwrap_or(window)),
@@ -86,7 +100,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let scenario = arguments.scenario();
     let outcome = if arguments.target {
-        target::serve(scenario.checks, scenario.delay).map(|()| true)
+        target::serve(scenario.checks, scenario.delay, arguments.identity.as_deref()).map(|()| true)
     } else if let Some(seconds) = arguments.idle {
         idle::measure(Duration::from_secs(seconds), arguments.broker.as_deref()).and_then(|(tables, kept)| {
             write!(io::stdout(), "{tables}")?;
@@ -110,7 +124,12 @@ fn main() -> ExitCode {
 
 fn measure(scenario: &Scenario) -> io::Result<Figures> {
     let folder = tempfile::tempdir()?;
-    let target = Target::start(&target_arguments(scenario.checks, scenario.delay))?;
+    let mut arguments = target_arguments(scenario.checks, scenario.delay);
+    if scenario.tls {
+        tls::issue(folder.path())?;
+        arguments.extend(["--identity".to_owned(), folder.path().display().to_string()]);
+    }
+    let target = Target::start(&arguments)?;
     std::fs::write(folder.path().join("pingeon.yaml"), config(scenario, target.port))?;
     let mut agent = Agent::start(folder.path())?;
 
@@ -147,9 +166,13 @@ fn target_arguments(checks: usize, delay: Duration) -> Vec<String> {
 fn config(scenario: &Scenario, port: u16) -> String {
     let interval = scenario.interval.as_secs();
     let timeout = interval.min(5);
+    let (scheme, trust) = if scenario.tls { ("https", ", tls: {ca_file: ca.pem}") } else { ("http", "") };
     let checks: String = (0..scenario.checks)
         .map(|check| {
-            format!("  - {{label: c{check:05}, http: \"http://{}:{port}/{check}\"}}\n", target::address(check))
+            format!(
+                "  - {{label: c{check:05}, http: \"{scheme}://{}:{port}/{check}\"{trust}}}\n",
+                target::address(check)
+            )
         })
         .collect();
     format!(

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -15,7 +17,10 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, accept_with, send};
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
+
+use crate::tls::{self, Talk};
 
 /// On how many addresses it listens: 127.0.0.2 and up.
 pub const ADDRESSES: usize = 40;
@@ -39,12 +44,12 @@ pub fn now() -> u64 {
 }
 
 /// Serves `checks` paths, `/0` and up, until standard input closes. Writes the port as its first line, and at the end a line
-/// for each path: when its connections came.
+/// for each path: when its connections came. Over TLS where it has an identity.
 ///
 /// # Errors
 /// What the system refused.
-pub fn serve(checks: usize, delay: Duration) -> io::Result<()> {
-    let mut server = Server::listen(checks, delay)?;
+pub fn serve(checks: usize, delay: Duration, identity: Option<&Path>) -> io::Result<()> {
+    let mut server = Server::listen(checks, delay, identity.map(tls::config).transpose()?)?;
     writeln!(io::stdout(), "{}", server.port)?;
     let mut events = Vec::with_capacity(EVENTS_MAX);
     loop {
@@ -78,16 +83,18 @@ struct Server {
     waiting: VecDeque<(u64, Connection)>,
     delay: u64,
     arrivals: Vec<Vec<u64>>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 struct Connection {
     socket: OwnedFd,
     arrived: u64,
     head: Vec<u8>,
+    tls: Option<Talk>,
 }
 
 impl Server {
-    fn listen(checks: usize, delay: Duration) -> io::Result<Self> {
+    fn listen(checks: usize, delay: Duration, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, io::stdin(), EventData::new_u64(STDIN), EventFlags::IN)?;
         let mut listeners: Vec<Socket> = Vec::with_capacity(ADDRESSES);
@@ -104,7 +111,7 @@ impl Server {
         }
         let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         let (open, waiting) = (Vec::new(), VecDeque::new());
-        Ok(Server { port, epoll, listeners, open, waiting, delay, arrivals: vec![Vec::new(); checks] })
+        Ok(Server { port, epoll, listeners, open, waiting, delay, arrivals: vec![Vec::new(); checks], tls })
     }
 
     /// Until the next answer is due.
@@ -130,7 +137,8 @@ impl Server {
         if self.open.len() <= slot {
             self.open.resize_with(slot + 1, || None);
         }
-        self.open[slot] = Some(Connection { socket, arrived: now(), head: Vec::new() });
+        let tls = self.tls.as_ref().map(tls::begin).transpose()?;
+        self.open[slot] = Some(Connection { socket, arrived: now(), head: Vec::new(), tls });
         self.read(fd)
     }
 
@@ -140,8 +148,8 @@ impl Server {
         let Some(slot) = usize::try_from(fd).ok().and_then(|fd| self.open.get_mut(fd)) else { return Ok(()) };
         let Some(connection) = slot else { return Ok(()) };
         let mut buffer = [0; HEAD_BYTES_MAX];
-        let read = match rustix::io::read(&connection.socket, &mut buffer) {
-            Err(Errno::AGAIN) => return Ok(()),
+        let read = match connection.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(_) | Ok(0) => {
                 *slot = None;
                 return Ok(());
@@ -155,13 +163,13 @@ impl Server {
             }
             return Ok(());
         }
-        let Some(connection) = slot.take() else { return Ok(()) };
+        let Some(mut connection) = slot.take() else { return Ok(()) };
         let path = path(&connection.head)
             .filter(|&path| path < self.arrivals.len())
             .ok_or_else(|| io::Error::other(format!("no such path: {}", connection.head.escape_ascii())))?;
         self.arrivals[path].push(connection.arrived);
         if self.delay == 0 {
-            answer(&connection);
+            answer(&mut connection);
         } else {
             self.waiting.push_back((now() + self.delay, connection));
         }
@@ -171,8 +179,8 @@ impl Server {
     fn answer_due(&mut self) {
         let now = now();
         while self.waiting.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, connection)) = self.waiting.pop_front() {
-                answer(&connection);
+            if let Some((_, mut connection)) = self.waiting.pop_front() {
+                answer(&mut connection);
             }
         }
     }
@@ -190,8 +198,21 @@ impl Server {
 }
 
 /// Answers and, by the connection's end of life, closes. A client that has gone is its own affair.
-fn answer(connection: &Connection) {
-    let _ = send(&connection.socket, ANSWER, SendFlags::NOSIGNAL);
+fn answer(connection: &mut Connection) {
+    let _ = match &mut connection.tls {
+        Some(talk) => tls::answer(talk, &connection.socket, ANSWER),
+        None => send(&connection.socket, ANSWER, SendFlags::NOSIGNAL).map(drop).map_err(io::Error::from),
+    };
+}
+
+impl Connection {
+    /// Reads what there is of the request.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(talk) => tls::read(talk, &self.socket, buffer),
+            None => Ok(rustix::io::read(&self.socket, buffer)?),
+        }
+    }
 }
 
 /// The number in `GET /17 HTTP/1.1`.
