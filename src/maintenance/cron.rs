@@ -39,10 +39,7 @@ impl Cron {
     pub fn parse(text: &str) -> Result<Self, String> {
         let fields: Vec<&str> = text.split_ascii_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields[..] else {
-            return Err(format!(
-                "has {} fields, and not five: minute, hour, day of the month, month, weekday",
-                fields.len()
-            ));
+            return Err("is not five fields: minute, hour, day of the month, month, weekday".to_owned());
         };
         let minute = Field("minute", 0, 59, &[]).read(minute)?;
         let hours = Field("hour", 0, 23, &[]).read(hour)?;
