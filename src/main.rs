@@ -308,7 +308,7 @@ fn tell(store: &config::Store, config: Option<&Config>, asked: &cli::Report) -> 
     };
     let report = report.map_err(Failure::work)?;
     progress.clear();
-    let left_in = view.planned.left_in(&wanted).filter(|_| asked.rollup);
+    let left_in = view.planned.left_in(&wanted, range.1).filter(|_| asked.rollup);
     for warning in report::too_few_agents(&report).into_iter().chain(of_nobody).chain(left_in) {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }

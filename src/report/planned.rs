@@ -71,12 +71,11 @@ impl Planned {
         self.windows.iter().find_map(names)
     }
 
-    /// What to tell people who have asked for roll-ups, where time of theirs was planned.
-    pub fn left_in(&self, labels: &[Arc<str>]) -> Option<String> {
-        let (window, _) = self
-            .windows
-            .iter()
-            .find(|(window, spans)| !spans.is_empty() && labels.iter().any(|label| window.is_of(label)))?;
+    /// What to tell people who have asked for roll-ups until `to`, where time of theirs was planned.
+    pub fn left_in(&self, labels: &[Arc<str>], to: Timestamp) -> Option<String> {
+        let (window, _) = self.windows.iter().find(|(window, spans)| {
+            spans.iter().any(|(begin, _)| *begin < to) && labels.iter().any(|label| window.is_of(label))
+        })?;
         Some(format!(
             "whole hours cannot leave out maintenance such as `{}`: it counts like any other time",
             window.name
@@ -143,13 +142,14 @@ mod tests {
             planned.of_nobody(&labels("mail")).as_deref(),
             Some("maintenance `works` is of `shop`, and no check has such a label")
         );
-        assert_eq!(planned.left_in(&labels("mail")), None);
+        assert_eq!(planned.left_in(&labels("mail"), at(100)), None);
         assert_eq!(
-            planned.left_in(&labels("mail shop")).as_deref(),
+            planned.left_in(&labels("mail shop"), at(100)).as_deref(),
             Some("whole hours cannot leave out maintenance such as `works`: it counts like any other time")
         );
         let far = [window(&["shop"], 200, 10)];
-        assert_eq!(Planned::of(&far, (at(0), at(100))).unwrap().left_in(&labels("shop")), None);
+        let later = Planned::of(&far, (at(0), at(300))).unwrap();
+        assert_eq!(later.left_in(&labels("shop"), at(100)), None, "it is beyond the last whole hour");
     }
 
     proptest! {
