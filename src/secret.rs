@@ -1,6 +1,7 @@
 //! A value that cannot be printed.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,24 @@ pub(crate) enum Origin {
         /// What the environment gave.
         parts: Vec<Secret>,
     },
+    /// The answers to steps of a check, for a part of it, and maybe the environment for another.
+    Steps {
+        /// What was typed, with a `{name}` for each gap and a `${NAME}` for each part.
+        typed: String,
+        /// What the environment gave.
+        parts: Vec<Secret>,
+        /// Where values go that steps before take, in order.
+        gaps: Vec<Gap>,
+    },
+}
+
+/// Where a value goes that a step takes out of its answer. Until then a `{name}` is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// The bytes of the `{name}`.
+    pub at: Range<usize>,
+    /// Which value, of all that the steps take in their order.
+    pub value: usize,
 }
 
 impl Secret {
@@ -50,7 +69,17 @@ impl Secret {
         match self.origin() {
             None => Vec::new(),
             Some(Origin::File(_)) => vec![self.expose()],
-            Some(Origin::Environment { parts, .. }) => parts.iter().map(Secret::expose).collect(),
+            Some(Origin::Environment { parts, .. } | Origin::Steps { parts, .. }) => {
+                parts.iter().map(Secret::expose).collect()
+            }
+        }
+    }
+
+    /// Where in it values go that steps before take.
+    pub(crate) fn gaps(&self) -> &[Gap] {
+        match self.origin() {
+            Some(Origin::Steps { gaps, .. }) => gaps,
+            _ => &[],
         }
     }
 

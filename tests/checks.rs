@@ -32,5 +32,7 @@ mod secure;
 mod servers;
 #[path = "checks/starttls.rs"]
 mod starttls;
+#[path = "checks/steps.rs"]
+mod steps;
 #[path = "checks/table.rs"]
 mod table;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::assertions::Assertions;
-use super::{Assertion, Outcome, Phase, Verdict};
+use super::{Assertion, Outcome, Verdict};
 use crate::net::{ADDRESSES_MAX, Course, Failure, Host, IpFamily, Net, share};
 
 /// How many addresses' reasons are told in the one of the check; `result` has all.
@@ -42,10 +42,7 @@ fn unresolved(failure: Failure, course: &Course) -> Outcome {
 /// One outcome out of those of all addresses; `more` than those were not looked at.
 fn all(looks: &[(String, Outcome)], course: &Course, more: bool) -> Outcome {
     let mut phases = course.phases();
-    for phase in Phase::TIMED {
-        let times = looks.iter().filter_map(|(_, outcome)| outcome.phases.get(phase));
-        times.for_each(|micros| phases.add(phase, std::time::Duration::from_micros(micros)));
-    }
+    looks.iter().for_each(|(_, outcome)| phases.add_all(&outcome.phases));
     let worst = looks.iter().map(|(_, outcome)| outcome.verdict).max_by_key(|verdict| badness(*verdict));
     let verdict = match worst.unwrap_or(Verdict::Unknown) {
         Verdict::Up | Verdict::Degraded if more => Verdict::Unknown,
@@ -68,7 +65,7 @@ fn all(looks: &[(String, Outcome)], course: &Course, more: bool) -> Outcome {
     Outcome { verdict, phase, reason, phases, assertions: assertions.collect(), result, timeline }
 }
 
-fn badness(verdict: Verdict) -> u8 {
+pub(super) fn badness(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Up => 0,
         Verdict::Degraded => 1,
@@ -97,13 +94,17 @@ fn at(address: &str, assertion: &Assertion) -> Assertion {
 
 /// What belongs to one address: its verdict, and the result that a check of it alone would have.
 fn figures(address: &str, outcome: &Outcome) -> Value {
-    let mut figures = Map::from_iter([
-        ("address".to_owned(), address.into()),
+    let own = outcome.result.iter().filter(|(key, _)| *key != "address");
+    let own = own.map(|(key, value)| (key.clone(), value.clone()));
+    let figures = [("address".to_owned(), address.into())].into_iter().chain(judged(outcome)).chain(own);
+    Value::Object(figures.collect())
+}
+
+/// What a part of a check came to, as the log of a check says it of the whole.
+pub(super) fn judged(outcome: &Outcome) -> [(String, Value); 3] {
+    [
         ("verdict".to_owned(), json!(outcome.verdict)),
         ("phase".to_owned(), json!(outcome.phase)),
         ("reason".to_owned(), json!(outcome.reason)),
-    ]);
-    let own = outcome.result.iter().filter(|(key, _)| *key != "address");
-    figures.extend(own.map(|(key, value)| (key.clone(), value.clone())));
-    Value::Object(figures)
+    ]
 }

@@ -49,6 +49,8 @@ pub struct Check {
 pub enum Kind {
     /// An HTTP request.
     Http(Box<http::Http>),
+    /// Several, one after the other.
+    Steps(Box<http::Steps>),
     /// A TCP connection, and a dialogue over it.
     Tcp(Box<tcp::Tcp>),
     /// A TLS handshake.
@@ -65,7 +67,7 @@ impl Kind {
     /// The kind's name, as in the config and in logs.
     pub fn name(&self) -> &'static str {
         match self {
-            Kind::Http(_) => "http",
+            Kind::Http(_) | Kind::Steps(_) => "http",
             Kind::Tcp(_) => "tcp",
             Kind::Tls(_) => "tls",
             Kind::Icmp(_) => "icmp",
@@ -192,6 +194,15 @@ impl Phases {
         *figure = Some(figure.unwrap_or(0).saturating_add(micros));
     }
 
+    /// Adds the times of `others`: the figures of a check are the sum over all that it did.
+    pub fn add_all(&mut self, others: &Phases) {
+        for phase in Phase::TIMED {
+            if let Some(micros) = others.get(phase) {
+                self.add(phase, Duration::from_micros(micros));
+            }
+        }
+    }
+
     /// The time of a phase, in microseconds.
     pub fn get(&self, phase: Phase) -> Option<u64> {
         match phase {
@@ -257,6 +268,7 @@ impl Outcome {
 pub fn run(check: &Check, net: &Net, deadline: Instant) -> Outcome {
     match &check.kind {
         Kind::Http(http) => http::run(http, net, deadline),
+        Kind::Steps(steps) => http::steps::run(steps, net, deadline),
         Kind::Tcp(tcp) => tcp::run(tcp, net, deadline),
         Kind::Tls(tls) => tls::run(tls, net, deadline),
         Kind::Dns(dns) => dns::run(dns, net, deadline),

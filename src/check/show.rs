@@ -26,7 +26,12 @@ pub fn show(check: &Check, outcome: &Outcome, took: Duration, colour: bool) -> S
     timeline::lines(&mut text, &check.kind, outcome);
     tls_lines(&mut text, "  ", outcome.result.get("tls"));
     for address in outcome.result.get("addresses").and_then(Value::as_array).into_iter().flatten() {
-        address_lines(&mut text, address);
+        let called = address["address"].as_str().unwrap_or_default();
+        part_lines(&mut text, called, address);
+    }
+    for (at, step) in outcome.result.get("steps").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let name = step["name"].as_str().map(|name| format!(" ({name})")).unwrap_or_default();
+        part_lines(&mut text, &format!("step {}{name}", at + 1), step);
     }
     if let Kind::Icmp(_) = check.kind
         && let Some(line) = icmp::told_of(&outcome.result)
@@ -86,18 +91,18 @@ fn tls_lines(text: &mut String, indent: &str, tls: Option<&Value>) {
     }
 }
 
-/// One address of many: as the check, further in.
-fn address_lines(text: &mut String, address: &Value) {
-    let word = |key: &str| address[key].as_str();
-    let _ = writeln!(text, "  {}  {}", word("address").unwrap_or_default(), word("verdict").unwrap_or_default());
+/// One address or step of many: as the check, further in.
+fn part_lines(text: &mut String, called: &str, part: &Value) {
+    let word = |key: &str| part[key].as_str();
+    let _ = writeln!(text, "  {called}  {}", word("verdict").unwrap_or("not reached"));
     if let Some(reason) = word("reason") {
         let phase = word("phase").map(|phase| format!("{phase}: ")).unwrap_or_default();
         let _ = writeln!(text, "    {phase}{reason}");
     }
-    if let Ok(phases) = Phases::deserialize(&address["phases"]) {
+    if let Ok(phases) = Phases::deserialize(&part["phases"]) {
         let _ = writeln!(text, "    {}", phase_line(&phases));
     }
-    tls_lines(text, "    ", address.get("tls"));
+    tls_lines(text, "    ", part.get("tls"));
 }
 
 fn assertion_line(assertion: &Assertion) -> String {
@@ -278,6 +283,30 @@ mod tests {
         shop  up in 12.0 ms  https://shop.example.com/health
           TLS 1.3
           certificate CN=a until 2027-02-03
+        ");
+    }
+
+    #[test]
+    fn each_step_is_shown_with_its_phases_and_one_that_was_not_reached_as_such() {
+        let phases = Phases { connect: Some(1_031), first_byte: Some(9_000), ..Phases::default() };
+        let steps = serde_json::json!([
+            {"name": "login", "verdict": "up", "phase": null, "reason": null, "phases": phases},
+            {"verdict": "down", "phase": "assert", "reason": "status 403, expected 200-299", "phases": phases},
+            null,
+        ]);
+        let result = serde_json::Map::from_iter([("steps".to_owned(), steps)]);
+        let reason = Some("step 2: status 403, expected 200-299".to_owned());
+        let (verdict, phase) = (Verdict::Down, Some(Phase::Assert));
+        let outcome = Outcome { verdict, phase, reason, result, ..Outcome::unknown("") };
+        insta::assert_snapshot!(show(&shop(), &outcome, Duration::from_millis(12), false), @r"
+        shop  down in 12.0 ms  https://shop.example.com/health
+          assert: step 2: status 403, expected 200-299
+          step 1 (login)  up
+            resolve - | connect 1.0 ms | tls - | send - | first_byte 9.0 ms | body -
+          step 2  down
+            assert: status 403, expected 200-299
+            resolve - | connect 1.0 ms | tls - | send - | first_byte 9.0 ms | body -
+          step 3  not reached
         ");
     }
 }

@@ -9,7 +9,7 @@ use super::quantities::{duration, duration_text};
 use super::variables::each_of;
 use super::walk::{At, Read, quoted};
 use super::yaml::Node;
-use super::{connections, dns_checks, kinds, web_checks};
+use super::{connections, dns_checks, kinds, steps, web_checks};
 use crate::check::{Check, Confirm, Kind};
 use crate::logs::LABEL_BYTES_MAX;
 
@@ -100,6 +100,7 @@ fn check(at: &At<'_>, defaults: &Defaults) -> Read<Check> {
     debug_assert!(keys.contains(&kind_key));
     let (kind, target) = match kind_key {
         "http" => web_checks::http(at, timeout).map(|(http, target)| (Kind::Http(Box::new(http)), target))?,
+        "steps" => steps::steps(at, timeout).map(|(steps, target)| (Kind::Steps(Box::new(steps)), target))?,
         "tcp" => connections::tcp(at, timeout).map(|(tcp, target)| (Kind::Tcp(Box::new(tcp)), target))?,
         "tls" => connections::tls(at, timeout).map(|(tls, target)| (Kind::Tls(Box::new(tls)), target))?,
         "icmp" => kinds::icmp(at, timeout).map(|(icmp, target)| (Kind::Icmp(Box::new(icmp)), target))?,

@@ -6,11 +6,12 @@
 use super::connections::{tcp_keys, tls_check_keys};
 use super::dns_checks::server_text;
 use super::quantities::size_text;
-use super::targets::{host_port_text, percent_encoded};
+use super::steps::steps_keys;
+use super::targets::host_port_text;
 use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{self, Dns, Servers, Transport};
-use crate::check::http::{Allow, Auth, Http, Text};
+use crate::check::http::{Allow, Auth, Http, Text, percent_encoded};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
 use crate::maintenance::{Begins, Window};
@@ -64,6 +65,12 @@ impl Map {
 fn hidden(secret: &Secret) -> Doc {
     Doc::Scalar(match secret.origin() {
         Some(Origin::Environment { typed, whole: true, .. }) => format!("\"{typed}\""),
+        // Nothing is beside the one `{name}`.
+        Some(Origin::Steps { typed, gaps, .. })
+            if gaps.first().is_some_and(|gap| gap.at.len() == secret.expose().len()) =>
+        {
+            format!("\"{typed}\"")
+        }
         _ => "\"***\"".to_owned(),
     })
 }
@@ -76,6 +83,7 @@ fn check_map(check: &Check) -> Map {
     map.plain("confirm", check.confirm);
     match &check.kind {
         Kind::Http(http) => http_keys(&mut map, http, &check.target),
+        Kind::Steps(steps) => steps_keys(&mut map, steps, &check.target),
         Kind::Tcp(tcp) => tcp_keys(&mut map, tcp),
         Kind::Tls(tls) => tls_check_keys(&mut map, tls),
         Kind::Icmp(icmp) => {
@@ -106,7 +114,7 @@ fn check_map(check: &Check) -> Map {
     map
 }
 
-fn http_keys(map: &mut Map, http: &Http, target: &str) {
+pub(super) fn http_keys(map: &mut Map, http: &Http, target: &str) {
     // The target is the URL wherever all of it may be in a log.
     map.0.push(("http".to_owned(), http.typed.as_ref().map_or_else(|| quote(target), as_typed)));
     map.text("method", http.method.as_str());
@@ -155,7 +163,9 @@ pub(super) fn as_typed(text: &Secret) -> Doc {
     match text.origin() {
         None => quote(text.expose()),
         // A `${NAME}` alone stands in quotes, as people write it.
-        Some(Origin::Environment { typed, whole: false, .. }) => Doc::Scalar(scalar(typed)),
+        Some(Origin::Environment { typed, whole: false, .. } | Origin::Steps { typed, .. }) => {
+            Doc::Scalar(scalar(typed))
+        }
         Some(_) => hidden(text),
     }
 }

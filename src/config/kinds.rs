@@ -20,23 +20,27 @@ const ARGUMENTS_MAX: usize = 1_000;
 /// Keys that every check may have.
 const COMMON: &[&str] = &["label", "for", "interval", "timeout", "confirm"];
 
+/// The keys of one request.
+pub(super) const HTTP: &[&str] = &[
+    "http",
+    "method",
+    "headers",
+    "body",
+    "body_file",
+    "auth",
+    "redirects",
+    "redirects_allow",
+    "proxy",
+    "connect_to",
+    "ip",
+    "tls",
+    "expect",
+];
+
 /// Each kind with its own keys, the first of which makes a check of that kind. `tls` comes last: for other kinds it is a setting.
 const KINDS: &[&[&str]] = &[
-    &[
-        "http",
-        "method",
-        "headers",
-        "body",
-        "body_file",
-        "auth",
-        "redirects",
-        "redirects_allow",
-        "proxy",
-        "connect_to",
-        "ip",
-        "tls",
-        "expect",
-    ],
+    HTTP,
+    &["steps", "expect"],
     &["tcp", "dialogue", "ip", "tls", "expect"],
     &["icmp", "count", "ip", "expect"],
     &["dns", "ip", "tls", "expect"],
@@ -51,7 +55,7 @@ pub(super) fn kind(at: &At<'_>) -> Read<(&'static str, &'static [&'static str])>
     all.dedup();
     at.mapping(&all)?;
     let Some(keys) = KINDS.iter().find(|keys| at.get(keys[0]).is_some()) else {
-        let complaint = Complaint::new("a check needs one of http, tcp, tls, icmp, dns, exec");
+        let complaint = Complaint::new("a check needs one of http, steps, tcp, tls, icmp, dns, exec");
         return Err(at.fail(complaint.hint("for example `http: https://shop.example.com/health`")));
     };
     for (key, _) in at.entries("a check")? {

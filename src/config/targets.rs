@@ -47,8 +47,7 @@ pub(super) fn url(text: &str) -> Result<Uri, Complaint> {
 /// gave to it, for many a service takes its token there. A query is only said to be there, as in what redirects lead to.
 pub(super) fn url_shown(url: &Expanded<'_>) -> String {
     let text = &*url.text;
-    let place = text.find("://").map_or(0, |at| at + 3);
-    let path = text[place..].find(['/', '?']).map_or(text.len(), |at| place + at);
+    let path = path_begin(text);
     let query = text.find('?').unwrap_or(text.len());
     let mut shown = String::with_capacity(text.len());
     let mut at = 0;
@@ -67,6 +66,12 @@ pub(super) fn url_shown(url: &Expanded<'_>) -> String {
         shown += "?…";
     }
     shown
+}
+
+/// Where the path of a URL begins, or its query where it has no path.
+pub(super) fn path_begin(url: &str) -> usize {
+    let place = url.find("://").map_or(0, |at| at + 3);
+    url[place..].find(['/', '?']).map_or(url.len(), |at| place + at)
 }
 
 /// Whether a URL names a user, and maybe a password, so that no message may show it.
@@ -182,15 +187,10 @@ fn percent_decoded(text: &str) -> Result<String, Complaint> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-/// The opposite of what [`proxy`] does with users.
-pub(crate) fn percent_encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::http::percent_encoded;
     use proptest::prelude::*;
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             ("https://a${TAIL}/x", "https://a.example/***/x"),
             ("${URL}", "https://a.example:8443/***?…"),
         ] {
-            let expanded = crate::config::expand::expand(typed, &environment, None).unwrap();
+            let expanded = crate::config::expand::expand(typed, &environment, None, None).unwrap();
             assert_eq!(url_shown(&expanded), shown, "{typed}");
         }
     }

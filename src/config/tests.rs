@@ -41,6 +41,7 @@ fn the_contract_is_read() {
         [
             "shop",
             "order",
+            "shop-login",
             "db",
             "smtp",
             "imap-cert",
@@ -109,6 +110,34 @@ fn all_that_a_dns_check_may_say_is_explained_and_read_back() {
         })
         .collect();
     assert_eq!(least, [2, 0, 0]);
+}
+
+#[test]
+fn all_that_steps_may_say_is_explained_and_read_back() {
+    let config = read_text(
+        "checks:\n\
+         - label: a-{host}\n  for: {host: [a, b], odd: ['{t}']}\n  steps:\n\
+         \u{20} - {name: first, http: 'http://a/{{t}}?{host}=${TOKEN}', take: {t: {json: /a~1b}, t2: {regex: '(x)'}, t3: {header: ETag, regex: y}}}\n\
+         \u{20} - {http: 'http://a/{t}/{{t}}/{odd}', method: POST, body: '{{\"a\": {t2}, \"${TOKEN}\": \"{{t}}{odd}\"}}', headers: {X-A: '{t3}', Accept: 'a/{t}'}, \
+         auth: {basic: {user: '{t}', password: '{t2}'}}}\n  expect: {under: 1s, certificate_days: 7}\n",
+    )
+    .unwrap();
+    let explained = explain(&config);
+    assert!(explained.contains("x-a: \"{t3}\"") && explained.contains("password: \"{t2}\""), "{explained}");
+    assert!(explained.contains("${TOKEN}") && !explained.contains("hunter2"), "{explained}");
+    let again = read_text(&explained).unwrap();
+    assert_eq!(format!("{:#?}", again.checks), format!("{:#?}", config.checks));
+    for (check, again) in config.checks.iter().zip(&again.checks) {
+        let (crate::check::Kind::Steps(steps), crate::check::Kind::Steps(again)) = (&check.kind, &again.kind) else {
+            panic!("{check:?}")
+        };
+        let (http, again) = (&steps.steps[1].http, &again.steps[1].http);
+        for (text, again) in [(&http.typed, &again.typed), (&Some(http.body.clone()), &Some(again.body.clone()))] {
+            let (text, again) = (text.as_ref().unwrap(), again.as_ref().unwrap());
+            assert_eq!((text.expose(), text.gaps()), (again.expose(), again.gaps()));
+        }
+        assert_eq!((&http.headers, http.headers[0].1.gaps()), (&again.headers, again.headers[0].1.gaps()));
+    }
 }
 
 #[test]

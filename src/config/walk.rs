@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Complaint, ConfigError};
 use super::expand::{Environment, Expanded, Variables, expand};
+use super::references::Names;
 use super::shared::Shared;
 use super::source::Source;
 use super::yaml::{self, Node, Step};
-use crate::secret::{Origin, Secret};
+use crate::secret::Secret;
 
 pub(super) type Read<T> = Result<T, ConfigError>;
 
@@ -41,6 +42,9 @@ pub(super) struct At<'a> {
     pub(super) node: &'a Node,
     source: &'a Source,
     variables: Option<&'a Variables<'a>>,
+    /// In a step of a check: what the steps before take, and whether what is here may refer to it.
+    names: Option<&'a Names>,
+    refers: bool,
     /// A secret may stand here, or be typed here by mistake: no message repeats a value.
     quiet: bool,
     way: Way<'a>,
@@ -49,12 +53,27 @@ pub(super) struct At<'a> {
 impl<'a> At<'a> {
     /// The root of a file.
     pub(super) fn root(reading: &'a Reading<'a>, source: &'a Source, node: &'a Node) -> Self {
-        At { reading, node, source, variables: None, quiet: false, way: Way::Root }
+        At { reading, node, source, variables: None, names: None, refers: false, quiet: false, way: Way::Root }
     }
 
     /// The same place, its texts filled in with the variables of a `for`.
     pub(super) fn with(self, variables: &'a Variables<'a>) -> Self {
         At { variables: Some(variables), ..self }
+    }
+
+    /// The same place and all within, in a step of a check, where the steps before take what `names` name.
+    pub(super) fn after(self, names: &'a Names) -> Self {
+        At { names: Some(names), ..self }
+    }
+
+    /// The same place and all within, which may refer to what steps before take.
+    pub(super) fn referring(self) -> Self {
+        At { refers: true, ..self }
+    }
+
+    /// Whether a `for` of this entry has a variable of this name.
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        self.variables.is_some_and(|variables| variables.has(name))
     }
 
     /// The same place and all within, where secrets stand: no message repeats a value, as it would when one stands in the
@@ -126,7 +145,7 @@ impl<'a> At<'a> {
     fn typed(&self) -> String {
         match self.node {
             _ if self.quiet => "what was typed".to_owned(),
-            Node::Text(text) => match expand(text, self.reading.environment, self.variables) {
+            Node::Text(text) => match self.filled_in(text) {
                 Ok(Expanded { from_environment: true, .. }) => format!("{}, filled in,", quoted(text)),
                 Ok(expanded) => quoted(&expanded.text),
                 Err(_) => quoted(text),
@@ -174,11 +193,19 @@ impl<'a> At<'a> {
     /// The text here, everything filled in.
     pub(super) fn expanded(&self, expected: &str) -> Read<Expanded<'a>> {
         match self.node {
-            Node::Text(text) => {
-                expand(text, self.reading.environment, self.variables).map_err(|complaint| self.fail(complaint))
-            }
+            Node::Text(text) => self.filled_in(text).map_err(|complaint| self.fail(complaint)),
             _ => Err(self.expected(expected)),
         }
+    }
+
+    fn filled_in<'t>(&self, text: &'t str) -> Result<Expanded<'t>, Complaint> {
+        let names = self.names.filter(|_| self.refers);
+        let out_of_place = self.names.filter(|_| !self.refers).and_then(|names| names.named_in(text));
+        if let Some(name) = out_of_place {
+            let complaint = Complaint::new(format!("`{{{name}}}` is filled in only where something is sent"));
+            return Err(complaint.hint("in the URL's path and query, in headers, the body, and `auth`"));
+        }
+        expand(text, self.reading.environment, self.variables, names)
     }
 
     /// The text here, made into what `make` makes of it. `expected` says what that is: `a duration`.
@@ -321,24 +348,6 @@ impl<'a> At<'a> {
             Some(at) => read(&at).map(Some),
             None => Ok(None),
         }
-    }
-}
-
-impl Expanded<'_> {
-    /// The text as a secret that knows what of it the environment gave.
-    pub(super) fn secret(&self) -> Secret {
-        let secret = Secret::new(&*self.text);
-        match self.origin() {
-            Some(origin) => secret.from(origin),
-            None => secret,
-        }
-    }
-
-    /// What of the text the environment gave, if any.
-    pub(super) fn origin(&self) -> Option<Origin> {
-        let parts: Vec<_> = self.given.iter().map(|range| Secret::new(&self.text[range.clone()])).collect();
-        let whole = self.name.is_some();
-        (!parts.is_empty()).then(|| Origin::Environment { typed: self.typed.to_string(), whole, parts })
     }
 }
 

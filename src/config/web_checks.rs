@@ -11,7 +11,7 @@ use super::error::Complaint;
 use super::kinds::{certificate_days, ip, tls_settings};
 use super::quantities::{size, statuses};
 use super::shared::{regex, secret, whole_file};
-use super::targets::{address, has_user_info, proxy, url, url_shown};
+use super::targets::{address, has_user_info, path_begin, proxy, url, url_shown};
 use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
 use crate::check::http::{Allow, Auth, Expect, Http, REDIRECTS, Text};
@@ -29,8 +29,15 @@ const STATUSES_MAX: usize = 100;
 
 /// The settings of an `http` check and its target.
 pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
-    let place = at.need("http", "https://shop.example.com/health")?;
+    let place = at.need("http", "https://shop.example.com/health")?.referring();
     let expanded = place.expanded("a URL")?;
+    if let Some(gap) = expanded.gaps.first().filter(|gap| gap.at.start < path_begin(&expanded.text)) {
+        let reference = &expanded.text[gap.at.clone()];
+        let complaint = Complaint::new(format!("`{reference}` stands before the URL's path"));
+        return Err(
+            place.fail(complaint.hint("an answer must not say where the next request goes: path and query only"))
+        );
+    }
     if has_user_info(&expanded.text) {
         let complaint = Complaint::new("the URL names a user, and so would every log");
         return Err(place.fail(complaint.hint("use `auth: {basic: {user: …, password_file: …}}`")));
@@ -46,9 +53,10 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
     let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
     let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(REDIRECTS.into());
     let target = url_shown(&expanded);
+    let apart = target != expanded.text || expanded.typed != expanded.text || !expanded.gaps.is_empty();
     let http = Http {
         url: uri,
-        typed: (target != expanded.text).then(|| expanded.secret()),
+        typed: apart.then(|| expanded.secret()),
         method,
         headers: at.read("headers", headers)?.unwrap_or_default(),
         body: body(at)?,
@@ -60,6 +68,8 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         ip: ip(at)?,
         tls: tls_settings(at)?,
         expect: at.read("expect", |at| expect(at, timeout))?.unwrap_or_else(|| at.reading.shared.expect.clone()),
+        keep_body: false,
+        known: Vec::new(),
     };
     Ok((http, target))
 }
@@ -76,7 +86,7 @@ fn method(text: &str) -> Result<Method, Complaint> {
 
 /// What is sent; a file goes out byte for byte, with the newline at its end.
 fn body(at: &At<'_>) -> Read<Secret> {
-    let typed = at.read("body", |at| at.secret())?;
+    let typed = at.read("body", |at| at.referring().secret())?;
     let file = at.read("body_file", |at| {
         let path = at.path_value()?;
         whole_file(path, BODY_BYTES_MAX as u64).map_err(|complaint| at.fail(complaint))
@@ -113,7 +123,7 @@ fn through(at: &At<'_>) -> Read<Proxy> {
 }
 
 fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
-    let at = &at.quietly();
+    let at = &at.quietly().referring();
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
     for (name, value) in at.entries("a mapping from headers to values")? {
         let header = header_name(at, name)?;
@@ -133,7 +143,7 @@ fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
     Ok(headers)
 }
 
-fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
+pub(super) fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
     HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(&key_alone(name)))))
 }
@@ -141,7 +151,7 @@ fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
 fn auth(at: &At<'_>) -> Read<Auth> {
     let at = &at.quietly();
     at.mapping(&["basic", "bearer"])?;
-    match (at.get("basic"), at.get("bearer")) {
+    match (at.get("basic").map(At::referring), at.get("bearer").map(At::referring)) {
         (Some(at), None) => {
             at.mapping(&["user", "password", "password_file"])?;
             let user_at = at.need("user", "probe")?;
@@ -237,16 +247,20 @@ pub(super) fn text(at: &At<'_>, beside: &[&str]) -> Read<Text> {
 fn json(at: &At<'_>) -> Read<Vec<(String, Value)>> {
     at.entries("a mapping from JSON pointers to values, such as {/status: up}")?
         .map(|(pointer, value)| {
-            let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-            if !(pointer.is_empty() || pointer.starts_with('/')) || !escapes {
-                let complaint = Complaint::new(format!("{} is not a JSON pointer (RFC 6901)", quoted(pointer)));
-                return Err(
-                    at.fail_key(pointer, complaint.hint(format!("did you mean `/{}`?", pointer.replace('.', "/"))))
-                );
-            }
+            is_pointer(pointer).map_err(|complaint| at.fail_key(pointer, complaint))?;
             Ok((pointer.to_owned(), json_value(&value)?))
         })
         .collect()
+}
+
+/// Whether this is an RFC 6901 pointer.
+pub(super) fn is_pointer(pointer: &str) -> Result<(), Complaint> {
+    let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if (pointer.is_empty() || pointer.starts_with('/')) && escapes {
+        return Ok(());
+    }
+    let complaint = Complaint::new(format!("{} is not a JSON pointer (RFC 6901)", quoted(pointer)));
+    Err(complaint.hint(format!("did you mean `/{}`?", pointer.replace('.', "/"))))
 }
 
 fn json_value(at: &At<'_>) -> Read<Value> {

@@ -64,14 +64,11 @@ impl Course {
         done
     }
 
-    fn add(&mut self, mut part: Course) {
+    /// Takes in what `part` has come to: its phases, and whom it has met.
+    pub fn add(&mut self, mut part: Course) {
         self.leave();
         part.leave();
-        for phase in Phase::TIMED {
-            if let Some(micros) = part.phases.get(phase) {
-                self.phases.add(phase, Duration::from_micros(micros));
-            }
-        }
+        self.phases.add_all(&part.phases);
         self.timeline.add(std::mem::take(&mut part.timeline));
         self.address = part.address.or(self.address);
         self.session = part.session.or(self.session.take());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Run, run_check};
+use crate::check::http;
 use crate::check::{Check, Kind, Outcome, Phase, Verdict};
 use crate::jobs::Stop;
 use crate::net::Net;
@@ -192,7 +193,8 @@ fn got_through(check: &Check, outcome: &Outcome) -> Option<bool> {
     match (outcome.verdict, outcome.phase) {
         (Verdict::Unknown, None) => None,
         (Verdict::Down, Some(Phase::Assert)) => Some(!matches!(check.kind, Kind::Dns(_))),
-        (Verdict::Down | Verdict::Unknown, Some(_)) => Some(false),
+        // One that fails in a step got through in the step before.
+        (Verdict::Down | Verdict::Unknown, Some(_)) => Some(http::steps::got_an_answer(outcome)),
         _ => Some(true),
     }
 }
@@ -304,6 +306,22 @@ mod tests {
             let check = of(config);
             assert_eq!(failed_on_the_way(&check, &down), on_the_way, "{config}");
             assert_eq!(got_through(&check, &down), Some(through), "{config}");
+        }
+    }
+
+    #[test]
+    fn what_fails_in_a_later_step_is_judged_and_has_got_through_in_an_earlier_one() {
+        let failed = |steps| Outcome {
+            result: serde_json::Map::from_iter([("steps".to_owned(), steps)]),
+            ..outcome(Verdict::Down, Some(Phase::Connect))
+        };
+        for (steps, through) in [
+            (json!([{"verdict": "up"}, {"verdict": "down"}, null]), true),
+            (json!([{"verdict": "degraded"}, {"verdict": "unknown"}]), true),
+            (json!([{"verdict": "down"}, null]), false),
+        ] {
+            assert!(failed_on_the_way(&check("a"), &failed(steps.clone())));
+            assert_eq!(got_through(&check("a"), &failed(steps.clone())), Some(through), "{steps}");
         }
     }
 

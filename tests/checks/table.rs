@@ -72,6 +72,12 @@ impl From<Http> for Probe {
     }
 }
 
+impl From<Kind> for Probe {
+    fn from(kind: Kind) -> Self {
+        Probe(kind)
+    }
+}
+
 impl From<Tcp> for Probe {
     fn from(tcp: Tcp) -> Self {
         Probe(Kind::Tcp(Box::new(tcp)))
@@ -132,7 +138,7 @@ fn judge(case: &Case) -> Result<(), String> {
     }
     // None that comes after the phase that failed was reached, unless by a hop or a step before, at another address, by another
     // server, or by UDP; or in TLS 1.3, where a server tells only after the handshake that it misses a certificate.
-    let before = ["hops", "received", "addresses", "servers", "cut_by_udp"];
+    let before = ["hops", "received", "addresses", "servers", "cut_by_udp", "steps"];
     let before = before.iter().any(|key| outcome.result.contains_key(*key));
     let apart = before || reason.contains("asked for a client certificate");
     if let Some(phase) = outcome.phase.filter(|phase| *phase != Phase::Assert && !apart) {

@@ -13,6 +13,10 @@ const PLACES: &[(&str, &str)] = &[
     ("defaults", "{defaults: {KEYS}, checks: [{label: a, tcp: 'a:1'}]}"),
     ("checks: entry", "{checks: [{tcp: 'a:1', KEYS}]}"),
     ("http", "{checks: [{label: a, KEYS}]}"),
+    ("steps", "{checks: [{label: a, KEYS}]}"),
+    ("steps: step", "{checks: [{label: a, steps: [{http: 'http://a', KEYS}]}]}"),
+    ("steps: take", "{checks: [{label: a, steps: [{http: 'http://a', take: {a: {KEYS}}}]}]}"),
+    ("steps: expect", "{checks: [{label: a, steps: [{http: 'http://a'}], expect: {KEYS}}]}"),
     ("auth", "{checks: [{label: a, http: 'http://a', auth: {KEYS}}]}"),
     ("basic", "{checks: [{label: a, http: 'http://a', auth: {basic: {KEYS}}}]}"),
     ("bearer", "{checks: [{label: a, http: 'http://a', auth: {bearer: {KEYS}}}]}"),
@@ -43,8 +47,15 @@ const PLACES: &[(&str, &str)] = &[
 ];
 
 /// The kinds of checks, each with a key that belongs to another one.
-const KINDS: &[(&str, &str)] =
-    &[("http", "count"), ("tcp", "count"), ("tls", "count"), ("icmp", "method"), ("dns", "count"), ("exec", "count")];
+const KINDS: &[(&str, &str)] = &[
+    ("http", "count"),
+    ("steps", "count"),
+    ("tcp", "count"),
+    ("tls", "count"),
+    ("icmp", "method"),
+    ("dns", "count"),
+    ("exec", "count"),
+];
 
 fn sections() -> impl Iterator<Item = &'static Section> {
     GROUPS.iter().flat_map(|(_, sections)| *sections)
@@ -101,7 +112,9 @@ fn known(refusal: &str) -> BTreeSet<&str> {
 }
 
 fn on_page(section: &Section) -> BTreeSet<&'static str> {
-    section.keys.iter().map(|key| key.name).collect()
+    // A step has all that a request has, which the page does not tell twice.
+    let beside = (section.title == "steps: step").then(|| self::section("http")).flatten();
+    beside.into_iter().chain([section]).flat_map(|section| section.keys).map(|key| key.name).collect()
 }
 
 #[test]

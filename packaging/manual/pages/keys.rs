@@ -155,7 +155,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     ]},
 ]),
 ("Checks", &[
-    Section { title: "checks: entry", about: "Each is a mapping with a label, one of `http`, `tcp`, `tls`, `icmp`, `dns` and `exec`, which makes it a check of that kind, and the kind's other keys. Every check may have:", keys: &[
+    Section { title: "checks: entry", about: "Each is a mapping with a label, one of `http`, `steps`, `tcp`, `tls`, `icmp`, `dns` and `exec`, which makes it a check of that kind, and the kind's other keys. Every check may have:", keys: &[
         key("label", Text("text"), Needed("shop"), "What it is called in logs, in reports and on the command line: 1 to 200 bytes without control characters. No two checks have the same."),
         key("for", Part("variables"), Nothing, "Makes many checks of one entry, one for each combination: a mapping from up to 16 variables to lists of texts, such as `{host: [a, b], port: ['80', '443']}`. `{host: {file: hosts.txt}}` takes the values from a file: one a line (empty ones and those that begin with `#` are none), or a list in a `.json`. `{file: shops.csv}` takes a table, whose columns are variables: a CSV (RFC 4180) with a header, or a `.json` with a list of objects. Files are taken as they are, nothing in them is filled in; they are read again with the config. Everywhere in the entry `{name}` stands for the variable's value, and `{{` and `}}` for braces. Each variable has to be used, but for columns of a table."),
         key("interval", Duration("100ms", "1d"), Nothing, "How often it runs. It keeps its place within the interval over restarts, and never overlaps with itself. Default: that of `defaults`."),
@@ -177,6 +177,20 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("tls", Part("tls settings"), Nothing, "How to do TLS."),
         key("expect", Part("http: expect"), Nothing, "What the answer must be."),
     ]},
+    Section { title: "steps", about: "Requests, one after the other, each over a new connection, where a later one may send what the answer to an earlier one held. The first that is `down` or `unknown` ends the check, and its reason names the step. The phases are sums over all steps; the `steps` of the result have the verdict, the reason, the phases and the status of each, and `null` for one that was not reached. There is no store of cookies: take what is needed out of `set-cookie`, and send it in `Cookie`.", keys: &[
+        key("steps", List("steps: step", 20), Needed("[{http: 'https://shop.example.com/login'}]"), "What to ask, in turn; the timeout is for all of it. Logs name the URL of the first one as the target."),
+        key("expect", Part("steps: expect"), Nothing, "What must hold of all steps together."),
+    ]},
+    Section { title: "steps: step", about: "All that an `http` check may have, but for `ip: each`; its `expect` is about this step alone. In its `http`, `headers`, `body` and `auth`, `{name}` stands for what a step before took by that name, the newest of several; `{{name}}` writes `{name}`, and other braces stay as they are (but with a `for`, whose variables come first). In the URL it may stand in path and query, and is percent-encoded; in a body that begins with `{` or `[` it is escaped as within a JSON text (the quotes around it are yours), in one whose `Content-Type` is `application/x-www-form-urlencoded` percent-encoded, and in any other it goes as it is. What a header cannot hold, such as a line break, is not sent: the step is `down`. A value is looked at once: braces in it mean nothing. Beside:", keys: &[
+        key("name", Text("text"), Nothing, "What reasons and results call it, beside its number: 1 to 200 bytes without control characters."),
+        key("take", Part("steps: take"), Nothing, "A mapping from names to where in the answer the value is, such as `{token: {json: /access_token}}`; 20 for all steps. A value is 1 byte to 8 KiB of UTF-8. Where there is none, the step is `down`. Values are secrets: neither logs nor `pingeon check` show them, also where a server repeats them."),
+    ]},
+    Section { title: "steps: take", about: "One of these; a header may have a `regex` beside.", keys: &[
+        key("json", Text("pointer"), Nothing, "At this JSON pointer (RFC 6901) of the body: a text, a whole number, `true` or `false`."),
+        key("regex", Text("regex"), Nothing, "In the body, or in the header: what the first group matches, or all that is matched where there is no group."),
+        key("header", Text("text"), Nothing, "In this header of the answer; of several of the name, in the first one that matches."),
+    ]},
+    Section { title: "steps: expect", about: "", keys: &[UNDER, CERTIFICATE_DAYS] },
     Section { title: "auth", about: "One of:", keys: &[
         key("basic", Part("basic"), Nothing, "User and password (RFC 7617)."),
         key("bearer", Part("bearer"), Nothing, "A token (RFC 6750)."),

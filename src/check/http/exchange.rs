@@ -91,7 +91,7 @@ fn ask(agent: &Agent, request: Request<()>, http: &Http, hop: &Hop) -> Result<Re
 }
 
 fn read_body(http: &Http, mut reader: impl Read, answer: &mut Answer) -> Result<(), ureq::Error> {
-    let keep = http.expect.looks_at_body();
+    let keep = http.keep_body || http.expect.looks_at_body();
     let mut chunk = [0; READ_BYTES];
     loop {
         match reader.read(&mut chunk)? {

@@ -9,11 +9,14 @@ use serde_json::{Map, Value, json};
 use ureq::http::Version;
 
 use super::answer::{Answer, Head};
+use super::take::Taken;
 use super::{Expect, Http, Text, Visit};
 use crate::check::assertions::Assertions;
 use crate::check::certificates;
 use crate::check::{Outcome, Phase};
-use crate::net::{Blame, Failure, Net};
+use crate::net::timeline::Span;
+use crate::net::{Blame, Failure, Net, blanked};
+use crate::secret::Secret;
 
 impl Expect {
     /// Whether any expectation needs the body itself.
@@ -22,15 +25,18 @@ impl Expect {
     }
 }
 
-/// The outcome of a visit, that failed or came to its end.
-pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -> Outcome {
+/// The outcome of a visit, that failed or came to its end, and of what it was to take.
+pub fn outcome(http: &Http, net: &Net, visit: &Visit, failure: Option<Failure>, taken: &[Taken<'_>]) -> Outcome {
     let took = visit.course.took();
-    let mut assertions = Assertions::without(http.kept_elsewhere());
+    let mut secrets = http.kept_elsewhere();
+    secrets.extend(taken.iter().flat_map(|one| &one.spellings).map(Secret::expose));
+    let mut assertions = Assertions::without(secrets);
     hold_head(&http.expect, &visit.answer, &mut assertions);
     if failure.is_none() {
-        hold_rest(&http.expect, net, &visit, took, &mut assertions);
+        hold_rest(&http.expect, net, visit, took, &mut assertions);
+        taken.iter().for_each(|one| one.hold(&mut assertions));
     }
-    let forbidden = refused_by_proxy(&visit);
+    let forbidden = refused_by_proxy(visit);
     let (verdict, phase, reason) = assertions.verdict_after(failure.or(forbidden));
     Outcome {
         verdict,
@@ -38,9 +44,20 @@ pub fn outcome(http: &Http, net: &Net, visit: Visit, failure: Option<Failure>) -
         reason,
         phases: visit.course.phases(),
         assertions: assertions.listed,
-        result: result(net, &visit),
-        timeline: visit.course.timeline.spans(),
+        result: result(net, visit),
+        timeline: timeline(visit, taken),
     }
+}
+
+/// What happened when. What was taken was not known yet when the answer's head was noted, and maybe cut.
+fn timeline(visit: &Visit, taken: &[Taken<'_>]) -> Vec<Span> {
+    let mut spans = visit.course.timeline.spans();
+    let secrets: Vec<&str> = taken.iter().flat_map(|one| &one.spellings).map(Secret::expose).collect();
+    for note in spans.iter_mut().flat_map(|span| &mut span.notes).filter(|_| !secrets.is_empty()) {
+        let (whole, cut) = note.strip_suffix('…').map_or((note.as_str(), ""), |whole| (whole, "…"));
+        *note = String::from_utf8_lossy(&blanked(whole.as_bytes(), &secrets)).into_owned() + cut;
+    }
+    spans
 }
 
 /// A forwarding proxy that wants credentials answers in the target's place.

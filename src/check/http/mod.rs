@@ -23,6 +23,9 @@ mod heads;
 mod judge;
 mod redirect;
 mod request;
+pub mod steps;
+mod take;
+mod template;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +38,9 @@ use crate::secret::Secret;
 use answer::Answer;
 pub use guard::Allow;
 use redirect::Hop;
+pub use steps::{Step, Steps};
+pub use take::{Source, TAKES_MAX, Take};
+pub use template::percent_encoded;
 
 /// What to ask, how, and what to expect.
 #[derive(Clone, Debug)]
@@ -65,6 +71,10 @@ pub struct Http {
     pub tls: Arc<TlsSettings>,
     /// What must hold; kept once for the many checks that expect the same.
     pub expect: Arc<Expect>,
+    /// Keep the answer's body for what a step takes out of it.
+    pub keep_body: bool,
+    /// What the steps before took, as a peer may repeat it: not to be shown.
+    pub known: Vec<Secret>,
 }
 
 /// Redirects that are followed unless the config says otherwise.
@@ -87,6 +97,8 @@ impl Http {
             ip: IpFamily::default(),
             tls: Arc::default(),
             expect: Arc::default(),
+            keep_body: false,
+            known: Vec::new(),
         }
     }
 }
@@ -103,7 +115,8 @@ impl Http {
         let values = self.headers.iter().map(|(_, value)| value);
         let all = self.typed.iter().chain(values).chain([&self.body]).chain(credentials);
         let host = self.url.host().unwrap_or_default();
-        all.flat_map(Secret::kept_elsewhere).filter(|part| !host.contains(part)).collect()
+        let all = all.flat_map(Secret::kept_elsewhere).chain(self.known.iter().map(Secret::expose));
+        all.filter(|part| !host.contains(part)).collect()
     }
 }
 
@@ -178,10 +191,8 @@ pub fn run(http: &Http, net: &Net, deadline: Instant) -> Outcome {
 
 /// Asks once, the URL's own host at `place` where that is given.
 fn look(http: &Http, place: Option<&Host>, net: &Net, deadline: Instant) -> Outcome {
-    let mut visit = Visit { course: net.course(deadline), answer: Answer::default(), hops: 0, forwarded: false };
-    let failure = visit.go(http, place, net).err();
-    visit.course.leave();
-    judge::outcome(http, net, visit, failure)
+    let (visit, failure) = Visit::made(http, place, net, deadline);
+    judge::outcome(http, net, &visit, failure, &[])
 }
 
 /// One check under way: all that is known so far, also when it fails.
@@ -196,6 +207,14 @@ struct Visit {
 }
 
 impl Visit {
+    /// All of a visit, and what it failed for, if it did.
+    fn made(http: &Http, place: Option<&Host>, net: &Net, deadline: Instant) -> (Self, Option<Failure>) {
+        let mut visit = Visit { course: net.course(deadline), answer: Answer::default(), hops: 0, forwarded: false };
+        let failure = visit.go(http, place, net).err();
+        visit.course.leave();
+        (visit, failure)
+    }
+
     fn go(&mut self, http: &Http, place: Option<&Host>, net: &Net) -> Result<(), Failure> {
         let mut hop = Hop::first(http);
         let mut seen = Vec::new();
