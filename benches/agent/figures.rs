@@ -24,6 +24,8 @@ pub struct Figures {
     pub rate: f64,
     /// CPU seconds of the agent for 1,000 checks.
     pub agent_cpu: f64,
+    /// CPU seconds for 1,000 checks of the least that can be, where that was measured.
+    pub floor_cpu: Option<f64>,
     /// CPU seconds of the target for 1,000 checks.
     pub target_cpu: f64,
     /// The agent at the end of the window.
@@ -38,14 +40,26 @@ pub struct Figures {
     pub stopped_in: Duration,
 }
 
+/// What the processes used at the begin and at the end of the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    pub agent: [Usage; 2],
+    pub target: [Usage; 2],
+    pub floor: Option<[Usage; 2]>,
+}
+
+/// How many checks a window holds at the pace that is asked for.
+fn paced(scenario: &Scenario) -> f64 {
+    scenario.checks as f64 * scenario.window.as_secs_f64() / scenario.interval.as_secs_f64()
+}
+
 impl Figures {
     /// From the arrivals of each check, and what both processes used at the `window`'s begin and end.
     pub fn of(
         scenario: &Scenario,
         arrivals: &[Vec<u64>],
         window: (u64, u64),
-        agent: [Usage; 2],
-        target: [Usage; 2],
+        Used { agent, target, floor }: Used,
         kept: Kept,
         stopped_in: Duration,
     ) -> Self {
@@ -62,6 +76,7 @@ impl Figures {
             seen: arrivals.iter().map(|arrivals| arrivals.len() as u64).sum(),
             rate: checks / ((window.1 - window.0) as f64 / 1e6),
             agent_cpu: (agent[1].cpu - agent[0].cpu) / checks * 1e3,
+            floor_cpu: floor.map(|[before, after]| (after.cpu - before.cpu) / (paced(scenario) / 1e3)),
             target_cpu: (target[1].cpu - target[0].cpu) / checks * 1e3,
             agent: agent[1],
             interval_error: [0.5, 0.99, 1.0].map(|share| quantile(&errors, share)),
@@ -95,6 +110,8 @@ impl Figures {
 
     fn lines(&self, scenario: &Scenario) -> Vec<Line> {
         let [p50, p99, most] = self.interval_error;
+        let floor = self.floor_cpu.map(|floor| format!("{floor:.3}")).unwrap_or_default();
+        let ratio = self.floor_cpu.map(|floor| format!("{:.2}", self.agent_cpu / floor)).unwrap_or_default();
         let (rate_min, cpu_max) = match scenario.tls {
             false => (CHECKS_PER_SECOND_MIN, CPU_SECONDS_MAX),
             true => (TLS_CHECKS_PER_SECOND_MIN, TLS_CPU_SECONDS_MAX),
@@ -107,6 +124,8 @@ impl Figures {
                 self.agent_cpu,
                 cpu_max,
             ),
+            line("the least that can be: CPU seconds likewise", floor),
+            line("agent: CPU seconds, in those", ratio),
             line("agent: peak memory, MB", format!("{:.1}", self.agent.memory_peak)).most(
                 paced,
                 self.agent.memory_peak,

@@ -6,6 +6,7 @@
 //! same cores, so the figures are those of a machine that does nothing else.
 
 mod figures;
+mod floor;
 mod idle;
 mod kept;
 mod process;
@@ -53,6 +54,9 @@ struct Arguments {
     /// Be the target server (the bench starts itself once more with this)
     #[arg(long, hide = true)]
     target: bool,
+    /// Be the least that can be (likewise), against the target at this port
+    #[arg(long, hide = true, value_name = "PORT")]
+    floor: Option<u16>,
     /// Where the target's certificate and key are
     #[arg(long, hide = true, value_name = "FOLDER")]
     identity: Option<PathBuf>,
@@ -101,6 +105,8 @@ fn main() -> ExitCode {
     let scenario = arguments.scenario();
     let outcome = if arguments.target {
         target::serve(scenario.checks, scenario.delay, arguments.identity.as_deref()).map(|()| true)
+    } else if let Some(port) = arguments.floor {
+        floor::run(port, scenario.checks, scenario.interval, arguments.identity.as_deref()).map(|()| true)
     } else if let Some(seconds) = arguments.idle {
         idle::measure(Duration::from_secs(seconds), arguments.broker.as_deref()).and_then(|(tables, kept)| {
             write!(io::stdout(), "{tables}")?;
@@ -124,12 +130,13 @@ fn main() -> ExitCode {
 
 fn measure(scenario: &Scenario) -> io::Result<Figures> {
     let folder = tempfile::tempdir()?;
-    let mut arguments = target_arguments(scenario.checks, scenario.delay);
+    let mut identity = Vec::new();
     if scenario.tls {
         tls::issue(folder.path())?;
-        arguments.extend(["--identity".to_owned(), folder.path().display().to_string()]);
+        identity = vec!["--identity".to_owned(), folder.path().display().to_string()];
     }
-    let target = Target::start(&arguments)?;
+    // One path more, for the floor.
+    let target = Target::start(&[target_arguments(scenario.checks + 1, scenario.delay), identity.clone()].concat())?;
     std::fs::write(folder.path().join("pingeon.yaml"), config(scenario, target.port))?;
     let mut agent = Agent::start(folder.path())?;
 
@@ -141,9 +148,24 @@ fn measure(scenario: &Scenario) -> io::Result<Figures> {
     if !status.success() {
         return Err(io::Error::other(format!("`pingeon run` stopped with {status}\n{}", said(folder.path()))));
     }
-    let arrivals = target.stop()?;
+    let floor = if scenario.most { None } else { Some(floor(scenario, target.port, identity)?) };
+    let mut arrivals = target.stop()?;
+    arrivals.truncate(scenario.checks);
     let kept = kept::read(&folder.path().join("pingeon.db"))?;
-    Ok(Figures::of(scenario, &arrivals, window, agent_usage, target_usage, kept, stopped_in))
+    let usage = figures::Used { agent: agent_usage, target: target_usage, floor };
+    Ok(Figures::of(scenario, &arrivals, window, usage, kept, stopped_in))
+}
+
+/// What the least that can be used for as long, at the same pace.
+fn floor(scenario: &Scenario, port: u16, identity: Vec<String>) -> io::Result<[process::Usage; 2]> {
+    let arguments =
+        ["--floor", &port.to_string(), "--interval", &scenario.interval.as_secs().to_string()].map(str::to_owned);
+    let paced = ["--checks".to_owned(), scenario.checks.to_string()];
+    let mut floor = process::Floor::start(&[&arguments[..], &paced, &identity].concat())?;
+    floor.let_run(Duration::from_secs(3))?;
+    let before = floor.usage()?;
+    floor.let_run(scenario.window)?;
+    Ok([before, floor.usage()?])
 }
 
 type Seen = ((u64, u64), [process::Usage; 2], [process::Usage; 2]);

@@ -92,6 +92,46 @@ impl Drop for Agent {
     }
 }
 
+/// The least that can be: this same program once more. Killed when dropped.
+pub struct Floor(Child);
+
+impl Floor {
+    /// Starts it with the arguments that make this program one.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn start(arguments: &[String]) -> io::Result<Self> {
+        Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::piped()).spawn().map(Floor)
+    }
+
+    /// Lets it run for `time`.
+    ///
+    /// # Errors
+    /// When it ends before.
+    pub fn let_run(&mut self, time: Duration) -> io::Result<()> {
+        std::thread::sleep(time);
+        match self.0.try_wait()? {
+            Some(status) => Err(io::Error::other(format!("the floor ended too early: {status}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// What proc(5) says of it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn usage(&self) -> io::Result<Usage> {
+        usage(self.0.id())
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The target server: this same program once more. Killed when dropped.
 pub struct Target {
     child: Child,
