@@ -149,7 +149,7 @@ impl Crew {
         let running = Some(self.running.fetch_add(1, Relaxed) + 1);
         let ((outcome, took), starved_us) = starvation.during(|| run_check(self.run, &slot.check, &self.net));
         pulse.back_in(self.gate.judging_max() + GRACE);
-        let outcome = self.gate.judge(&slot.check, outcome, &self.net);
+        let outcome = self.gate.judge(&slot.check, (outcome, took), &self.net);
         self.running.fetch_sub(1, Relaxed);
         let after = |moment: Steady| Some(u64::try_from(moment.since(slot.due).as_micros()).unwrap_or(u64::MAX));
         let strain = Strain { late_us: after(now.steady), queued_us: after(in_hand), running, starved_us };
