@@ -76,6 +76,9 @@ pub enum Command {
         password_file: Option<PathBuf>,
     },
     /// Print uptime with its unknown share, latency percentiles and outages; or what of the logs was delivered
+    ///
+    /// `strained` counts the results that the agent itself may have slowed: its thread had no CPU for at least 1 ms and a tenth of
+    /// what the check took.
     #[command(after_help = "Exit codes: 0 done, 1 the work failed or, with --delivery, logs are missing, \
         2 the command line or config is wrong.")]
     Report(Report),

@@ -5,6 +5,7 @@
 //! that it does not know and hands them on unchanged; `v` changes only when a reader must not guess.
 
 mod object;
+mod strain;
 mod wire;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use uuid::Uuid;
 use crate::check::{Check, Outcome, Phase, Verdict};
 use crate::clock::Timestamp;
 pub use object::Object;
+pub use strain::Strain;
+use strain::WithRun;
 
 /// The version of the wire form that is written and read.
 pub const VERSION: u8 = 1;
@@ -71,7 +74,7 @@ pub struct Log {
     pub phase: Option<Phase>,
     /// Why, for people.
     pub reason: Option<Arc<str>>,
-    /// What belongs to the kind; for `missed`, see [`Missed`].
+    /// What belongs to the kind, and as `run` the [`Strain`] that it ran under; for `missed`, see [`Missed`].
     pub result: Object,
     /// Fields that a newer agent wrote and this build does not know.
     pub unknown_fields: Map<String, Value>,
@@ -136,13 +139,15 @@ impl Author {
     }
 }
 
-/// When a check began and ended, and how long it took by the monotonic clock.
+/// When a check began, how long it took by the monotonic clock, and what of that may be the agent's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
     /// When it began.
     pub started_at: Timestamp,
     /// How long it took.
     pub took: Duration,
+    /// How it fared with the agent.
+    pub strain: Strain,
 }
 
 impl Log {
@@ -155,7 +160,7 @@ impl Log {
             verdict: outcome.verdict,
             phase: outcome.phase,
             reason: outcome.reason.map(|reason| cut(&reason, REASON_BYTES_MAX).into()),
-            result: Object::from(&bounded(outcome.result)),
+            result: Object::from(&with_run(bounded(outcome.result), &ran.strain)),
             ..Self::blank(author, check, due_at)
         }
     }
@@ -202,6 +207,11 @@ impl Log {
         }
     }
 
+    /// How the check fared with the agent that ran it; `None` where its log does not tell: `missed`, or of an older agent.
+    pub fn strain(&self) -> Option<Strain> {
+        self.result.read::<WithRun>().map(|of| of.run)
+    }
+
     /// What a `missed` log covers; `None` for any other.
     pub fn as_missed(&self) -> Option<Missed> {
         if self.verdict != Verdict::Missed {
@@ -211,19 +221,26 @@ impl Log {
     }
 }
 
+/// `result` with the strain, which no other field keeps out.
+fn with_run(mut result: Map<String, Value>, strain: &Strain) -> Map<String, Value> {
+    result.insert("run".to_owned(), serde_json::to_value(strain).unwrap_or_default());
+    result
+}
+
 /// The longest start of `text` that ends on a character and has at most `most` bytes.
 fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }
 
-/// `result` without the fields that lie past [`RESULT_BYTES_MAX`]; they are named in a field of their own.
+/// `result` without the fields that lie past what it may take; they are named in a field of their own.
 fn bounded(result: Map<String, Value>) -> Map<String, Value> {
     // Hardly any result comes near the bound: one pass over it, without writing it, tells.
-    if weight(&result) <= RESULT_BYTES_MAX {
+    let most = RESULT_BYTES_MAX - RUN_BYTES;
+    if weight(&result) <= most {
         return result;
     }
-    let (mut kept, mut left_out, mut room) = (Map::new(), Vec::new(), RESULT_BYTES_MAX - LEFT_OUT_BYTES);
+    let (mut kept, mut left_out, mut room) = (Map::new(), Vec::new(), most - LEFT_OUT_BYTES);
     for (key, value) in result {
         let takes = key.len() + weigh(&value);
         if takes <= room {
@@ -237,6 +254,8 @@ fn bounded(result: Map<String, Value>) -> Map<String, Value> {
     kept
 }
 
+/// What the strain takes at most, in bytes.
+const RUN_BYTES: usize = 256;
 /// How many fields that were left out are named.
 const LEFT_OUT_NAMED: usize = 16;
 /// What their names may take together, in bytes.

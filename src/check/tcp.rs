@@ -174,7 +174,8 @@ struct Heard<'a> {
 impl Heard<'_> {
     /// Reads until `regex` matches. What comes after the match is left for the next step.
     ///
-    /// Nothing at all fails in `first_byte`, as the wait for it does; something else fails in `assert`, and is shown.
+    /// Nothing at all fails in `first_byte`, as the wait for it does. Something else is shown: where it was all that there is, that
+    /// fails in `assert`; where no more came in time, in `body`, for the rest may have been lost on the way.
     fn until(&mut self, regex: &Regex, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
         loop {
             if let Some(end) = end_of_match(regex, &self.bytes) {
@@ -183,7 +184,8 @@ impl Heard<'_> {
                 return Ok(());
             }
             if self.bytes.len() >= DIALOGUE_BYTES_MAX {
-                return Err(self.unmet(regex, &format!("{} KiB came without it", DIALOGUE_BYTES_MAX / 1024), course));
+                let why = format!("{} KiB came without it", DIALOGUE_BYTES_MAX / 1024);
+                return Err(course.failed(Phase::Assert, self.unmet(regex, &why)));
             }
             course.enter(if self.bytes.is_empty() { Phase::FirstByte } else { Phase::Body });
             let mut chunk = [0; READ_BYTES];
@@ -191,7 +193,10 @@ impl Heard<'_> {
                 Ok(0) if self.bytes.is_empty() => {
                     return Err(Trouble::Closed.failure(course, Phase::FirstByte, &peer));
                 }
-                Ok(0) => return Err(self.unmet(regex, "then the connection was closed", course)),
+                Ok(0) => {
+                    let unmet = self.unmet(regex, "then the connection was closed");
+                    return Err(course.failed(Phase::Assert, unmet));
+                }
                 Ok(read) => {
                     *self.total += read as u64;
                     course.timeline.note(|| lines('<', &chunk[..read], &self.secrets));
@@ -199,7 +204,7 @@ impl Heard<'_> {
                 }
                 Err(Trouble::Late) if !self.bytes.is_empty() => {
                     let why = format!("nothing else within {}", course.budget());
-                    return Err(self.unmet(regex, &why, course));
+                    return Err(course.failed(Phase::Body, self.unmet(regex, &why)));
                 }
                 Err(trouble) => {
                     let phase = course.phase().unwrap_or(Phase::FirstByte);
@@ -223,9 +228,9 @@ impl Heard<'_> {
         Ok(())
     }
 
-    fn unmet(&self, regex: &Regex, why: &str, course: &mut Course) -> Failure {
+    fn unmet(&self, regex: &Regex, why: &str) -> String {
         let got = shown(&blanked(&self.bytes, &self.secrets));
-        course.failed(Phase::Assert, format!("expected `{regex}`, got `{got}`, {why}"))
+        format!("expected `{regex}`, got `{got}`, {why}")
     }
 }
 
@@ -252,13 +257,13 @@ mod tests {
 
     #[test]
     fn a_secret_that_the_server_repeats_is_not_shown() {
-        let (mut total, mut course) = (0, Course::new(Instant::now()));
+        let mut total = 0;
         let origin = Origin::File("secrets/mail".into());
         let sent = Secret::new("AUTH PLAIN hunter2\r\n").from(origin);
         let bytes = b"500 AUTH PLAIN hunter2 unknown; 500 AUTH PL".to_vec();
         let heard = Heard { bytes, mid_line: false, total: &mut total, secrets: sent.kept_elsewhere() };
-        let failure = heard.unmet(&"^250".parse().unwrap(), "then the connection was closed", &mut course);
-        assert_eq!(failure.reason, "expected `^250`, got `500 *** unknown; 500 ***`, then the connection was closed");
+        let unmet = heard.unmet(&"^250".parse().unwrap(), "then the connection was closed");
+        assert_eq!(unmet, "expected `^250`, got `500 *** unknown; 500 ***`, then the connection was closed");
     }
 
     #[test]

@@ -83,6 +83,18 @@ fn a_result_keeps_what_fits_and_names_the_rest() {
     assert!(serde_json::to_vec(&bounded(many)).unwrap().len() <= RESULT_BYTES_MAX);
 }
 
+#[test]
+fn the_strain_is_kept_however_full_the_result_is() {
+    let full: Map<String, Value> =
+        [("a".to_owned(), Value::from("x".repeat(RESULT_BYTES_MAX - RUN_BYTES - 7)))].into_iter().collect();
+    let most = Some(u64::MAX);
+    let strain = Strain { late_us: most, queued_us: most, running: Some(u32::MAX), starved_us: most };
+    let result = Object::from(&with_run(bounded(full.clone()), &strain));
+    assert!(result.as_str().len() <= RESULT_BYTES_MAX && result.as_str().len() > full["a"].as_str().unwrap().len());
+    let log = Log { result, ..Log::from_json(WIRE.as_bytes()).unwrap() };
+    assert_eq!((log.strain(), Log::from_json(WIRE.as_bytes()).unwrap().strain()), (Some(strain), None));
+}
+
 fn text() -> impl Strategy<Value = Arc<str>> {
     "\\PC{1,20}".prop_map(Arc::from)
 }

@@ -5,16 +5,17 @@
 //! and a target that hangs holds up no other.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::gate::Gate;
+use super::starvation::Starvation;
 use super::{GRACE, Plan, Return, Run, SLOTS_MAX, WORKER_STACK, run_check};
 use crate::clock::{Clock, Now, Steady, SystemClock};
 use crate::jobs::{Jobs, Pulse, Stop};
-use crate::logs::{Author, Log, Ran};
+use crate::logs::{Author, Log, Ran, Strain};
 use crate::net::Net;
 use crate::schedule::Slot;
 
@@ -32,6 +33,8 @@ pub(super) struct Crew {
     jobs: Jobs,
     /// Workers that wait or rest.
     idle: AtomicUsize,
+    /// Workers that run a check.
+    running: AtomicU32,
     /// Workers there are, and may be.
     hired: AtomicUsize,
     most: Arc<AtomicUsize>,
@@ -47,8 +50,8 @@ const HIRE_AGAIN_MS: u64 = 5_000;
 pub(super) struct Turn {
     slots: Receiver<Slot>,
     /// Slots that were taken in, [`SLOTS_MAX`] at most, by their due and then as they came: the earliest goes first, also when
-    /// it came last.
-    waiting: BTreeMap<(Steady, u64), Slot>,
+    /// it came last. With each, when it was taken in.
+    waiting: BTreeMap<(Steady, u64), (Slot, Steady)>,
     taken_in: u64,
 }
 
@@ -72,6 +75,7 @@ impl Crew {
             stop: stop.clone(),
             jobs: jobs.clone(),
             idle: AtomicUsize::new(0),
+            running: AtomicU32::new(0),
             hired: AtomicUsize::new(0),
             most,
             hire_again: AtomicU64::new(0),
@@ -91,7 +95,7 @@ impl Crew {
         };
         let (jobs, crew) = (self.jobs.clone(), self.clone());
         let started = jobs.start(&format!("worker-{n}"), WORKER_STACK, move |pulse| {
-            crew.work(pulse);
+            crew.work(&Starvation::of_this_thread(n), pulse);
             Ok(())
         });
         let refused = started.is_err();
@@ -103,12 +107,12 @@ impl Crew {
     }
 
     /// A worker: takes slots until the agent stops.
-    fn work(self: &Arc<Self>, pulse: &Pulse) {
-        while let Some(slot) = self.next() {
+    fn work(self: &Arc<Self>, starvation: &Starvation, pulse: &Pulse) {
+        while let Some((slot, in_hand)) = self.next() {
             let now = SystemClock.now();
             let back = if slot.begin(now.steady) {
                 pulse.back_in(slot.check.timeout + GRACE);
-                let log = self.run(&slot, now, pulse);
+                let log = self.run(&slot, (in_hand, now), starvation, pulse);
                 // The check ends here: should the spool make us wait, that is not its target's doing.
                 let ended = SystemClock.now().steady;
                 // Nor is it ours: the spool says by its own pulse whether it lives, however long it waits for room.
@@ -127,24 +131,29 @@ impl Crew {
         }
     }
 
-    /// The next slot, at the moment when it is due. `None` once the agent stops: what is not begun by then is left to the
+    /// The next slot, at the moment when it is due, and since when a worker had it in hand. `None` once the agent stops: what is not begun by then is left to the
     /// next start, which finds it missed.
-    fn next(self: &Arc<Self>) -> Option<Slot> {
+    fn next(self: &Arc<Self>) -> Option<(Slot, Steady)> {
+        let free = SystemClock.now().steady;
         self.idle.fetch_add(1, Relaxed);
-        let slot = self.turn.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.stop)?;
+        let (slot, came) = self.turn.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.stop)?;
         let nobody_waits = self.idle.fetch_sub(1, Relaxed) == 1;
         if nobody_waits && let Err(reason) = self.clone().hire() {
             // The next slot waits until one of the workers that there are is free.
             log::warn!("{reason}; checks share the workers that there are");
         }
-        Some(slot)
+        Some((slot, came.max(free)))
     }
 
-    fn run(&self, slot: &Slot, now: Now, pulse: &Pulse) -> Log {
-        let (outcome, took) = run_check(self.run, &slot.check, &self.net);
+    fn run(&self, slot: &Slot, (in_hand, now): (Steady, Now), starvation: &Starvation, pulse: &Pulse) -> Log {
+        let running = Some(self.running.fetch_add(1, Relaxed) + 1);
+        let ((outcome, took), starved_us) = starvation.during(|| run_check(self.run, &slot.check, &self.net));
         pulse.back_in(self.gate.judging_max() + GRACE);
-        let outcome = self.gate.judge(&slot.check, outcome, &self.net);
-        Log::ran(&self.author, &slot.check, slot.due_at, Ran { started_at: now.wall, took }, outcome)
+        let outcome = self.gate.judge(&slot.check, (outcome, took), &self.net);
+        self.running.fetch_sub(1, Relaxed);
+        let after = |moment: Steady| Some(u64::try_from(moment.since(slot.due).as_micros()).unwrap_or(u64::MAX));
+        let strain = Strain { late_us: after(now.steady), queued_us: after(in_hand), running, starved_us };
+        Log::ran(&self.author, &slot.check, slot.due_at, Ran { started_at: now.wall, took, strain }, outcome)
     }
 }
 
@@ -153,8 +162,8 @@ impl Turn {
         Turn { slots, waiting: BTreeMap::new(), taken_in: 0 }
     }
 
-    /// Waits until the earliest slot is due. `None` once the agent stops.
-    pub(super) fn wait(&mut self, stop: &Stop) -> Option<Slot> {
+    /// Waits until the earliest slot is due; with it, when it was taken in. `None` once the agent stops.
+    pub(super) fn wait(&mut self, stop: &Stop) -> Option<(Slot, Steady)> {
         while !stop.is_set() {
             while self.waiting.len() < SLOTS_MAX
                 && let Ok(slot) = self.slots.try_recv()
@@ -181,6 +190,6 @@ impl Turn {
 
     fn take_in(&mut self, slot: Slot) {
         self.taken_in += 1;
-        self.waiting.insert((slot.due, self.taken_in), slot);
+        self.waiting.insert((slot.due, self.taken_in), (slot, SystemClock.now().steady));
     }
 }

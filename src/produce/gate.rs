@@ -2,7 +2,8 @@
 //!
 //! When a check fails before there is an answer to judge, the checks of the gate are looked at, there and then. Where one of them
 //! gets through, the network works and the failure stands. Where none does, nobody can tell from here: the result is `unknown`, and
-//! holds what the gate said. That goes for the gate's own checks, too. Where none of the gate's checks can be asked (no permission to
+//! holds what the gate said. So it is, too, where the gate is open again and was not yet when the check began: the check may have
+//! failed before the network came back. That goes for the gate's own checks, too. Where none of the gate's checks can be asked (no permission to
 //! send echoes), there is no gate: failures stand, and the log says so once. The gate is asked by one worker at a time; what it
 //! said holds for all who waited.
 
@@ -43,6 +44,8 @@ struct Sight {
     ended: Option<Instant>,
     /// Why each of its checks did not get through; `None`: one did.
     shut: Option<Arc<Evidence>>,
+    /// When it was seen to be open again, and what it had said while it was shut.
+    back: Option<(Instant, Arc<Evidence>)>,
     /// Since when it is shut, once that was said.
     said: Option<Instant>,
     /// It was said that it cannot be asked.
@@ -89,8 +92,8 @@ impl Gate {
         lock(&self.checks).clone()
     }
 
-    /// The outcome of a check that has just ended, or, where that is the agent's own network's, that it is `unknown` and why.
-    pub(super) fn judge(&self, check: &Check, outcome: Outcome, net: &Net) -> Outcome {
+    /// The outcome of a check that has just ended and took so long, or, where that is the agent's own network's, that it is `unknown` and why.
+    pub(super) fn judge(&self, check: &Check, (outcome, took): (Outcome, Duration), net: &Net) -> Outcome {
         let (checks, ended) = (self.checks(), Instant::now());
         if checks.is_empty() {
             return outcome;
@@ -111,7 +114,7 @@ impl Gate {
             let answer = self.ask(&checks, net);
             sight.see(began, answer);
         }
-        match sight.shut.clone() {
+        match sight.of_one_begun(ended.checked_sub(took)) {
             Some(evidence) => unknown(outcome, &evidence),
             None => outcome,
         }
@@ -146,6 +149,12 @@ impl Sight {
         }
     }
 
+    /// What the gate says of a check that began then.
+    fn of_one_begun(&self, began: Option<Instant>) -> Option<Arc<Evidence>> {
+        let back = self.back.as_ref().filter(|(back, _)| began.is_none_or(|began| began < *back));
+        self.shut.clone().or_else(|| back.map(|(_, evidence)| evidence.clone()))
+    }
+
     fn see(&mut self, began: Instant, answer: Answer) {
         let evidence = match answer {
             Answer::Open => return self.open(began),
@@ -163,7 +172,7 @@ impl Sight {
             log::warn!("the agent's own network is at fault: {why}; checks that do not get through are `unknown`");
         }
         let (ended, said) = (Some(Instant::now()), self.said.or(Some(began)));
-        *self = Sight { began: Some(began), ended, shut: Some(evidence.into()), said, mute: self.mute };
+        *self = Sight { began: Some(began), ended, shut: Some(evidence.into()), said, mute: self.mute, back: None };
     }
 
     /// One of its checks got through at `seen`; nothing new where it was looked at since then.
@@ -174,7 +183,8 @@ impl Sight {
         if let Some(since) = self.said {
             log::info!("the agent's own network is back after {:.0} s", since.elapsed().as_secs_f64());
         }
-        *self = Sight { began: Some(seen), mute: self.mute, ..Sight::default() };
+        let back = self.shut.take().map(|evidence| (Instant::now(), evidence)).or(self.back.take());
+        *self = Sight { began: Some(seen), back, mute: self.mute, ..Sight::default() };
     }
 }
 
@@ -188,11 +198,12 @@ fn failed_on_the_way(check: &Check, outcome: &Outcome) -> bool {
 }
 
 /// Whether a check of the gate got an answer from beyond this machine; `None` for one that could not even ask. Of a resolver, which
-/// may be here, only the answer that was expected is one.
+/// may be here, only the answer that was expected is one; in a dialogue, whatever was heard.
 fn got_through(check: &Check, outcome: &Outcome) -> Option<bool> {
     match (outcome.verdict, outcome.phase) {
         (Verdict::Unknown, None) => None,
         (Verdict::Down, Some(Phase::Assert)) => Some(!matches!(check.kind, Kind::Dns(_))),
+        (Verdict::Down, Some(Phase::Body)) if matches!(check.kind, Kind::Tcp(_)) => Some(true),
         // One that fails in a step got through in the step before.
         (Verdict::Down | Verdict::Unknown, Some(_)) => Some(http::steps::got_an_answer(outcome)),
         _ => Some(true),
@@ -253,7 +264,7 @@ mod tests {
 
     fn judged(gate: &[&str], outcome: Outcome) -> Outcome {
         let gate = Gate::new(run, gate.iter().map(|label| check(label)).collect(), &Stop::default());
-        gate.judge(&check("shop"), outcome, &Net::system())
+        gate.judge(&check("shop"), (outcome, Duration::ZERO), &Net::system())
     }
 
     #[test]
@@ -307,6 +318,9 @@ mod tests {
             assert_eq!(failed_on_the_way(&check, &down), on_the_way, "{config}");
             assert_eq!(got_through(&check, &down), Some(through), "{config}");
         }
+        // A dialogue that falls silent: the rest may be lost on the way, and somebody has spoken.
+        let (silent, tcp) = (outcome(Verdict::Down, Some(Phase::Body)), of("tcp: 'a:1'"));
+        assert_eq!((failed_on_the_way(&tcp, &silent), got_through(&tcp, &silent)), (true, Some(true)));
     }
 
     #[test]
@@ -341,15 +355,33 @@ mod tests {
     fn the_gate_is_open_again_when_one_of_its_checks_got_through() {
         let gate = Gate::new(run, vec![check("no answer")], &Stop::default());
         let net = Net::system();
-        let failed = || outcome(Verdict::Down, Some(Phase::Connect));
+        let failed = || (outcome(Verdict::Down, Some(Phase::Connect)), Duration::ZERO);
+        let up = || (outcome(Verdict::Up, None), Duration::ZERO);
         assert_eq!(gate.judge(&check("shop"), failed(), &net).verdict, Verdict::Unknown);
         assert!(lock(&gate.sight).said.is_some());
-        gate.judge(&check("shop"), outcome(Verdict::Up, None), &net);
+        gate.judge(&check("shop"), up(), &net);
         assert!(lock(&gate.sight).said.is_some(), "another check's target may be this machine");
-        gate.judge(&check("no answer"), outcome(Verdict::Up, None), &net);
+        gate.judge(&check("no answer"), up(), &net);
         assert!(lock(&gate.sight).said.is_none());
         gate.change(vec![check("through")]);
         assert_eq!(gate.judge(&check("shop"), failed(), &net).verdict, Verdict::Down);
+    }
+
+    #[test]
+    fn a_check_that_began_before_the_network_was_back_may_have_failed_for_that() {
+        let gate = Gate::new(run, vec![check("through")], &Stop::default());
+        let (net, evidence) = (Net::system(), Evidence::from([("through".into(), "no answer".to_owned())]));
+        lock(&gate.sight).see(Instant::now(), Answer::Shut(evidence));
+        lock(&gate.sight).open(Instant::now());
+        for (took, expected) in [(Duration::from_secs(10), Verdict::Unknown), (Duration::ZERO, Verdict::Down)] {
+            // Twice: that the gate is looked at again changes nothing.
+            for _ in 0..2 {
+                let failed = outcome(Verdict::Down, Some(Phase::Connect));
+                let judged = gate.judge(&check("shop"), (failed, took), &net);
+                assert_eq!(judged.verdict, expected, "{took:?}");
+                assert_eq!(judged.result.contains_key("network_gate"), expected == Verdict::Unknown);
+            }
+        }
     }
 
     #[test]
@@ -363,6 +395,7 @@ mod tests {
                 shut: Some(Arc::default()),
                 said: Some(at),
                 mute: false,
+                back: None,
             },
         );
         let moment = Duration::from_millis(1);

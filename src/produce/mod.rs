@@ -23,6 +23,7 @@ mod foreman;
 mod gate;
 mod once;
 mod publish;
+mod starvation;
 #[cfg(test)]
 mod tests;
 

@@ -1,15 +1,17 @@
 //! Checks outside of the schedule: each once, now.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::gate::Gate;
+use super::starvation::Starvation;
 use super::{WORKER_STACK, run_check};
 use crate::check::{self, Check, Outcome};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::jobs::{Jobs, Stop};
-use crate::logs::Ran;
+use crate::logs::{Ran, Strain};
 use crate::net::Net;
 
 /// A check that was run outside of the schedule.
@@ -41,15 +43,22 @@ pub fn once(checks: &[Arc<Check>], network_gate: Vec<Arc<Check>>, net: &Arc<Net>
         let _ = waiting_in.send(check);
     }
     let (jobs, gate) = (Jobs::default(), Arc::new(Gate::new(check::run, network_gate, &Stop::default())));
+    let running = Arc::new(AtomicU32::new(0));
     for n in 0..checks.len().min(AT_ONCE_MAX) {
         let (waiting, results, net, gate) = (waiting.clone(), results.clone(), net.clone(), gate.clone());
+        let all_running = running.clone();
         jobs.start(&format!("check-{n}"), WORKER_STACK, move |_| {
+            let starvation = Starvation::of_this_thread(n);
             for (place, check) in waiting.try_iter() {
-                let started_at = SystemClock.now().wall;
-                let (outcome, took) = run_check(check::run, &check, &net);
-                let outcome = gate.judge(&check, outcome, &net);
+                let (started_at, running) = (SystemClock.now().wall, Some(all_running.fetch_add(1, Relaxed) + 1));
+                let ((outcome, took), starved_us) = starvation.during(|| run_check(check::run, &check, &net));
+                let outcome = gate.judge(&check, (outcome, took), &net);
+                all_running.fetch_sub(1, Relaxed);
+                // It was not due, so it cannot be late.
+                let strain = Strain { running, starved_us, ..Strain::default() };
                 // Whoever asked may have gone.
-                let _ = results.send(Checked { place, due_at: started_at, ran: Ran { started_at, took }, outcome });
+                let _ =
+                    results.send(Checked { place, due_at: started_at, ran: Ran { started_at, took, strain }, outcome });
             }
             Ok(())
         })?;

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,30 @@ fn what_too_few_workers_could_not_run_is_missed_with_its_reason() {
     assert_no_gaps(&logs);
 }
 
+#[test]
+fn a_log_tells_what_the_agent_did_to_its_check() {
+    let slow: Run = |_, _, _| {
+        Stop::default().wait(Duration::from_millis(20));
+        up()
+    };
+    let checks: Vec<_> = (0..8).map(|n| check(&format!("check-{n}"), 200)).collect();
+    for (workers, running_most) in [(1, 1), (8, 8)] {
+        // Eight checks that take 20 ms each, within 200 ms: some have to wait for the one worker that there is.
+        let mut crowd = 0;
+        let logs = logs_of(&checks, workers, slow, |logs| logs.len() >= 100);
+        let mut queued = 0;
+        for log in logs.iter().filter(|log| log.verdict != Verdict::Missed) {
+            let strain = log.strain().unwrap();
+            assert!(strain.queued_us <= strain.late_us && strain.late_us < Some(1_000_000), "{log:?}");
+            assert_eq!(strain.starved_us.is_some(), Path::new("/proc/self/schedstat").exists(), "{log:?}");
+            crowd = crowd.max(strain.running.unwrap());
+            queued = queued.max(strain.queued_us.unwrap());
+        }
+        assert!((1..=running_most).contains(&crowd), "{crowd}");
+        assert!(workers > 1 || queued > 1_000, "{queued}");
+    }
+}
+
 /// Each label's slots follow each other: every one has a log or lies in a missed range.
 fn assert_no_gaps(logs: &[Log]) {
     let mut next: BTreeMap<&str, Timestamp> = BTreeMap::new();
@@ -145,7 +170,7 @@ fn the_earliest_slot_goes_first_also_when_it_came_last() {
     let (slots_in, slots_out) = bounded(slots.len());
     slots.drain(..).rev().for_each(|slot| slots_in.send(slot).unwrap());
     let mut turn = crew::Turn::of(slots_out);
-    let taken: Vec<Steady> = dues.iter().map(|_| turn.wait(&Stop::default()).unwrap().due).collect();
+    let taken: Vec<Steady> = dues.iter().map(|_| turn.wait(&Stop::default()).unwrap().0.due).collect();
     assert_eq!(taken, dues);
     assert!(SystemClock.now().steady >= dues[9], "none is handed out before its due");
 }

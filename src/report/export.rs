@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Basis, Outage, Percentiles, Report, Shares, Silence, Summary};
+use super::{Basis, Outage, Percentiles, Report, Shares, Silence, Strained, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 
@@ -71,6 +71,7 @@ struct CheckForm<'a> {
     planned_us: Option<u64>,
     logs: u64,
     missed: u64,
+    strained: Option<StrainForm>,
     duration_us: DurationForm,
     outages: Option<Vec<OutageForm<'a>>>,
     outages_left_out: Option<u64>,
@@ -89,6 +90,19 @@ struct DurationForm {
     p50: Option<u64>,
     p95: Option<u64>,
     p99: Option<u64>,
+}
+
+/// Logs that the agent itself may have slowed, of how many it is known.
+#[derive(Serialize)]
+struct StrainForm {
+    logs: u64,
+    known: u64,
+}
+
+impl From<Strained> for StrainForm {
+    fn from(Strained { logs, known }: Strained) -> Self {
+        StrainForm { logs, known }
+    }
 }
 
 #[derive(Serialize)]
@@ -135,6 +149,7 @@ impl<'a> CheckForm<'a> {
             planned_us: exact.then(|| micros(time.planned)),
             logs: check.logs,
             missed: check.missed,
+            strained: check.strained.map(StrainForm::from),
             duration_us: DurationForm::of(check.durations),
             outages: exact.then(|| check.outages.iter().map(OutageForm::of).collect()),
             outages_left_out: exact.then_some(check.outages_left_out),
@@ -164,7 +179,7 @@ impl<'a> OutageForm<'a> {
     }
 }
 
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 26] = [
     "label",
     "agent",
     "from",
@@ -189,6 +204,8 @@ const COLUMNS: [&str; 24] = [
     "flapping",
     "planned_us",
     "maintenance",
+    "strained",
+    "strain_known",
 ];
 
 /// A header, then a line for each label and agent (RFC 4180: commas, CR LF, quotes where they are needed); with a quorum, the
@@ -227,6 +244,8 @@ pub fn csv(report: &Report) -> String {
             form.flapping.map(|flaps| flaps.to_string()).unwrap_or_default(),
             number(form.planned_us),
             quoted(form.maintenance.unwrap_or_default()),
+            number(check.strained.map(|of| of.logs)),
+            number(check.strained.map(|of| of.known)),
         ];
         text.push_str(&fields.join(","));
         text.push_str("\r\n");

@@ -20,6 +20,7 @@ mod rollup;
 mod shares;
 mod silences;
 mod since;
+mod strain;
 mod sums;
 mod table;
 mod tally;
@@ -35,6 +36,7 @@ pub use rollup::{rolled_up, whole_hours};
 pub use shares::Shares;
 pub use silences::Silence;
 pub use since::parse_since;
+pub use strain::Strained;
 pub use sums::Sums;
 pub use table::{table, terminal_width};
 
@@ -101,6 +103,9 @@ pub struct Summary {
     pub logs: u64,
     /// Slots in the range that were not.
     pub missed: u64,
+    /// Of those that were run, how many the agent itself may have slowed; `None` where that is not known: out of roll-ups, or of
+    /// older agents.
+    pub strained: Option<Strained>,
     /// How long the checks took that found the target up or degraded; `None` where none did.
     pub durations: Option<Percentiles>,
     /// The newest outages, in their order.

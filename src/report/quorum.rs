@@ -209,6 +209,7 @@ impl Panel {
             time: sweep.time.and_the_rest_of(self.to.since(self.from), planned.within(self.from, self.to)),
             logs: self.tally.logs,
             missed: self.tally.missed,
+            strained: self.tally.strained.if_known(),
             durations: self.tally.durations.percentiles(),
             outages,
             outages_left_out,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::shares::Share;
-use super::{Basis, Outage, Report, Shares, Silence, Summary};
+use super::{Basis, Outage, Report, Shares, Silence, Strained, Summary};
 use crate::check::Verdict;
 use crate::clock::Timestamp;
 
@@ -17,6 +17,8 @@ const OUTAGES_SHOWN: usize = 20;
 /// What is to be known of a report out of roll-ups.
 const OF_HOURS: &str =
     "\nof whole hours, out of roll-ups: percentiles are estimates (within 19 %), outages are left out\n";
+/// What is to be known of strained checks.
+const STRAINED: &str = "\nstrained: the agent itself was short of CPU, and may have slowed so many of the checks\n";
 /// Spaces between two columns.
 const GAP: u16 = 2;
 
@@ -64,10 +66,14 @@ fn checks(report: &Report, width: Option<u16>) -> String {
     if report.checks.iter().any(|check| !check.time.planned.is_zero()) {
         columns.push(column("planned", |check: &Summary| length_or_none(check.time.planned)).right());
     }
+    let some_strained = report.checks.iter().any(|check| check.strained.is_some_and(|of| of.logs > 0));
+    if some_strained {
+        columns.push(column("strained", |check: &Summary| strained(check.strained)).right());
+    }
     columns.push(column("p50 ms", |check: &Summary| millis(check.durations.map(|of| of.p50))).right());
     columns.push(column("p95 ms", |check: &Summary| millis(check.durations.map(|of| of.p95))).right());
     columns.push(column("p99 ms", |check: &Summary| millis(check.durations.map(|of| of.p99))).right());
-    laid_out(&columns, &report.checks, width)
+    laid_out(&columns, &report.checks, width) + if some_strained { STRAINED } else { "" }
 }
 
 /// An outage, and whose it is.
@@ -166,6 +172,11 @@ fn start(outage: &Outage) -> String {
 /// `2026-11-24 10:00:00`, in UTC.
 pub(super) fn day_and_time(at: Timestamp) -> String {
     at.to_string().replace('T', " ").chars().take_while(|c| *c != '.').collect()
+}
+
+/// `-` where it is not known.
+fn strained(of: Option<Strained>) -> String {
+    of.map_or_else(|| "-".to_owned(), |of| of.logs.to_string())
 }
 
 fn millis(micros: Option<u64>) -> String {

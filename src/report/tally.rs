@@ -1,6 +1,7 @@
 //! How many checks there were, and how long they took.
 
 use super::durations::Durations;
+use super::strain::Strained;
 use super::turns::Turn;
 use crate::check::Verdict;
 use crate::clock::Timestamp;
@@ -13,13 +14,15 @@ pub(super) struct Tally {
     pub(super) logs: u64,
     /// Slots in the range that were not.
     pub(super) missed: u64,
+    /// Of those that were run.
+    pub(super) strained: Strained,
     /// Of what worked in the range.
     pub(super) durations: Durations,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Tally { logs: 0, missed: 0, durations: Durations::new() }
+        Tally { logs: 0, missed: 0, strained: Strained::default(), durations: Durations::new() }
     }
 
     /// Counts what of `turn` was due in `from..to`.
@@ -31,6 +34,7 @@ impl Tally {
             self.missed += slots_within(row, from, to);
         } else if row.due_at >= from {
             self.logs += 1;
+            self.strained += row;
             let works = matches!(row.verdict, Verdict::Up | Verdict::Degraded);
             row.duration_us.filter(|_| works).into_iter().for_each(|duration| self.durations.push(duration));
         }

@@ -45,6 +45,7 @@ pub(super) fn row(label: &str, agent: &str, text: &str) -> Row {
         interval: seconds(interval),
         verdict,
         duration_us: (verdict != Verdict::Missed).then_some(50_000),
+        held_us: None,
         reason: reason.map(Arc::from),
         missed: (verdict == Verdict::Missed).then_some(missed),
     }
@@ -138,7 +139,7 @@ fn what_flaps_is_shown_as_flapping() {
     let report = report_of(rows(&logs.join(",")), &[], 100);
     assert_eq!(report.checks[0].flapping, Some(true));
     assert!(table(&report, None, false).contains("down, flapping"), "{}", table(&report, None, false));
-    assert!(json(&report).contains("\"flapping\": true") && csv(&report).ends_with(",true,0,\r\n"));
+    assert!(json(&report).contains("\"flapping\": true") && csv(&report).contains(",true,0,,,\r\n"));
 }
 
 #[test]
@@ -511,7 +512,7 @@ proptest! {
     #[test]
     fn a_csv_has_as_many_fields_in_each_line_and_a_table_no_wide_line(rows in any_rows(&["a", "b"]), width in 60..120_u16) {
         let report = report_of(rows, &["never"], 100);
-        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 24));
+        prop_assert!(csv(&report).lines().all(|line| line.split(',').count() == 26));
         prop_assert!(table(&report, Some(width), false).lines().all(|line| line.chars().count() <= usize::from(width.max(90))));
     }
 }
@@ -604,6 +605,40 @@ fn a_table_of_many_agents_and_without_outages() {
     let rows = [row("shop", "edge-01", "0 up"), row("shop", "edge-02", "90 up")];
     insta::assert_snapshot!(table(&report_of(rows, &["never"], 100), None, false));
     insta::assert_snapshot!(table(&report_of([], &[], 100), None, false));
+}
+
+#[test]
+fn what_the_agent_itself_may_have_slowed_is_counted_and_shown() {
+    let held = |text, held_us| Row { held_us, ..row("shop", "a", text) };
+    // 50 ms each.
+    let old = || vec![held("0 up", None), held("10 up", None)];
+    let calm = || vec![held("0 up", Some(90)), held("10 down", Some(4_999)), held("20 up", None)];
+    let busy = || {
+        vec![
+            held("-5 up", Some(9_999)),
+            held("5 up", Some(5_000)),
+            held("15 down", Some(70_000)),
+            held("25 up", Some(0)),
+        ]
+    };
+    let missed = || vec![Row { held_us: Some(7_000), ..row("shop", "a", "0..30 missed") }];
+    for (name, rows, expected) in [
+        ("older agents do not tell", old(), None),
+        ("some do", calm(), Some((0, 2))),
+        ("within the range alone", busy(), Some((2, 3))),
+        ("what did not run", missed(), None),
+    ] {
+        let report = report_of(rows, &[], 100);
+        let strained = report.checks[0].strained;
+        assert_eq!(strained.map(|of| (of.logs, of.known)), expected, "{name}");
+        let (shown, some) = (table(&report, None, false), strained.is_some_and(|of| of.logs > 0));
+        assert_eq!((shown.contains(" strained "), shown.contains("\nstrained: ")), (some, some), "{name}: {shown}");
+        let told: Value = serde_json::from_str(&json(&report)).unwrap();
+        let expected = expected.map(|(logs, known)| serde_json::json!({"logs": logs, "known": known}));
+        assert_eq!(told["checks"][0]["strained"], expected.unwrap_or_default(), "{name}");
+    }
+    assert!(csv(&report_of(busy(), &[], 100)).ends_with(",2,3\r\n"));
+    assert!(csv(&report_of(old(), &[], 100)).ends_with(",,\r\n"));
 }
 
 #[test]

@@ -42,7 +42,11 @@ const STORE: Kind = Kind {
     name: "store",
     key: "store.sqlite.path",
     application_id: i32::from_be_bytes(*b"PngL"),
-    migrations: &[include_str!("../../sql/sqlite/001_log.sql"), include_str!("../../sql/sqlite/002_hour.sql")],
+    migrations: &[
+        include_str!("../../sql/sqlite/001_log.sql"),
+        include_str!("../../sql/sqlite/002_hour.sql"),
+        include_str!("../../sql/sqlite/003_held.sql"),
+    ],
     // So that the file can shrink; only a new file can be laid out for it.
     layout: "PRAGMA auto_vacuum = INCREMENTAL",
 };
@@ -119,8 +123,8 @@ impl Sink for Sqlite {
 
 const INSERT: &str = "INSERT INTO log
     (uid, agent, boot, seq, label, kind, target, due_at, started_at, ended_at, duration_us, interval_ms, verdict, phase, reason,
-     result, extra)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO NOTHING";
+     result, extra, held_us)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO NOTHING";
 
 /// Whether the log is new.
 fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Result<bool> {
@@ -147,6 +151,7 @@ fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Resul
         log.reason,
         log.result.as_str(),
         extra,
+        log.strain().and_then(|strain| strain.held_us()),
     ])?;
     Ok(inserted > 0)
 }

@@ -61,12 +61,18 @@ impl Namespace {
         self.within(move || fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}")));
     }
 
+    /// A cable from `near` in this one to `far` in the other, both ends up.
+    pub fn link(&self, near: &str, other: &Namespace, far: &str) {
+        self.ip(&format!("link add {near} type veth peer name {far} netns {}", other.thread));
+        self.ip(&format!("link set {near} up"));
+        other.ip(&format!("link set {far} up"));
+    }
+
     /// A cable between `here` in this one and `there` in the other: 10.77.0.1 and 10.77.0.2, fd77::1 and fd77::2. What begins
     /// with 10.77.1 or fd77:1 lies behind the other.
     pub fn connect(&self, other: &Namespace) {
-        self.ip(&format!("link add here type veth peer name there netns {}", other.thread));
+        self.link("here", other, "there");
         for (end, name, number) in [(self, "here", 1), (other, "there", 2)] {
-            end.ip(&format!("link set {name} up"));
             end.ip(&format!("address add 10.77.0.{number}/24 dev {name}"));
             end.ip(&format!("address add fd77::{number}/64 dev {name} nodad"));
         }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use pingeon::check::Phase::{Assert, FirstByte, Tls as InTls};
+use pingeon::check::Phase::{Assert, Body, FirstByte, Tls as InTls};
 use pingeon::check::Verdict::{Degraded, Down, Up};
 use pingeon::check::tcp::{Hex, Step, Tcp};
 use pingeon::net::tls::Version;
@@ -148,7 +148,7 @@ fn protocols() {
         case("PostgreSQL", trusting(&root, upgrades(vec![asked(), says("S")], fine()), postgres()), Up, None, "").also(|outcome| {
             assert_eq!((&outcome.result["received"], days(outcome)), (&1.into(), 90));
         }),
-        case("PostgreSQL without TLS", trusting(&root, serve(vec![asked(), says("N"), Do::Hang]), postgres()), Down, Some(Assert), "expected `^S`, got `N`").within(SHORT),
+        case("PostgreSQL without TLS", trusting(&root, serve(vec![asked(), says("N"), Do::Hang]), postgres()), Down, Some(Body), "expected `^S`, got `N`").within(SHORT),
         case("TLS from the start", trusting(&root, upgrades(vec![], Then { greeting: "220 mail\r\n", ..fine() }), from_the_start), Up, None, ""),
     ]);
 }
@@ -168,7 +168,7 @@ fn the_turn_to_tls() {
         case("more in plain text", turns(vec![says("220 go\r\n250 injected\r\n")]), Down, Some(InTls), "went on in plain text before TLS: `250 injected\\r\\n`"),
         case("more in plain text, late", never(vec![says("220 go\r\n"), Do::AwaitByte, says("250 late\r\n")]), Down, Some(InTls), "does not speak TLS (answered in plain text)"),
         case("a line without end", never(vec![says("220 "), Do::AwaitByte, Do::Send(vec![b'x'; 100_000])]), Down, Some(InTls), "does not speak TLS (answered in plain text)"),
-        case("refuses", never(vec![says("454 TLS not available\r\n"), Do::Hang]), Down, Some(Assert), "expected `^220 `, got").within(SHORT),
+        case("refuses", never(vec![says("454 TLS not available\r\n"), Do::Hang]), Down, Some(Body), "expected `^220 `, got").within(SHORT),
         case("closes", never(vec![says("220 go\r\n")]), Down, Some(InTls), "connection closed by 127.0.0.1:"),
         case("closes in mid-line", never(vec![says("220 ")]), Down, Some(InTls), "connection closed by 127.0.0.1:"),
         case("resets", never(vec![says("220 go\r\n"), Do::AwaitByte, Do::Reset]), Down, Some(InTls), "connection reset by 127.0.0.1:"),
@@ -197,7 +197,7 @@ fn what_follows_in_tls() {
     let new = |mut tcp: Tcp| { tcp.expect.version_min = Some(Version::Tls13); tcp };
     run(vec![
         case("the handshake is the end", turns(fine(), vec![]), Up, None, ""),
-        case("says something else", turns(fine(), vec![send("EHLO\r\n"), expect("^354 ")]), Down, Some(Assert), "expected `^354 `, got `250 mail\\r\\n`, nothing else within").within(SHORT),
+        case("says something else", turns(fine(), vec![send("EHLO\r\n"), expect("^354 ")]), Down, Some(Body), "expected `^354 `, got `250 mail\\r\\n`, nothing else within").within(SHORT),
         case("says nothing", turns(Then { answer: "hangs", ..fine() }, ehlo()), Down, Some(FirstByte), "no first byte from 127.0.0.1:").within(SHORT),
         case("closes", turns(Then { answer: "", ..fine() }, ehlo()), Down, Some(FirstByte), "connection closed by 127.0.0.1:"),
         case("what came before does not count", turns(Then { answer: "hangs", ..fine() }, vec![expect("go")]), Down, Some(FirstByte), "no first byte").within(SHORT),

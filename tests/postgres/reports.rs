@@ -15,7 +15,7 @@ use pingeon::store::rollup::{self, Uptime};
 use pingeon::store::{self, Archive, Delivery, Row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::Map;
+use serde_json::{Map, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -218,7 +218,9 @@ fn an_empty_store_answers_with_nothing() {
 
 #[test]
 fn a_row_has_what_a_report_needs() {
-    let down = Log { reason: Some("connection refused".into()), ..log("shop", "a", 1, Verdict::Down) };
+    let run = json!({"run": {"late_us": 100, "queued_us": 0, "running": 1, "starved_us": 12}});
+    let result = serde_json::from_value(run).unwrap();
+    let down = Log { reason: Some("connection refused".into()), result, ..log("shop", "a", 1, Verdict::Down) };
     let row = |second, verdict, duration_us, reason: &str, missed| Row {
         agent: "a".into(),
         label: "shop".into(),
@@ -226,6 +228,7 @@ fn a_row_has_what_a_report_needs() {
         interval: Duration::from_secs(10),
         verdict,
         duration_us,
+        held_us: duration_us.map(|_| 112),
         reason: Some(reason.into()),
         missed,
     };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
 use super::{delivery, hours, open_to_read};
@@ -67,12 +68,13 @@ impl store::Archive for Archive {
         // One transaction, so that all labels are seen at one moment.
         let mut read = || {
             let transaction = self.database.connection.unchecked_transaction()?;
+            let held = held(&self.database)?;
             let mut wanted = if wanted.is_empty() { labels(&transaction)? } else { wanted.to_vec() };
             wanted.sort();
             wanted.dedup();
             for label in &wanted {
                 for agent in agents(&transaction, label)? {
-                    rows_of(&transaction, label, &agent, range, before, each)?;
+                    rows_of((&transaction, held), label, &agent, range, before, each)?;
                 }
             }
             Ok(())
@@ -83,10 +85,11 @@ impl store::Archive for Archive {
     fn last(&mut self) -> Result<Vec<Row>, String> {
         let read = || {
             let transaction = self.database.connection.unchecked_transaction()?;
+            let held = held(&self.database)?;
             let mut last = Vec::new();
             for label in labels(&transaction)? {
                 for agent in agents(&transaction, &label)? {
-                    last.extend(rows_before(&transaction, &label, &agent, Timestamp::MAX, 1)?);
+                    last.extend(rows_before((&transaction, held), &label, &agent, Timestamp::MAX, 1)?);
                 }
             }
             Ok(last)
@@ -124,21 +127,26 @@ fn agents(connection: &Connection, label: &str) -> rusqlite::Result<Vec<Arc<str>
     connection.prepare_cached(sql)?.query_map([label], |row| row.get(0))?.collect()
 }
 
+/// The column that tells how long a check was held up, for `SELECT`; a store of an older build has none.
+fn held(database: &Database) -> rusqlite::Result<&'static str> {
+    Ok(if database.is_up_to_date()? { "held_us" } else { "NULL" })
+}
+
 fn rows_of(
-    connection: &Connection,
+    (connection, held): (&Connection, &str),
     label: &Arc<str>,
     agent: &Arc<str>,
     (from, to): (Timestamp, Timestamp),
     before: usize,
     each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
-    let mut earlier = rows_before(connection, label, agent, from, before.max(REACH_BACK))?;
+    let mut earlier = rows_before((connection, held), label, agent, from, before.max(REACH_BACK))?;
     earlier.reverse();
     let needed = first_needed(&earlier, from, before);
     earlier.into_iter().skip(needed).for_each(&mut *each);
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
-        "WHERE label = ? AND agent = ? AND uid >= ? AND uid < ? AND due_at >= ? AND due_at < ? ORDER BY uid"
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, {held}) FROM log
+        WHERE label = ? AND agent = ? AND uid >= ? AND uid < ? AND due_at >= ? AND due_at < ? ORDER BY uid"
     ))?;
     // The bounds of the uid are whole milliseconds; `due_at` is finer.
     let (first, end) = (first_uid(from), first_uid(to.plus(Duration::from_millis(1))));
@@ -156,15 +164,15 @@ fn rows_of(
 
 /// The last rows before `before`, newest first.
 fn rows_before(
-    connection: &Connection,
+    (connection, held): (&Connection, &str),
     label: &Arc<str>,
     agent: &Arc<str>,
     before: Timestamp,
     most: usize,
 ) -> rusqlite::Result<Vec<Row>> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, NULL) FROM log ",
-        "WHERE label = ? AND agent = ? AND uid < ? AND due_at < ? ORDER BY uid DESC LIMIT ?"
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, {held}) FROM log
+        WHERE label = ? AND agent = ? AND uid < ? AND due_at < ? ORDER BY uid DESC LIMIT ?"
     ))?;
     let end = first_uid(before.plus(Duration::from_millis(1)));
     statement
@@ -184,7 +192,10 @@ pub(super) fn read(
     let word = row.get_ref(2)?.as_str()?;
     let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == word);
     let reason = row.get_ref(4)?.as_str_or_null()?;
-    let missed = row.get_ref(5)?.as_str_or_null()?;
+    let (missed, held_us) = match row.get_ref(5)? {
+        ValueRef::Integer(held_us) => (None, u64::try_from(held_us).ok()),
+        other => (other.as_str_or_null()?, None),
+    };
     Ok(Row {
         agent: Arc::clone(agent),
         label: Arc::clone(label),
@@ -193,6 +204,7 @@ pub(super) fn read(
         // A word that is not ours is not taken for up or down.
         verdict: verdict.unwrap_or(Verdict::Unknown),
         duration_us: row.get(3)?,
+        held_us,
         reason: reason.map(|reason| match last_reason {
             Some(last) if **last == *reason => Arc::clone(last),
             _ => Arc::from(reason),

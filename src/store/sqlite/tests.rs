@@ -291,7 +291,9 @@ fn rows_come_by_label_agent_and_time_within_a_range_that_others_may_reach_into()
 #[test]
 fn a_row_has_what_a_report_needs() {
     let (_folder, path, mut store) = store();
-    let down = Log { reason: Some("connection refused".into()), ..log("shop", "a", 1, Verdict::Down) };
+    let run = json!({"run": {"late_us": 100, "queued_us": 0, "running": 1, "starved_us": 12}});
+    let result = serde_json::from_value(run).unwrap();
+    let down = Log { reason: Some("connection refused".into()), result, ..log("shop", "a", 1, Verdict::Down) };
     store.deliver(&batch([down, missed("shop", 11, 21)])).unwrap();
     let last_due_at = at(21);
     let row = |second, verdict, duration_us, reason: &str, missed| Row {
@@ -301,6 +303,7 @@ fn a_row_has_what_a_report_needs() {
         interval: Duration::from_secs(10),
         verdict,
         duration_us,
+        held_us: duration_us.map(|_| 112),
         reason: Some(reason.into()),
         missed,
     };
@@ -351,11 +354,11 @@ fn a_file_that_is_no_store_is_refused() {
     assert!(!path.exists());
 
     let other = "`pingeon.db` is an SQLite file, but not a Pingeon store; name another file in `store.sqlite.path`";
-    let newer = "`pingeon.db` was made by a newer Pingeon: schema 3, and this build knows up to 2";
+    let newer = "`pingeon.db` was made by a newer Pingeon: schema 4, and this build knows up to 3";
     for (sql, reason) in [
         ("CREATE TABLE cat (name TEXT)", other),
         ("DROP TABLE cat; CREATE TABLE log (id); PRAGMA application_id = 1349412689", other),
-        ("PRAGMA application_id = 1349412684; PRAGMA user_version = 3", newer),
+        ("PRAGMA application_id = 1349412684; PRAGMA user_version = 4", newer),
     ] {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         assert_eq!(errors(), (reason.to_owned(), reason.to_owned()));
@@ -458,6 +461,7 @@ fn older(logs: &[Log]) -> (TempDir, config::Sqlite) {
     drop(store);
     let sql = "DROP TABLE hour; DROP TABLE duplicate; DROP TABLE retention;
         ALTER TABLE rejected DROP COLUMN agent; ALTER TABLE rejected DROP COLUMN boot; ALTER TABLE rejected DROP COLUMN seq;
+        ALTER TABLE log DROP COLUMN held_us;
         PRAGMA user_version = 1";
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     (folder, config::Sqlite { path, retention: Duration::from_secs(30 * DAY) })

@@ -7,7 +7,7 @@ use postgres::types::Type;
 
 use crate::check::Verdict;
 use crate::clock::Timestamp;
-use crate::logs::Missed;
+use crate::logs::{Missed, Strain};
 use crate::store::postgres::columns::{Id, Moment, Param, unsigned};
 use crate::store::postgres::connection::Session;
 use crate::store::rollup::HOUR;
@@ -110,11 +110,11 @@ pub(super) fn latest(
         return Ok(Vec::new());
     };
     // The bounds of all of them leave out days when the query is planned, those of each when it runs.
-    let sql = "SELECT s.label, s.agent, l.due_at, l.interval_ms, l.verdict, l.duration_us, l.reason, l.missed
+    let sql = "SELECT s.label, s.agent, l.due_at, l.interval_ms, l.verdict, l.duration_us, l.reason, l.told
         FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS s (label, agent, first, beyond, nth)
         CROSS JOIN LATERAL (
             SELECT uid, due_at, interval_ms, verdict, duration_us, reason,
-                CASE WHEN verdict = 'missed' THEN result::text END AS missed
+                CASE WHEN verdict = 'missed' THEN result::text ELSE (result -> 'run')::text END AS told
             FROM pingeon.log WHERE label = s.label AND agent = s.agent AND uid >= s.first AND uid < s.beyond
                 AND uid >= $5 AND uid < $6 AND due_at < $7
             ORDER BY uid DESC LIMIT $8) l
@@ -143,7 +143,9 @@ pub(super) fn read(columns: &postgres::Row, last: Option<&Row>) -> Result<Row, p
     let word: &str = columns.try_get(4)?;
     let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == word);
     let reason: Option<&str> = columns.try_get(6)?;
-    let missed: Option<&str> = columns.try_get(7)?;
+    // Of one that was missed, its slots; of any other, its strain.
+    let told: Option<&str> = columns.try_get(7)?;
+    let (missed, run) = if verdict == Some(Verdict::Missed) { (told, None) } else { (None, told) };
     Ok(Row {
         label: shared(columns.try_get(0)?, last.map(|last| &last.label)),
         agent: shared(columns.try_get(1)?, last.map(|last| &last.agent)),
@@ -152,6 +154,7 @@ pub(super) fn read(columns: &postgres::Row, last: Option<&Row>) -> Result<Row, p
         // A word that is not ours is not taken for up or down.
         verdict: verdict.unwrap_or(Verdict::Unknown),
         duration_us: columns.try_get::<_, Option<i64>>(5)?.map(unsigned),
+        held_us: run.and_then(|run| serde_json::from_str::<Strain>(run).ok()?.held_us()),
         reason: reason.map(|reason| shared(reason, last.and_then(|last| last.reason.as_ref()))),
         missed: missed.and_then(|result| serde_json::from_str::<Missed>(result).ok()),
     })
