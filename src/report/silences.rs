@@ -103,8 +103,17 @@ mod tests {
         ] {
             let (interval, reason) = (Duration::from_secs(10), Some(reason.into()));
             let (agent, label, due_at) = ("edge".into(), label.into(), at(start));
-            let row =
-                Row { agent, label, due_at, interval, verdict, duration_us: None, held_us: None, reason, missed: None };
+            let row = Row {
+                agent,
+                label,
+                due_at,
+                interval,
+                verdict,
+                duration_us: None,
+                starved_us: None,
+                reason,
+                missed: None,
+            };
             silences.note(&row, (at(start), at(end)));
         }
         let told: Vec<_> = silences.told();

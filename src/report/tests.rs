@@ -45,7 +45,7 @@ pub(super) fn row(label: &str, agent: &str, text: &str) -> Row {
         interval: seconds(interval),
         verdict,
         duration_us: (verdict != Verdict::Missed).then_some(50_000),
-        held_us: None,
+        starved_us: None,
         reason: reason.map(Arc::from),
         missed: (verdict == Verdict::Missed).then_some(missed),
     }
@@ -609,19 +609,19 @@ fn a_table_of_many_agents_and_without_outages() {
 
 #[test]
 fn what_the_agent_itself_may_have_slowed_is_counted_and_shown() {
-    let held = |text, held_us| Row { held_us, ..row("shop", "a", text) };
+    let starved = |text, starved_us| Row { starved_us, ..row("shop", "a", text) };
     // 50 ms each.
-    let old = || vec![held("0 up", None), held("10 up", None)];
-    let calm = || vec![held("0 up", Some(90)), held("10 down", Some(4_999)), held("20 up", None)];
+    let old = || vec![starved("0 up", None), starved("10 up", None)];
+    let calm = || vec![starved("0 up", Some(90)), starved("10 down", Some(4_999)), starved("20 up", None)];
     let busy = || {
         vec![
-            held("-5 up", Some(9_999)),
-            held("5 up", Some(5_000)),
-            held("15 down", Some(70_000)),
-            held("25 up", Some(0)),
+            starved("-5 up", Some(9_999)),
+            starved("5 up", Some(5_000)),
+            starved("15 down", Some(70_000)),
+            starved("25 up", Some(0)),
         ]
     };
-    let missed = || vec![Row { held_us: Some(7_000), ..row("shop", "a", "0..30 missed") }];
+    let missed = || vec![Row { starved_us: Some(7_000), ..row("shop", "a", "0..30 missed") }];
     for (name, rows, expected) in [
         ("older agents do not tell", old(), None),
         ("some do", calm(), Some((0, 2))),

@@ -106,5 +106,5 @@ fn weight(row: &Row) -> impl Ord {
         Verdict::Down => 4,
     };
     let missed = row.missed.map(|missed| (missed.last_due_at, missed.slots));
-    (verdict, row.interval, row.duration_us, row.held_us, Reverse(row.reason.clone()), missed)
+    (verdict, row.interval, row.duration_us, row.starved_us, Reverse(row.reason.clone()), missed)
 }

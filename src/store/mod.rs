@@ -232,8 +232,8 @@ pub struct Row {
     pub verdict: Verdict,
     /// How long it took, in microseconds; `None` for `missed`.
     pub duration_us: Option<u64>,
-    /// How long the machine kept it waiting, as [`Strain::held_us`](crate::logs::Strain::held_us) has it.
-    pub held_us: Option<u64>,
+    /// How long its thread got no CPU meanwhile, in microseconds; `None`: not known.
+    pub starved_us: Option<u64>,
     /// Why, for people.
     pub reason: Option<Arc<str>>,
     /// Which slots, and why; for `missed` only.

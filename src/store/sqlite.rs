@@ -45,7 +45,7 @@ const STORE: Kind = Kind {
     migrations: &[
         include_str!("../../sql/sqlite/001_log.sql"),
         include_str!("../../sql/sqlite/002_hour.sql"),
-        include_str!("../../sql/sqlite/003_held.sql"),
+        include_str!("../../sql/sqlite/003_starved.sql"),
     ],
     // So that the file can shrink; only a new file can be laid out for it.
     layout: "PRAGMA auto_vacuum = INCREMENTAL",
@@ -123,7 +123,7 @@ impl Sink for Sqlite {
 
 const INSERT: &str = "INSERT INTO log
     (uid, agent, boot, seq, label, kind, target, due_at, started_at, ended_at, duration_us, interval_ms, verdict, phase, reason,
-     result, extra, held_us)
+     result, extra, starved_us)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO NOTHING";
 
 /// Whether the log is new.
@@ -151,7 +151,7 @@ fn put(insert: &mut rusqlite::CachedStatement<'_>, log: &Log) -> rusqlite::Resul
         log.reason,
         log.result.as_str(),
         extra,
-        log.strain().and_then(|strain| strain.held_us()),
+        log.strain().and_then(|strain| strain.starved_us).filter(|starved| i64::try_from(*starved).is_ok()),
     ])?;
     Ok(inserted > 0)
 }

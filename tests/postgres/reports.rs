@@ -228,7 +228,7 @@ fn a_row_has_what_a_report_needs() {
         interval: Duration::from_secs(10),
         verdict,
         duration_us,
-        held_us: duration_us.map(|_| 112),
+        starved_us: duration_us.map(|_| 12),
         reason: Some(reason.into()),
         missed,
     };

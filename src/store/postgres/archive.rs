@@ -150,7 +150,7 @@ fn rows_of(
         (&to, Type::TIMESTAMPTZ),
     ];
     let sql = "SELECT label, agent, due_at, interval_ms, verdict, duration_us, reason, \
-            CASE WHEN verdict = 'missed' THEN result::text ELSE (result -> 'run')::text END FROM pingeon.log \
+            CASE WHEN verdict = 'missed' THEN result::text ELSE result #>> '{run,starved_us}' END FROM pingeon.log \
         WHERE label = $1 AND uid >= $2 AND uid < $3 AND due_at >= $4 AND due_at < $5 ORDER BY agent, uid";
     let mut last = None;
     session.stream(sql, &params, &mut |columns| {

@@ -25,7 +25,7 @@ fn row(due_at: Timestamp, interval: u64, verdict: Verdict, slots: u64) -> Row {
         interval,
         verdict,
         duration_us: Some(50_000),
-        held_us: None,
+        starved_us: None,
         reason: None,
         missed: (verdict == Verdict::Missed).then_some(missed),
     }

@@ -68,13 +68,13 @@ impl store::Archive for Archive {
         // One transaction, so that all labels are seen at one moment.
         let mut read = || {
             let transaction = self.database.connection.unchecked_transaction()?;
-            let held = held(&self.database)?;
+            let starved = starved(&self.database)?;
             let mut wanted = if wanted.is_empty() { labels(&transaction)? } else { wanted.to_vec() };
             wanted.sort();
             wanted.dedup();
             for label in &wanted {
                 for agent in agents(&transaction, label)? {
-                    rows_of((&transaction, held), label, &agent, range, before, each)?;
+                    rows_of((&transaction, starved), label, &agent, range, before, each)?;
                 }
             }
             Ok(())
@@ -85,11 +85,11 @@ impl store::Archive for Archive {
     fn last(&mut self) -> Result<Vec<Row>, String> {
         let read = || {
             let transaction = self.database.connection.unchecked_transaction()?;
-            let held = held(&self.database)?;
+            let starved = starved(&self.database)?;
             let mut last = Vec::new();
             for label in labels(&transaction)? {
                 for agent in agents(&transaction, &label)? {
-                    last.extend(rows_before((&transaction, held), &label, &agent, Timestamp::MAX, 1)?);
+                    last.extend(rows_before((&transaction, starved), &label, &agent, Timestamp::MAX, 1)?);
                 }
             }
             Ok(last)
@@ -127,25 +127,25 @@ fn agents(connection: &Connection, label: &str) -> rusqlite::Result<Vec<Arc<str>
     connection.prepare_cached(sql)?.query_map([label], |row| row.get(0))?.collect()
 }
 
-/// The column that tells how long a check was held up, for `SELECT`; a store of an older build has none.
-fn held(database: &Database) -> rusqlite::Result<&'static str> {
-    Ok(if database.is_up_to_date()? { "held_us" } else { "NULL" })
+/// The column that tells how long a check was starved, for `SELECT`; a store of an older build has none.
+fn starved(database: &Database) -> rusqlite::Result<&'static str> {
+    Ok(if database.is_up_to_date()? { "starved_us" } else { "NULL" })
 }
 
 fn rows_of(
-    (connection, held): (&Connection, &str),
+    (connection, starved): (&Connection, &str),
     label: &Arc<str>,
     agent: &Arc<str>,
     (from, to): (Timestamp, Timestamp),
     before: usize,
     each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
-    let mut earlier = rows_before((connection, held), label, agent, from, before.max(REACH_BACK))?;
+    let mut earlier = rows_before((connection, starved), label, agent, from, before.max(REACH_BACK))?;
     earlier.reverse();
     let needed = first_needed(&earlier, from, before);
     earlier.into_iter().skip(needed).for_each(&mut *each);
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, {held}) FROM log
+        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, {starved}) FROM log
         WHERE label = ? AND agent = ? AND uid >= ? AND uid < ? AND due_at >= ? AND due_at < ? ORDER BY uid"
     ))?;
     // The bounds of the uid are whole milliseconds; `due_at` is finer.
@@ -164,14 +164,14 @@ fn rows_of(
 
 /// The last rows before `before`, newest first.
 fn rows_before(
-    (connection, held): (&Connection, &str),
+    (connection, starved): (&Connection, &str),
     label: &Arc<str>,
     agent: &Arc<str>,
     before: Timestamp,
     most: usize,
 ) -> rusqlite::Result<Vec<Row>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, {held}) FROM log
+        "SELECT due_at, interval_ms, verdict, duration_us, reason, iif(verdict = 'missed', result, {starved}) FROM log
         WHERE label = ? AND agent = ? AND uid < ? AND due_at < ? ORDER BY uid DESC LIMIT ?"
     ))?;
     let end = first_uid(before.plus(Duration::from_millis(1)));
@@ -192,8 +192,8 @@ pub(super) fn read(
     let word = row.get_ref(2)?.as_str()?;
     let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == word);
     let reason = row.get_ref(4)?.as_str_or_null()?;
-    let (missed, held_us) = match row.get_ref(5)? {
-        ValueRef::Integer(held_us) => (None, u64::try_from(held_us).ok()),
+    let (missed, starved_us) = match row.get_ref(5)? {
+        ValueRef::Integer(starved_us) => (None, u64::try_from(starved_us).ok()),
         other => (other.as_str_or_null()?, None),
     };
     Ok(Row {
@@ -204,7 +204,7 @@ pub(super) fn read(
         // A word that is not ours is not taken for up or down.
         verdict: verdict.unwrap_or(Verdict::Unknown),
         duration_us: row.get(3)?,
-        held_us,
+        starved_us,
         reason: reason.map(|reason| match last_reason {
             Some(last) if **last == *reason => Arc::clone(last),
             _ => Arc::from(reason),

@@ -303,7 +303,7 @@ fn a_row_has_what_a_report_needs() {
         interval: Duration::from_secs(10),
         verdict,
         duration_us,
-        held_us: duration_us.map(|_| 112),
+        starved_us: duration_us.map(|_| 12),
         reason: Some(reason.into()),
         missed,
     };
@@ -461,7 +461,7 @@ fn older(logs: &[Log]) -> (TempDir, config::Sqlite) {
     drop(store);
     let sql = "DROP TABLE hour; DROP TABLE duplicate; DROP TABLE retention;
         ALTER TABLE rejected DROP COLUMN agent; ALTER TABLE rejected DROP COLUMN boot; ALTER TABLE rejected DROP COLUMN seq;
-        ALTER TABLE log DROP COLUMN held_us;
+        ALTER TABLE log DROP COLUMN starved_us;
         PRAGMA user_version = 1";
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     (folder, config::Sqlite { path, retention: Duration::from_secs(30 * DAY) })

@@ -7,7 +7,7 @@ use postgres::types::Type;
 
 use crate::check::Verdict;
 use crate::clock::Timestamp;
-use crate::logs::{Missed, Strain};
+use crate::logs::Missed;
 use crate::store::postgres::columns::{Id, Moment, Param, unsigned};
 use crate::store::postgres::connection::Session;
 use crate::store::rollup::HOUR;
@@ -114,7 +114,7 @@ pub(super) fn latest(
         FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS s (label, agent, first, beyond, nth)
         CROSS JOIN LATERAL (
             SELECT uid, due_at, interval_ms, verdict, duration_us, reason,
-                CASE WHEN verdict = 'missed' THEN result::text ELSE (result -> 'run')::text END AS told
+                CASE WHEN verdict = 'missed' THEN result::text ELSE result #>> '{run,starved_us}' END AS told
             FROM pingeon.log WHERE label = s.label AND agent = s.agent AND uid >= s.first AND uid < s.beyond
                 AND uid >= $5 AND uid < $6 AND due_at < $7
             ORDER BY uid DESC LIMIT $8) l
@@ -143,9 +143,9 @@ pub(super) fn read(columns: &postgres::Row, last: Option<&Row>) -> Result<Row, p
     let word: &str = columns.try_get(4)?;
     let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == word);
     let reason: Option<&str> = columns.try_get(6)?;
-    // Of one that was missed, its slots; of any other, its strain.
+    // Of one that was missed, its slots; of any other, how long it was starved.
     let told: Option<&str> = columns.try_get(7)?;
-    let (missed, run) = if verdict == Some(Verdict::Missed) { (told, None) } else { (None, told) };
+    let (missed, starved) = if verdict == Some(Verdict::Missed) { (told, None) } else { (None, told) };
     Ok(Row {
         label: shared(columns.try_get(0)?, last.map(|last| &last.label)),
         agent: shared(columns.try_get(1)?, last.map(|last| &last.agent)),
@@ -154,7 +154,7 @@ pub(super) fn read(columns: &postgres::Row, last: Option<&Row>) -> Result<Row, p
         // A word that is not ours is not taken for up or down.
         verdict: verdict.unwrap_or(Verdict::Unknown),
         duration_us: columns.try_get::<_, Option<i64>>(5)?.map(unsigned),
-        held_us: run.and_then(|run| serde_json::from_str::<Strain>(run).ok()?.held_us()),
+        starved_us: starved.and_then(|micros| micros.parse().ok()),
         reason: reason.map(|reason| shared(reason, last.and_then(|last| last.reason.as_ref()))),
         missed: missed.and_then(|result| serde_json::from_str::<Missed>(result).ok()),
     })
