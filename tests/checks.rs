@@ -36,3 +36,5 @@ mod starttls;
 mod steps;
 #[path = "checks/table.rs"]
 mod table;
+#[path = "checks/websocket.rs"]
+mod websocket;

@@ -59,6 +59,9 @@ fn step(at: &At<'_>, timeout: Duration) -> Read<(Step, String)> {
     }
     let take = at.read("take", takes)?.unwrap_or_default();
     http.keep_body = take.iter().any(|take| take.from.is_in_body());
+    if http.keep_body && http.websocket {
+        return Err(at.fail_key("take", "a WebSocket is accepted without a body to take something out of"));
+    }
     Ok((Step { name, http, take }, target))
 }
 

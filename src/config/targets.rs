@@ -20,7 +20,8 @@ pub(super) fn url(text: &str) -> Result<Uri, Complaint> {
         return Err(Complaint::new("is not a URL").hint(format!("write `https://{text}`")));
     };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return Err(Complaint::new("is neither an http nor an https URL").hint("other protocols: `tcp: host:port`"));
+        return Err(Complaint::new("is neither an http nor an https URL")
+            .hint("a WebSocket: `wss://…`; other protocols: `tcp: host:port`"));
     }
     if text.len() > URL_BYTES_MAX {
         return Err(format!("is longer than {URL_BYTES_MAX} bytes").into());

@@ -14,7 +14,7 @@ use super::shared::{regex, secret, whole_file};
 use super::targets::{address, has_user_info, path_begin, proxy, url, url_shown};
 use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
-use crate::check::http::{Allow, Auth, Expect, Http, REDIRECTS, Text};
+use crate::check::http::{Allow, Auth, Expect, Http, REDIRECTS, Text, websocket};
 use crate::net::Proxy;
 use crate::secret::Secret;
 
@@ -24,6 +24,8 @@ const REDIRECTS_MAX: u64 = 20;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// How much of an answer's body may be read, in bytes.
 const BODY_READ_BYTES_MAX: u64 = 64 << 20;
+/// The status that accepts a WebSocket.
+const SWITCHING: (u16, u16) = (101, 101);
 /// Status ranges of one check.
 const STATUSES_MAX: usize = 100;
 
@@ -42,20 +44,25 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         let complaint = Complaint::new("the URL names a user, and so would every log");
         return Err(place.fail(complaint.hint("use `auth: {basic: {user: …, password_file: …}}`")));
     }
-    let uri = url(&expanded.text).map_err(|complaint| match expanded.text.contains('@') {
-        // Most likely a password with a `/` in it.
-        true => place.fail(Complaint::new(format!("the URL {}", complaint.what))),
-        // The hint would show what was filled in.
-        false if expanded.from_environment => place.refuse(complaint.what),
-        false => place.refuse(complaint),
-    })?;
+    let over_http = websocket::over_http(&expanded.text);
+    let uri =
+        url(over_http.as_deref().unwrap_or(&expanded.text)).map_err(|complaint| match expanded.text.contains('@') {
+            // Most likely a password with a `/` in it.
+            true => place.fail(Complaint::new(format!("the URL {}", complaint.what))),
+            // The hint would show what was filled in.
+            false if expanded.from_environment => place.refuse(complaint.what),
+            false => place.refuse(complaint),
+        })?;
     let method = at.read("method", |at| at.text("a method", method))?.unwrap_or(Method::GET);
     let connect_to = at.read("connect_to", |at| at.text("an address", |text| address(text, Some(0))))?;
     let redirects = at.read("redirects", |at| at.number(0..=REDIRECTS_MAX))?.unwrap_or(REDIRECTS.into());
     let target = url_shown(&expanded);
-    let apart = target != expanded.text || expanded.typed != expanded.text || !expanded.gaps.is_empty();
-    let http = Http {
+    // The URL alone does not tell that it was one of a WebSocket.
+    let apart =
+        over_http.is_some() || target != expanded.text || expanded.typed != expanded.text || !expanded.gaps.is_empty();
+    let mut http = Http {
         url: uri,
+        websocket: over_http.is_some(),
         typed: apart.then(|| expanded.secret()),
         method,
         headers: at.read("headers", headers)?.unwrap_or_default(),
@@ -71,7 +78,34 @@ pub(super) fn http(at: &At<'_>, timeout: Duration) -> Read<(Http, String)> {
         keep_body: false,
         known: Vec::new(),
     };
+    if http.websocket {
+        handshake(at, &mut http)?;
+    }
     Ok((http, target))
+}
+
+/// What a WebSocket is asked for with, and how it is accepted: by a GET without a body, and with status 101 (RFC 6455, section 4).
+fn handshake(at: &At<'_>, http: &mut Http) -> Read<()> {
+    let instead = "ask for the `http` or `https` URL instead";
+    if http.method != Method::GET {
+        return Err(at.fail_key("method", Complaint::new("a WebSocket is asked for by GET").hint(instead)));
+    }
+    if !http.body.expose().is_empty() {
+        let key = if at.get("body").is_some() { "body" } else { "body_file" };
+        return Err(at.fail_key(key, Complaint::new("a WebSocket is asked for without a body").hint(instead)));
+    }
+    if let Some((name, _)) = http.headers.iter().find(|(name, _)| websocket::OWN_HEADERS.contains(&name.as_str())) {
+        return Err(at.fail_key("headers", format!("the header `{name}` follows from the `ws` URL and cannot be set")));
+    }
+    if !http.expect.body.is_empty() || !http.expect.json.is_empty() {
+        return Err(at.fail_key("expect", Complaint::new("a WebSocket is accepted without a body").hint(instead)));
+    }
+    let status = at.read("expect", |at| Ok(at.get("status").map(|_| http.expect.status.clone())))?.flatten();
+    if status.is_some_and(|status| status != [SWITCHING]) {
+        return Err(at.fail_key("expect", Complaint::new("a WebSocket is accepted with status 101").hint(instead)));
+    }
+    Arc::make_mut(&mut http.expect).status = vec![SWITCHING];
+    Ok(())
 }
 
 fn method(text: &str) -> Result<Method, Complaint> {

@@ -16,7 +16,7 @@ use crate::servers::*;
 use crate::table::*;
 
 /// A proxy that connects whatever it is asked for to this machine, whatever the host.
-fn connects() -> u16 {
+pub fn connects() -> u16 {
     serve_with(|mut stream| {
         let head = String::from_utf8(read_until(&mut stream, b"\r\n\r\n")).unwrap();
         let target = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap();

@@ -17,6 +17,7 @@ use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, Strea
 use crate::pki::{Authority, FINE, Issued};
 use crate::servers::*;
 use crate::table::*;
+use crate::websocket::proving;
 
 pub const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 /// A server that answers this closes without a word.
@@ -49,9 +50,10 @@ pub fn serve_tls(
     serve_with(move |stream| {
         let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
         let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
-        read_until(&mut stream, b"\r\n\r\n");
+        let head = read_until(&mut stream, b"\r\n\r\n");
         let kind = format!("{:?}", stream.conn.handshake_kind().unwrap_or(HandshakeKind::Full));
         let answer = if answer == NOTHING { String::new() } else { answer.replace("KIND", &kind) };
+        let answer = proving(&answer, &String::from_utf8_lossy(&head));
         let _ = stream.write_all(answer.as_bytes());
         let _ = stream.flush();
         let _ = stream.sock.shutdown(std::net::Shutdown::Write);
@@ -64,7 +66,7 @@ pub fn pem(path: &str, content: &str) -> Pem {
 }
 
 /// A GET of `local.example` that trusts `authority`, after `change`.
-fn trusting(authority: &Authority, port: u16, change: impl FnOnce(&mut TlsSettings)) -> Http {
+pub fn trusting(authority: &Authority, port: u16, change: impl FnOnce(&mut TlsSettings)) -> Http {
     let mut tls = TlsSettings { ca: Some(pem("ca.pem", &authority.pem())), ..TlsSettings::default() };
     change(&mut tls);
     with(get(format!("https://local.example:{port}/")), |http| http.tls = Arc::new(tls))

@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::servers::{Do, closed_port, read_until, serve, serve_with};
 use crate::table::{LONG, Probe, SHORT, case, look, net, run};
 
-/// A check with `steps`, in which `PORT` is `port`.
-fn steps(yaml: &str, port: u16) -> Kind {
+/// The check of a config, in which `PORT` is `port`.
+pub fn steps(yaml: &str, port: u16) -> Kind {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pingeon.yaml");
     let yaml = yaml.replace("PORT", &port.to_string()).replace("CLOSED", &closed_port().to_string());

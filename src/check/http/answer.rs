@@ -7,6 +7,8 @@ use ureq::http::{HeaderMap, StatusCode, Version};
 pub struct Answer {
     /// Its head; `None` when none came, or no whole one.
     pub head: Option<Head>,
+    /// Whether it accepts a WebSocket, or why not; `None` unless one was asked for and the status says so.
+    pub websocket: Option<Result<(), String>>,
     /// Its body, up to `body_max`; empty when no expectation looks at it.
     pub body: Vec<u8>,
     /// How many bytes of the body were read.

@@ -19,6 +19,7 @@ use super::answer::{Answer, Head};
 use super::heads;
 use super::redirect::Hop;
 use super::request::{self, Wire};
+use super::websocket::{self, Handshake};
 
 use crate::check::Phase;
 use crate::net::{Course, Failure, Trouble, blanked};
@@ -44,8 +45,7 @@ pub fn exchange(
     course: &mut Course,
     answer: &mut Answer,
 ) -> Result<(), Failure> {
-    let request =
-        request::head(http, hop, wire.forwarded.as_ref()).map_err(|reason| course.blocked(Phase::Send, reason))?;
+    let (request, handshake) = begun(http, hop, &wire).map_err(|reason| course.blocked(Phase::Send, reason))?;
     let buffer = Buffer::new(&request);
     let talk = Talk { wire, course: course.take(), failure: None, opening: Vec::new(), sent: Vec::new() };
     let line = Line { talk: Arc::new(Mutex::new(talk)), buffer };
@@ -55,9 +55,13 @@ pub fn exchange(
         let (parts, body) = response.into_parts();
         let head = answer.head.insert(Head { status: parts.status, version: parts.version, headers: parts.headers });
         lock(&talk).course.timeline.note(|| heads::came(http, head));
+        answer.websocket = handshake.and_then(|handshake| handshake.accepted(http, head));
         if head_only(answer) { Ok(()) } else { read_body(http, body.into_reader(), answer) }
     });
     let mut talk = lock(&talk);
+    if let Some(Ok(())) = answer.websocket {
+        talk.say_goodbye();
+    }
     *course = talk.course.take();
     course.timeline.note_in(Phase::Send, || heads::sent(http, &talk.sent));
     match (talk.failure.take(), result) {
@@ -82,6 +86,13 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         .user_agent(concat!("pingeon/", env!("CARGO_PKG_VERSION")))
         .build()
 });
+
+/// The request, as a handshake where that is asked for.
+fn begun(http: &Http, hop: &Hop, wire: &Wire) -> Result<(Request<()>, Option<Handshake>), String> {
+    let mut request = request::head(http, hop, wire.forwarded.as_ref())?;
+    let handshake = http.websocket.then(|| Handshake::begun(&mut request)).transpose()?;
+    Ok((request, handshake))
+}
 
 fn ask(agent: &Agent, request: Request<()>, http: &Http, hop: &Hop) -> Result<Response<Body>, ureq::Error> {
     let body: &[u8] = if hop.with_body { http.body.expose().as_bytes() } else { &[] };
@@ -193,6 +204,13 @@ impl Talk {
             self.sent.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         self.wire.stream.write_all(bytes, deadline)
+    }
+
+    /// Ends a WebSocket as one does. What comes of it changes nothing: the check has what it came for.
+    fn say_goodbye(&mut self) {
+        if let Ok(frame) = websocket::goodbye() {
+            let _ = self.wire.stream.write_all(&frame, self.course.deadline());
+        }
     }
 
     fn receive(&mut self, into: &mut [u8], until: Instant) -> Result<usize, Trouble> {

@@ -70,6 +70,10 @@ fn refused_by_proxy(visit: &Visit) -> Option<Failure> {
 fn hold_head(expect: &Expect, answer: &Answer, to: &mut Assertions<'_>) {
     let Some(head) = &answer.head else { return };
     status(expect, head, to);
+    if let Some(accepted) = &answer.websocket {
+        let got = accepted.as_ref().map_or_else(String::as_str, |()| "accepted");
+        to.must(accepted.is_ok(), "websocket", "accepted", got, || format!("no WebSocket: {got}"));
+    }
     for (name, text) in &expect.headers {
         header(name, text, head, to);
     }

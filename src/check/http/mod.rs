@@ -26,6 +26,7 @@ mod request;
 pub mod steps;
 mod take;
 mod template;
+pub mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub use template::percent_encoded;
 pub struct Http {
     /// Where: an absolute `http` or `https` URL without user info or fragment.
     pub url: ureq::http::Uri,
+    /// Ask to go on as a WebSocket; the URL is then that of the handshake.
+    pub websocket: bool,
     /// The URL as the config has it, where it holds more than a log may: a query, or what the environment gave.
     pub typed: Option<Secret>,
     /// How: an RFC 9110 method.
@@ -85,6 +88,7 @@ impl Http {
     pub fn get(url: ureq::http::Uri) -> Self {
         Http {
             url,
+            websocket: false,
             typed: None,
             method: ureq::http::Method::GET,
             headers: Vec::new(),
@@ -224,7 +228,9 @@ impl Visit {
             self.forwarded = wire.forwarded.is_some();
             // The body of a redirect is for browsers that cannot follow it.
             let leads_on = |answer: &Answer| http.redirects > 0 && redirect::location(answer).is_some();
-            exchange::exchange(http, &hop, wire, leads_on, &mut self.course, &mut self.answer)?;
+            // Nor is anything asked of the body of who refuses a WebSocket.
+            let head_only = |answer: &Answer| http.websocket || leads_on(answer);
+            exchange::exchange(http, &hop, wire, head_only, &mut self.course, &mut self.answer)?;
             if !leads_on(&self.answer) {
                 return Ok(());
             }

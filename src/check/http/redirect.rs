@@ -4,7 +4,7 @@ use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 use ureq::http::{Method, StatusCode, Uri};
 
 use super::answer::Answer;
-use super::{Http, guard};
+use super::{Http, guard, websocket};
 use crate::check::Phase;
 use crate::net::{Course, Failure, blanked, shown};
 
@@ -46,7 +46,9 @@ pub fn location(answer: &Answer) -> Option<&[u8]> {
 pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> Result<Hop, Failure> {
     let given = location(answer).unwrap_or_default();
     let status = answer.head.as_ref().map(|head| head.status).unwrap_or_default();
-    let uri = resolve(&hop.uri, given).ok_or_else(|| {
+    let given_text = if http.websocket { std::str::from_utf8(given).ok() } else { None };
+    let over_http = given_text.and_then(websocket::over_http);
+    let uri = resolve(&hop.uri, over_http.as_deref().map_or(given, str::as_bytes)).ok_or_else(|| {
         course.failed(
             Phase::Assert,
             format!("redirected to `{}`, which is no `http` or `https` URL", without_secrets(http, given)),

@@ -48,11 +48,13 @@ pub fn reach(http: &Http, own: Option<&Host>, net: &Net, hop: &Hop, course: &mut
     if through.is_some() && pinned.is_none() {
         guard::literal(http, hop, &host, course)?;
     }
+    // A WebSocket goes through a tunnel always (RFC 6455, section 4.1).
+    let asks_for_tunnel = secure || pinned.is_some() || http.websocket;
     let mut wire = match through {
         None => straight(http, net, hop, &place, pinned.is_some(), course)?,
         // Plain HTTP goes to a proxy as it is, since many refuse to tunnel it; but a pinned address needs a tunnel, since
         // the proxy would look up the name.
-        Some(through) if through.scheme == ProxyScheme::Http && !secure && pinned.is_none() => {
+        Some(through) if through.scheme == ProxyScheme::Http && !asks_for_tunnel => {
             forwarded(http, net, &through, hop, course)?
         }
         Some(through) => tunnelled(http, net, &through, &place, course)?,

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use ureq::http::HeaderValue;
 
-use super::{Auth, Http};
+use super::{Auth, Http, websocket};
 use crate::secret::{Gap, Origin, Secret};
 
 /// How long a URL may become, in bytes: what most servers take.
@@ -41,7 +41,12 @@ pub fn filled(http: &Http, values: &[Secret]) -> Result<Http, String> {
             return Err(wrong("what was taken for it is `.` or `..`".to_owned()));
         }
         let url = text(typed, values, Spelling::Percent, URL_BYTES_MAX).map_err(wrong)?;
-        filled.url = url.expose().parse().map_err(|_| wrong("it is no URL with what was taken".to_owned()))?;
+        let over_http = http.websocket.then(|| websocket::over_http(url.expose())).flatten();
+        filled.url = over_http
+            .as_deref()
+            .unwrap_or(url.expose())
+            .parse()
+            .map_err(|_| wrong("it is no URL with what was taken".to_owned()))?;
         filled.typed = Some(url);
     }
     for (name, value) in &mut filled.headers {
