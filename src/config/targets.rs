@@ -202,6 +202,7 @@ mod tests {
             ("http://127.0.0.1:8087/healthz", ""),
             ("http://my_host.:1/", ""),
             ("shop.example.com", "is not a URL"),
+            ("wss://a/", "is neither an http nor an https URL"),
             ("ftp://a/", "is neither an http nor an https URL"),
             ("http:///x", "is not a URL: invalid format"),
             ("http://a/#b", "has a fragment, which is never sent"),

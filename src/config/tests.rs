@@ -40,6 +40,7 @@ fn the_contract_is_read() {
         labels,
         [
             "shop",
+            "chat",
             "order",
             "shop-login",
             "db",

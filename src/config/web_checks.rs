@@ -94,15 +94,19 @@ fn handshake(at: &At<'_>, http: &mut Http) -> Read<()> {
         let key = if at.get("body").is_some() { "body" } else { "body_file" };
         return Err(at.fail_key(key, Complaint::new("a WebSocket is asked for without a body").hint(instead)));
     }
-    if let Some((name, _)) = http.headers.iter().find(|(name, _)| websocket::OWN_HEADERS.contains(&name.as_str())) {
-        return Err(at.fail_key("headers", format!("the header `{name}` follows from the `ws` URL and cannot be set")));
+    let is_own = |name: &str| websocket::OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+    if let Some(at) = at.get("headers") {
+        if let Some((name, _)) = at.entries("a mapping")?.find(|(name, _)| is_own(name)) {
+            return Err(at.fail_key(name, format!("the header `{name}` belongs to the handshake and cannot be set")));
+        }
     }
-    if !http.expect.body.is_empty() || !http.expect.json.is_empty() {
-        return Err(at.fail_key("expect", Complaint::new("a WebSocket is accepted without a body").hint(instead)));
-    }
-    let status = at.read("expect", |at| Ok(at.get("status").map(|_| http.expect.status.clone())))?.flatten();
-    if status.is_some_and(|status| status != [SWITCHING]) {
-        return Err(at.fail_key("expect", Complaint::new("a WebSocket is accepted with status 101").hint(instead)));
+    if let Some(at) = at.get("expect") {
+        if at.get("body").is_some() {
+            return Err(at.fail_key("body", Complaint::new("a WebSocket is accepted without a body").hint(instead)));
+        }
+        if at.get("status").is_some() && http.expect.status != [SWITCHING] {
+            return Err(at.fail_key("status", Complaint::new("a WebSocket is accepted with status 101").hint(instead)));
+        }
     }
     Arc::make_mut(&mut http.expect).status = vec![SWITCHING];
     Ok(())

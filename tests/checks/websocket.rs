@@ -72,6 +72,18 @@ fn also(line: &str) -> String {
     but("Upgrade: websocket", &format!("Upgrade: websocket\r\n{line}"))
 }
 
+/// A server that gives a right answer to a request with all of `lines`.
+fn socket_if(lines: &'static str) -> u16 {
+    serve_with(move |mut stream| {
+        let head = String::from_utf8_lossy(&read_until(&mut stream, b"\r\n\r\n")).into_owned();
+        let sent = lines.split("\r\n").filter_map(|line| line.split_once(": "));
+        let all = sent.into_iter().all(|(name, value)| header(&head, name) == Some(value));
+        let answer = if all { proving(RIGHT, &head) } else { "HTTP/1.1 400 Bad Request\r\n\r\n".into() };
+        let _ = stream.write_all(answer.as_bytes());
+        let _ = stream.read_to_end(&mut Vec::new());
+    })
+}
+
 #[test]
 #[rustfmt::skip]
 fn handshakes() {
@@ -159,6 +171,7 @@ fn handshakes_on_other_ways() {
     let after = |port: u16| format!("steps: [{{http: 'http://local.example:{}/', take: {{token: {{json: /token}}}}}}, {{http: 'ws://local.example:{port}/{{token}}'}}]", login());
     run(vec![
         case("through a tunnel", check(&format!("http: 'ws://local.example:PORT/', proxy: 'http://127.0.0.1:{}'", connects()), socket(RIGHT)), Up, None, ""),
+        case("credentials and a header", check("http: 'ws://local.example:PORT/', auth: {bearer: {token: t0ken}}, headers: {X-Should-Be-Sent: 'true'}", socket_if("authorization: Bearer t0ken\r\nx-should-be-sent: true")), Up, None, ""),
         case("each address", check("http: 'ws://local.example:PORT/', ip: each", socket(RIGHT)), Up, None, ""),
         case("last of steps", check(&after(socket(RIGHT)), 0), Up, None, "").also(|outcome| {
             let listed: Vec<_> = outcome.assertions.iter().map(|one| one.what.as_str()).collect();

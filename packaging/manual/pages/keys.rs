@@ -163,7 +163,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("confirm", Number(1, 100), Nothing, "Results in a row that turn the state that is shown, or `3 of 5` of them. `report` then lists as outages, and as the state of now, only what was confirmed (but with `--quorum` and `--rollup`); logs and shares of time are as they were. What could not be judged does not count. Default: that of `defaults`."),
     ]},
     Section { title: "http", about: "One request in HTTP/1.1 over a new connection, and what is expected of the answer. Nothing is sent twice.", keys: &[
-        key("http", Text("URL"), Needed("https://shop.example.com/health"), "Whom to ask: `http` or `https`, without a user in it. Logs leave out its query, and what of its path came from the environment."),
+        key("http", Text("URL"), Needed("https://shop.example.com/health"), "Whom to ask: `http` or `https`, without a user in it. With `ws` or `wss` it asks to go on as a WebSocket (RFC 6455): by GET without a body, and the status must be 101 and the answer a right one to the key that was sent; then it says goodbye. Where `headers` have `Sec-WebSocket-Protocol`, the server must take one of the subprotocols in it. Logs leave out its query, and what of its path came from the environment."),
         key("method", Text("method"), Default("GET"), "In capitals; any but `CONNECT`."),
         key("headers", Part("headers"), Nothing, "Sent beside `Host`, `User-Agent` and what else is needed: a mapping from names to texts of printable ASCII. `Content-Length` and `Transfer-Encoding` follow from the body."),
         key("body", Text("text"), Default("''"), "Sent as it is, up to 1 MiB; nothing where it is empty."),

@@ -7,8 +7,8 @@ use super::answer::Head;
 use crate::net::{blanked, shown};
 
 /// Headers whose value tells nobody's secret: they are about the message, the connection or the program that speaks.
-/// Of any other header that is sent, the name alone is shown; of one that comes, what does not repeat a secret.
-const SHOWN: [&str; 17] = [
+/// `Sec-WebSocket-Protocol` is none of them: some hand a token over in it, as Kubernetes does. Of any other header that is sent, the name alone is shown; of one that comes, what does not repeat a secret.
+const SHOWN: [&str; 16] = [
     "accept",
     "accept-encoding",
     "accept-language",
@@ -21,7 +21,6 @@ const SHOWN: [&str; 17] = [
     "origin",
     "range",
     "sec-websocket-key",
-    "sec-websocket-protocol",
     "sec-websocket-version",
     "transfer-encoding",
     "upgrade",

@@ -15,6 +15,15 @@
 //! no client certificate, and of the user's headers only those that `request` knows to be harmless. `connect_to` and
 //! `tls.server_name` are for the own origin too. A redirect from `https` to `http`, or to a link-local address, is not
 //! followed unless it is allowed: the target leads where it must not, and has failed in `assert`.
+//!
+//! # What it does not speak
+//!
+//! HTTP/2 and 3 are not spoken: over TLS only `http/1.1` is offered. ureq speaks HTTP/1.1 alone, the one HTTP/2 crate that is
+//! kept well (h2) is asynchronous, and what they are for, many requests at once on a connection, is no help to one request. A
+//! server that speaks nothing else is down in `tls` or `first_byte`, with a reason.
+//!
+//! The health service of gRPC (`grpc.health.v1`) needs HTTP/2, with trailers. It can be asked by an `exec` check whose program
+//! keeps the convention of plugins around `grpc_health_probe`; that the port listens or shakes hands, `tcp` and `tls` tell.
 
 mod answer;
 mod exchange;
