@@ -95,10 +95,10 @@ fn handshake(at: &At<'_>, http: &mut Http) -> Read<()> {
         return Err(at.fail_key(key, Complaint::new("a WebSocket is asked for without a body").hint(instead)));
     }
     let is_own = |name: &str| websocket::OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
-    if let Some(at) = at.get("headers") {
-        if let Some((name, _)) = at.entries("a mapping")?.find(|(name, _)| is_own(name)) {
-            return Err(at.fail_key(name, format!("the header `{name}` belongs to the handshake and cannot be set")));
-        }
+    if let Some(at) = at.get("headers")
+        && let Some((name, _)) = at.entries("a mapping")?.find(|(name, _)| is_own(name))
+    {
+        return Err(at.fail_key(name, format!("the header `{name}` belongs to the handshake and cannot be set")));
     }
     if let Some(at) = at.get("expect") {
         if at.get("body").is_some() {

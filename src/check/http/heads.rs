@@ -7,7 +7,8 @@ use super::answer::Head;
 use crate::net::{blanked, shown};
 
 /// Headers whose value tells nobody's secret: they are about the message, the connection or the program that speaks.
-/// `Sec-WebSocket-Protocol` is none of them: some hand a token over in it, as Kubernetes does. Of any other header that is sent, the name alone is shown; of one that comes, what does not repeat a secret.
+/// `Sec-WebSocket-Protocol` is none of them: Kubernetes, for one, takes a token in it. Of any other header that is sent, the
+/// name alone is shown; of one that comes, what does not repeat a secret.
 const SHOWN: [&str; 16] = [
     "accept",
     "accept-encoding",
