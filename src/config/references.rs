@@ -35,7 +35,17 @@ impl Names {
 
     /// The first name that `text` refers to.
     pub(super) fn named_in(&self, text: &str) -> Option<&str> {
-        self.iter().find(|name| text.contains(&format!("{{{name}}}")))
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            rest = match braces(&rest[at..]) {
+                Braces::Reference(name, after) => match self.find(name) {
+                    Some(known) => return self.0.get(known).map(String::as_str),
+                    None => after,
+                },
+                Braces::Literal(_, after) => after,
+            };
+        }
+        None
     }
 
     /// What is wrong with a reference to what no step before takes.

@@ -21,7 +21,8 @@ pub struct Strain {
     /// How many checks this process ran at once when it began, itself included.
     #[serde(default)]
     pub running: Option<u32>,
-    /// How long its thread was ready to run and got no CPU while it ran, in microseconds.
+    /// How long its thread was ready to run and got no CPU while it ran, in microseconds. Threads that look up names, and plugins,
+    /// are not in it, nor is what a hypervisor took.
     #[serde(default)]
     pub starved_us: Option<u64>,
 }

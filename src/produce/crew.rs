@@ -131,8 +131,8 @@ impl Crew {
         }
     }
 
-    /// The next slot, at the moment when it is due, and since when a worker had it in hand. `None` once the agent stops: what is not begun by then is left to the
-    /// next start, which finds it missed.
+    /// The next slot, at the moment when it is due, and since when a worker had it in hand. `None` once the agent stops: what is
+    /// not begun by then is left to the next start, which finds it missed.
     fn next(self: &Arc<Self>) -> Option<(Slot, Steady)> {
         let free = SystemClock.now().steady;
         self.idle.fetch_add(1, Relaxed);
@@ -148,9 +148,9 @@ impl Crew {
     fn run(&self, slot: &Slot, (in_hand, now): (Steady, Now), starvation: &Starvation, pulse: &Pulse) -> Log {
         let running = Some(self.running.fetch_add(1, Relaxed) + 1);
         let ((outcome, took), starved_us) = starvation.during(|| run_check(self.run, &slot.check, &self.net));
+        self.running.fetch_sub(1, Relaxed);
         pulse.back_in(self.gate.judging_max() + GRACE);
         let outcome = self.gate.judge(&slot.check, (outcome, took), &self.net);
-        self.running.fetch_sub(1, Relaxed);
         let after = |moment: Steady| Some(u64::try_from(moment.since(slot.due).as_micros()).unwrap_or(u64::MAX));
         let strain = Strain { late_us: after(now.steady), queued_us: after(in_hand), running, starved_us };
         Log::ran(&self.author, &slot.check, slot.due_at, Ran { started_at: now.wall, took, strain }, outcome)

@@ -80,7 +80,7 @@ impl Gate {
     pub(super) fn change(&self, checks: Vec<Arc<Check>>) {
         *lock(&self.checks) = checks.into();
         let mut sight = lock(&self.sight);
-        *sight = Sight { said: sight.said, ..Sight::default() };
+        *sight = Sight { said: sight.said, back: sight.no_more_shut(), ..Sight::default() };
     }
 
     /// See [`judging_max`].
@@ -92,7 +92,8 @@ impl Gate {
         lock(&self.checks).clone()
     }
 
-    /// The outcome of a check that has just ended and took so long, or, where that is the agent's own network's, that it is `unknown` and why.
+    /// The outcome of a check that has just ended and took so long, or, where that is the agent's own network's, that it is
+    /// `unknown` and why.
     pub(super) fn judge(&self, check: &Check, (outcome, took): (Outcome, Duration), net: &Net) -> Outcome {
         let (checks, ended) = (self.checks(), Instant::now());
         if checks.is_empty() {
@@ -162,7 +163,7 @@ impl Sight {
                 if !std::mem::replace(&mut self.mute, true) {
                     log::warn!("no check of `network_gate` can be asked: failures are laid to their targets");
                 }
-                (self.began, self.shut) = (Some(began), None);
+                (self.began, self.back) = (Some(began), self.no_more_shut());
                 return;
             }
             Answer::Shut(evidence) => evidence,
@@ -175,6 +176,11 @@ impl Sight {
         *self = Sight { began: Some(began), ended, shut: Some(evidence.into()), said, mute: self.mute, back: None };
     }
 
+    /// Opens it; what holds of checks that began before that.
+    fn no_more_shut(&mut self) -> Option<(Instant, Arc<Evidence>)> {
+        self.shut.take().map(|evidence| (Instant::now(), evidence)).or(self.back.take())
+    }
+
     /// One of its checks got through at `seen`; nothing new where it was looked at since then.
     fn open(&mut self, seen: Instant) {
         if self.began.is_some_and(|began| seen < began) {
@@ -183,8 +189,7 @@ impl Sight {
         if let Some(since) = self.said {
             log::info!("the agent's own network is back after {:.0} s", since.elapsed().as_secs_f64());
         }
-        let back = self.shut.take().map(|evidence| (Instant::now(), evidence)).or(self.back.take());
-        *self = Sight { began: Some(seen), back, mute: self.mute, ..Sight::default() };
+        *self = Sight { began: Some(seen), back: self.no_more_shut(), mute: self.mute, ..Sight::default() };
     }
 }
 
@@ -198,12 +203,13 @@ fn failed_on_the_way(check: &Check, outcome: &Outcome) -> bool {
 }
 
 /// Whether a check of the gate got an answer from beyond this machine; `None` for one that could not even ask. Of a resolver, which
-/// may be here, only the answer that was expected is one; in a dialogue, whatever was heard.
+/// may be here, only the answer that was expected is one; in a dialogue, whatever was heard, and of HTTP, a head.
 fn got_through(check: &Check, outcome: &Outcome) -> Option<bool> {
     match (outcome.verdict, outcome.phase) {
         (Verdict::Unknown, None) => None,
         (Verdict::Down, Some(Phase::Assert)) => Some(!matches!(check.kind, Kind::Dns(_))),
         (Verdict::Down, Some(Phase::Body)) if matches!(check.kind, Kind::Tcp(_)) => Some(true),
+        (Verdict::Down, Some(Phase::Body)) if outcome.result.contains_key("status_code") => Some(true),
         // One that fails in a step got through in the step before.
         (Verdict::Down | Verdict::Unknown, Some(_)) => Some(http::steps::got_an_answer(outcome)),
         _ => Some(true),

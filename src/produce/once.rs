@@ -52,8 +52,8 @@ pub fn once(checks: &[Arc<Check>], network_gate: Vec<Arc<Check>>, net: &Arc<Net>
             for (place, check) in waiting.try_iter() {
                 let (started_at, running) = (SystemClock.now().wall, Some(all_running.fetch_add(1, Relaxed) + 1));
                 let ((outcome, took), starved_us) = starvation.during(|| run_check(check::run, &check, &net));
-                let outcome = gate.judge(&check, (outcome, took), &net);
                 all_running.fetch_sub(1, Relaxed);
+                let outcome = gate.judge(&check, (outcome, took), &net);
                 // It was not due, so it cannot be late.
                 let strain = Strain { running, starved_us, ..Strain::default() };
                 // Whoever asked may have gone.
