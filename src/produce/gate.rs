@@ -192,6 +192,8 @@ impl Sight {
 fn failed_on_the_way(check: &Check, outcome: &Outcome) -> bool {
     match (outcome.verdict, outcome.phase) {
         (Verdict::Down, Some(Phase::Assert)) => matches!(check.kind, Kind::Icmp(_)),
+        // Whoever was asked for a token answered.
+        (Verdict::Unknown, Some(Phase::Assert)) if is_http(check) => false,
         (Verdict::Down | Verdict::Unknown, phase) => phase.is_some(),
         _ => false,
     }
@@ -204,10 +206,15 @@ fn got_through(check: &Check, outcome: &Outcome) -> Option<bool> {
         (Verdict::Unknown, None) => None,
         (Verdict::Down, Some(Phase::Assert)) => Some(!matches!(check.kind, Kind::Dns(_))),
         (Verdict::Down, Some(Phase::Body)) if matches!(check.kind, Kind::Tcp(_)) => Some(true),
+        (Verdict::Unknown, Some(Phase::Assert)) if is_http(check) => Some(true),
         // One that fails in a step got through in the step before.
         (Verdict::Down | Verdict::Unknown, Some(_)) => Some(http::steps::got_an_answer(outcome)),
         _ => Some(true),
     }
+}
+
+fn is_http(check: &Check) -> bool {
+    matches!(check.kind, Kind::Http(_) | Kind::Steps(_))
 }
 
 fn unknown(outcome: Outcome, evidence: &Evidence) -> Outcome {

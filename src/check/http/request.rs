@@ -145,7 +145,8 @@ pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Req
             Auth::Basic { user, password } => {
                 format!("Basic {}", BASE64.encode(format!("{}:{}", user.expose(), password.expose())))
             }
-            Auth::Bearer(token) => format!("Bearer {}", token.expose()),
+            Auth::Bearer(token) | Auth::OAuth2 { token: Some(token), .. } => format!("Bearer {}", token.expose()),
+            Auth::OAuth2 { token: None, .. } => return Err("there is no token yet".to_owned()),
         };
         headers.insert(AUTHORIZATION, secret_value(&AUTHORIZATION, &value)?);
     }
