@@ -54,7 +54,10 @@ fn grant(at: &At<'_>) -> Read<Grant> {
         let complaint = Complaint::new("the URL names a user, and so would every log");
         return Err(place.fail(complaint.hint("use `client_id` and `client_secret_file`")));
     }
-    let uri = url(&expanded.text).map_err(|complaint| place.refuse(complaint))?;
+    // The hint that comes with it repeats what was typed.
+    let uri = url(&expanded.text).map_err(|complaint| {
+        place.refuse(Complaint::new(complaint.what).hint("for example `https://id.example.com/oauth2/token`"))
+    })?;
     let credentials =
         at.read("credentials", |at| at.choice(&[("header", Credentials::Header), ("body", Credentials::Body)]))?;
     let client_id = text(&at.need("client_id", "pingeon")?)?;
@@ -62,11 +65,11 @@ fn grant(at: &At<'_>) -> Read<Grant> {
         url: uri,
         typed: (expanded.origin().is_some() || expanded.text.contains('?')).then(|| expanded.secret()),
         client_id,
-        client_secret: secret(at, "client_secret")?.ok_or_else(|| missing(at, "client_secret"))?,
         credentials: credentials.unwrap_or(Credentials::Header),
         scope: at.read("scope", text)?.unwrap_or_default(),
         audience: at.read("audience", text)?.unwrap_or_default(),
         tls: tls_settings(at)?,
+        client_secret: secret(at, "client_secret")?.ok_or_else(|| missing(at, "client_secret"))?,
     })
 }
 

@@ -347,6 +347,16 @@ mod tests {
     }
 
     #[test]
+    fn who_was_asked_for_a_token_and_gave_none_has_answered() {
+        let answered = outcome(Verdict::Unknown, Some(Phase::Assert));
+        let kind = Kind::Http(Box::new(http::Http::get("http://192.0.2.1/".parse().unwrap())));
+        let check = Check { kind, ..Check::clone(&check("a")) };
+        assert_eq!((failed_on_the_way(&check, &answered), got_through(&check, &answered)), (false, Some(true)));
+        let silent = outcome(Verdict::Unknown, Some(Phase::FirstByte));
+        assert_eq!((failed_on_the_way(&check, &silent), got_through(&check, &silent)), (true, Some(false)));
+    }
+
+    #[test]
     fn what_was_seen_before_the_last_look_opens_nothing() {
         let (before, mut sight) = (Instant::now(), Sight::default());
         sight.see(before + PAUSE, Answer::Shut(Evidence::new()));

@@ -7,11 +7,16 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pingeon::check::Phase::{Assert, Connect, FirstByte, Resolve};
+use pingeon::check::Phase::{Assert, Connect, FirstByte, Resolve, Tls};
 use pingeon::check::Verdict::*;
+use pingeon::check::http::Auth;
 use pingeon::check::{Kind, Outcome};
+use pingeon::net::{Pem, TlsSettings};
+use pingeon::secret::Secret;
 use serde_json::json;
 
+use crate::pki::Authority;
+use crate::secure::{BOTH, serve_tls};
 use crate::servers::*;
 use crate::table::*;
 
@@ -239,6 +244,28 @@ fn who_waited_asks_anew_where_the_first_had_no_time() {
     assert_eq!(asked.lock().unwrap().len(), 2);
 }
 
+/// The token's server is trusted by settings of its own, and its certificate is not the target's.
+#[test]
+fn the_tokens_server_has_its_own_tls() {
+    let root = Authority::root("issuers");
+    let soon = root.issue("local.example", (-30, 2));
+    let issuer = serve_tls(soon, BOTH, None, "HTTP/1.1 200 OK\r\n\r\n{\"access_token\": \"t0ken\"}");
+    let kind = |trusted: bool| {
+        let Kind::Http(mut http) = check(PLAIN, issuer, target(&[])) else { unreachable!() };
+        let Some(Auth::OAuth2 { grant, .. }) = &mut http.auth else { unreachable!() };
+        let grant = Arc::make_mut(grant);
+        grant.url = format!("https://local.example:{issuer}/token").parse().unwrap();
+        let ca = Pem { path: "ca.pem".into(), content: Secret::new(root.pem()) };
+        grant.tls = Arc::new(TlsSettings { ca: trusted.then_some(ca), ..TlsSettings::default() });
+        expect(&mut http).certificate_days = Some(14);
+        *http
+    };
+    run(vec![
+        case("trusted", kind(true), Degraded, None, "no certificate was shown"),
+        case("not trusted", kind(false), Unknown, Some(Tls), "token from https://local.example:"),
+    ]);
+}
+
 fn wait_until(holds: impl Fn() -> bool) {
     let until = Instant::now() + LONG;
     while !holds() {
@@ -274,18 +301,24 @@ fn neither_token_nor_secret_is_shown() {
             format!("HTTP/1.1 500 No\r\nx-head: {line}\r\ncontent-length: {}\r\n\r\n{line}", line.len())
         })
     };
-    let again =
-        issuer(|_, request| answer("400 No", &json!({"error": request, "error_description": request}).to_string())).0;
+    let again = |part: &'static str| {
+        issuer(move |_, request| {
+            let sent = request.split(part).nth(1).unwrap();
+            answer("400 No", &json!({"error": sent, "error_description": sent}).to_string())
+        })
+        .0
+    };
     let same = "expect: {status: [500], headers: {x-head: {equals: no}}, body: {equals: no}}";
     for (yaml, issuer) in [
         (format!("{PLAIN}, {same}"), issuer(granted("")).0),
         (format!("steps: [{{{PLAIN}, {same}}}]"), issuer(granted("")).0),
-        ("http: 'http://local.example:TARGET/', auth: {OAUTH, credentials: body}}".to_owned(), again),
+        (PLAIN.to_owned(), again("authorization: ")),
+        ("http: 'http://local.example:TARGET/', auth: {OAUTH, credentials: body}}".to_owned(), again("client_id=")),
     ] {
         let outcome = look(check(&yaml, issuer, repeats()), &net(), LONG);
         let all = format!("{outcome:?}");
         assert!(all.contains("***"), "{all}");
-        for secret in ["t0ken", "hunter2", "%20co"] {
+        for secret in ["t0ken", "hunter2", "%20co", "bWUlM0Ex"] {
             assert!(!all.contains(secret), "{secret}: {all}");
         }
     }

@@ -18,7 +18,7 @@ use ureq::http::{Method, Uri};
 
 use super::answer::Answer;
 use super::template::percent_encoded;
-use super::{Auth, Expect, Http, Visit, redirect, take};
+use super::{Auth, Expect, Http, Visit, redirect, request, take};
 use crate::check::{Outcome, Phase, Phases};
 use crate::net::timeline::Span;
 use crate::net::{Net, Spoken, TlsSettings, blanked, shown};
@@ -78,7 +78,11 @@ pub fn with(http: &Http, net: &Net, deadline: Instant, ask: impl FnOnce(&Http, D
             let mut http = http.clone();
             http.known.extend(take::spellings(token.expose()));
             http.auth = Some(Auth::OAuth2 { grant: grant.clone(), token: Some(token) });
-            ask(&http, took)
+            let mut outcome = ask(&http, took);
+            if let Some(first) = outcome.timeline.first_mut() {
+                first.notes.insert(0, format!("token in {}", Spoken(took)));
+            }
+            outcome
         }
         Err(failed) => failed.outcome(grant),
     };
@@ -133,7 +137,7 @@ struct Failed {
 
 impl Failed {
     fn outcome(self, grant: &Grant) -> Outcome {
-        let from = redirect::without_query(&request(grant), &grant.url);
+        let from = redirect::without_query(&asked(grant), &grant.url);
         let mut outcome = Outcome::unknown(format!("token from {from}: {}", self.reason));
         outcome.phase = self.phase;
         outcome.timeline = self.timeline;
@@ -233,7 +237,7 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Asks for a token; it, and how long it lasts.
 fn fetch(grant: &Grant, net: &Net, deadline: Instant) -> Result<(Secret, Duration), Failed> {
-    let http = request(grant);
+    let http = asked(grant);
     let (visit, failure) = Visit::made(&http, None, net, deadline);
     let failed = |phase, reason| Failed { phase: Some(phase), reason, timeline: visit.course.timeline.spans() };
     match failure {
@@ -243,7 +247,7 @@ fn fetch(grant: &Grant, net: &Net, deadline: Instant) -> Result<(Secret, Duratio
 }
 
 /// The request for a token (RFC 6749, section 4.4.2).
-fn request(grant: &Grant) -> Http {
+fn asked(grant: &Grant) -> Http {
     let Grant { client_id, client_secret, scope, audience, .. } = grant;
     let (id, secret) = (percent_encoded(client_id.expose()), percent_encoded(client_secret.expose()));
     let mut body = "grant_type=client_credentials".to_owned();
@@ -252,6 +256,10 @@ fn request(grant: &Grant) -> Http {
             body += &format!("&{key}={}", percent_encoded(value.expose()));
         }
     }
+    let mut known = take::spellings(client_secret.expose());
+    known.push(Secret::new(request::basic(&id, &secret)));
+    let from_elsewhere = [client_id, scope, audience].into_iter().flat_map(Secret::kept_elsewhere);
+    known.extend(from_elsewhere.map(Secret::new));
     let auth = match grant.credentials {
         Credentials::Header => Some(Auth::Basic { user: Secret::new(id), password: Secret::new(secret) }),
         Credentials::Body => {
@@ -259,7 +267,6 @@ fn request(grant: &Grant) -> Http {
             None
         }
     };
-    let from_elsewhere = [client_id, scope, audience].into_iter().flat_map(Secret::kept_elsewhere);
     Http {
         typed: grant.typed.clone(),
         method: Method::POST,
@@ -273,7 +280,7 @@ fn request(grant: &Grant) -> Http {
         tls: grant.tls.clone(),
         expect: Arc::new(Expect { body_max: ANSWER_BYTES_MAX, ..Expect::default() }),
         keep_body: true,
-        known: take::spellings(client_secret.expose()).into_iter().chain(from_elsewhere.map(Secret::new)).collect(),
+        known,
         ..Http::get(grant.url.clone())
     }
 }
