@@ -322,3 +322,63 @@ fn lifetime(seconds: &Value) -> Duration {
     let bounded = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, LIFETIME_MAX.as_secs_f64()));
     seconds.filter(|seconds| !seconds.is_nan()).map_or(LIFETIME_UNSAID, bounded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(client: usize) -> Arc<Grant> {
+        Arc::new(Grant {
+            url: "http://192.0.2.1/token".parse().unwrap(),
+            typed: None,
+            client_id: Secret::new(client.to_string()),
+            client_secret: Secret::new("hunter2"),
+            credentials: Credentials::Header,
+            scope: Secret::default(),
+            audience: Secret::default(),
+            tls: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn tokens_are_bounded_and_the_oldest_goes() {
+        let tokens = Tokens::default();
+        let first = tokens.kept(&grant(0));
+        assert!(Arc::ptr_eq(&first, &tokens.kept(&grant(0))), "equal settings share a token");
+        for client in 1..=TOKENS_MAX {
+            tokens.kept(&grant(client));
+        }
+        assert_eq!(lock(&tokens.0).len(), TOKENS_MAX);
+        assert!(!Arc::ptr_eq(&first, &tokens.kept(&grant(0))));
+    }
+
+    #[test]
+    fn a_panic_lets_the_next_one_ask() {
+        let tokens = Tokens::default();
+        let kept = tokens.kept(&grant(0));
+        lock(&kept.state).under_way = true;
+        let panics = || {
+            let _round = Round { kept: &kept, token: None, failed: None };
+            panic!("in the midst of it");
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        let state = lock(&kept.state);
+        assert!(!state.under_way && state.rounds == 1 && state.failed.is_none());
+    }
+
+    #[test]
+    fn a_token_lasts_as_long_as_is_said_within_bounds() {
+        for (said, seconds) in [
+            (json!(3600), 3600),
+            (json!("60"), 60),
+            (json!(0), 0),
+            (json!(-1), 0),
+            (json!(1e300), 24 * 3600),
+            (json!(null), 300),
+            (json!("soon"), 300),
+            (json!("NaN"), 300),
+        ] {
+            assert_eq!(lifetime(&said), Duration::from_secs(seconds), "{said}");
+        }
+    }
+}
