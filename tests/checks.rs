@@ -16,6 +16,8 @@ mod handshake;
 mod icmp;
 #[path = "checks/namespaces.rs"]
 mod namespaces;
+#[path = "checks/oauth.rs"]
+mod oauth;
 #[path = "checks/pki.rs"]
 mod pki;
 #[path = "checks/plain.rs"]

@@ -3,6 +3,7 @@
 //! A secret from a file of its own stays as the file's path, one from the environment as `${NAME}`; any other shows as
 //! `***`. Paths are as the config's reader resolved them, so the text holds wherever relative ones were none.
 
+use super::auth::auth_keys;
 use super::connections::{tcp_keys, tls_check_keys};
 use super::dns_checks::server_text;
 use super::quantities::size_text;
@@ -11,7 +12,7 @@ use super::targets::host_port_text;
 use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{self, Dns, Servers, Transport};
-use crate::check::http::{Allow, Auth, Http, Text, percent_encoded};
+use crate::check::http::{Allow, Http, Text, percent_encoded};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
 use crate::maintenance::{Begins, Window};
@@ -54,7 +55,7 @@ pub fn explain(config: &Config) -> String {
 
 impl Map {
     /// A secret that may stand here or in a file of its own.
-    fn secret(&mut self, key: &str, secret: &Secret) {
+    pub(super) fn secret(&mut self, key: &str, secret: &Secret) {
         match secret.origin() {
             Some(Origin::File(path)) => self.text(&format!("{key}_file"), &path.display().to_string()),
             _ => self.0.push((key.to_owned(), hidden(secret))),
@@ -129,21 +130,7 @@ pub(super) fn http_keys(map: &mut Map, http: &Http, target: &str) {
         Some(Origin::File(_)) => map.secret("body", &http.body),
         _ => map.0.push(("body".to_owned(), as_typed(&http.body))),
     }
-    if let Some(auth) = &http.auth {
-        let mut keys = Map::default();
-        let name = match auth {
-            Auth::Basic { user, password } => {
-                keys.0.push(("user".to_owned(), as_typed(user)));
-                keys.secret("password", password);
-                "basic"
-            }
-            Auth::Bearer(token) => {
-                keys.secret("token", token);
-                "bearer"
-            }
-        };
-        map.map("auth", Map(vec![(name.to_owned(), Doc::Map(keys))]));
-    }
+    http.auth.iter().for_each(|auth| auth_keys(map, auth));
     map.plain("redirects", http.redirects);
     let Allow { downgrade, link_local } = http.redirects_allow;
     let allowed = [("downgrade", downgrade), ("link_local", link_local)].into_iter().filter(|(_, allowed)| *allowed);
@@ -154,7 +141,7 @@ pub(super) fn http_keys(map: &mut Map, http: &Http, target: &str) {
         map.text("connect_to", &if bare { address.ip().to_string() } else { address.to_string() });
     }
     map.plain("ip", ip_name(http.ip));
-    map.map("tls", tls(&http.tls));
+    map.map("tls", tls_map(&http.tls));
     map.map("expect", http_expect(http));
 }
 
@@ -213,7 +200,7 @@ fn dns_keys(map: &mut Map, dns: &Dns) {
     map.map("dns", question);
     map.plain("ip", ip_name(dns.ip));
     if dns.transport == Transport::Tls {
-        map.map("tls", tls(&dns.tls));
+        map.map("tls", tls_map(&dns.tls));
     }
     map.map("expect", dns_expect(&dns.expect));
 }
@@ -258,7 +245,7 @@ pub(super) fn text_map(text: &Text) -> Map {
     map
 }
 
-fn tls(settings: &TlsSettings) -> Map {
+pub(super) fn tls_map(settings: &TlsSettings) -> Map {
     let mut map = Map::default();
     tls_keys(&mut map, settings);
     map
@@ -356,7 +343,7 @@ fn kafka(kafka: &Kafka) -> Map {
     );
     map.text("group", &kafka.group);
     kafka.instance_id.iter().for_each(|id| map.text("instance_id", id));
-    kafka.cluster.tls.iter().for_each(|settings| map.map("tls", tls(settings)));
+    kafka.cluster.tls.iter().for_each(|settings| map.map("tls", tls_map(settings)));
     if let Some(sasl) = &kafka.cluster.sasl {
         let mut keys = Map::default();
         keys.plain(

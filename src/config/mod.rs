@@ -3,6 +3,7 @@
 //! A file is read into a tree (`yaml`), and each section takes its part of the tree (`walk`) into types that cannot hold
 //! a bad value. Anything wrong ends in one [`ConfigError`] with file, line, column, the key's path and a hint.
 
+mod auth;
 mod checks;
 mod connections;
 mod dns_checks;

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth::missing;
 use super::error::{Complaint, ConfigError};
 use super::quantities::{duration, size};
 use super::shared::{Section, Shared, secret, secret_in, tls};
 use super::targets::{address, host_port, host_port_text};
 use super::walk::{At, Read};
-use super::web_checks::missing;
+
 use super::{Kafka, KafkaClient, Outline, Postgres, Prepared, Spool, Sqlite, Store, Web, WhenFull};
 use crate::kafka::{Cluster, Compression, Mechanism, Sasl};
 use crate::secret::Secret;

@@ -41,6 +41,7 @@ fn the_contract_is_read() {
         [
             "shop",
             "chat",
+            "stock",
             "order",
             "shop-login",
             "db",
@@ -180,14 +181,18 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
         "PASS ${TOKEN}\\r\\n",
         "--password=${TOKEN}",
         "https://a.example.com/for/${TOKEN}",
+        "https://id.example.com/${TOKEN}/token?a=b",
+        "client-${TOKEN}",
     ];
-    let [hook, query, literal, body, accept, send, argument, multiplied] = typed;
+    let [hook, query, literal, body, accept, send, argument, multiplied, issuer, client] = typed;
     let yaml = format!(
         "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
          - {{label: b, http: '{query}', auth: {{basic: {{user: '${{TOKEN}}', password: '${{TOKEN}}'}}}}, \
          expect: {{body: {{contains: 'of ${{TOKEN}}', equals: '${{TOKEN}}'}}}}, proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
          - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
-         - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n"
+         - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n\
+         - {{label: g, http: 'https://a.example.com/', auth: {{oauth2: {{token_url: '{issuer}', client_id: '{client}', \
+         client_secret: '${{TOKEN}}', scope: 'a ${{TOKEN}}', audience: plain}}}}}}\n"
     );
     let config = read_text(&yaml).unwrap();
     let explained = explain(&config);
@@ -199,6 +204,10 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
         accept,
         argument,
         multiplied,
+        issuer,
+        client,
+        "client_secret: \"${TOKEN}\"",
+        "scope: \"a ${TOKEN}\"",
         "PASS ${TOKEN}",
         "plain",
         "x-key: \"***\"",

@@ -203,7 +203,9 @@ impl<'a> At<'a> {
         let out_of_place = self.names.filter(|_| !self.refers).and_then(|names| names.named_in(text));
         if let Some(name) = out_of_place {
             let complaint = Complaint::new(format!("`{{{name}}}` is filled in only where something is sent"));
-            return Err(complaint.hint("in the URL's path and query, in headers, the body, and `auth`"));
+            return Err(
+                complaint.hint("in the URL's path and query, in headers, the body, and `auth` (but for `oauth2`)")
+            );
         }
         expand(text, self.reading.environment, self.variables, names)
     }

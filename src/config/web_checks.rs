@@ -6,15 +6,16 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::{HeaderName, HeaderValue, Method};
 
+use super::auth::auth;
 use super::checks::under;
 use super::error::Complaint;
 use super::kinds::{certificate_days, ip, tls_settings};
 use super::quantities::{size, statuses};
-use super::shared::{regex, secret, whole_file};
+use super::shared::{regex, whole_file};
 use super::targets::{address, has_user_info, path_begin, proxy, url, url_shown};
 use super::walk::{At, Read, key_alone, quoted};
 use super::yaml::Node;
-use crate::check::http::{Allow, Auth, Expect, Http, REDIRECTS, Text, websocket};
+use crate::check::http::{Allow, Expect, Http, REDIRECTS, Text, websocket};
 use crate::net::Proxy;
 use crate::secret::Secret;
 
@@ -184,40 +185,6 @@ fn headers(at: &At<'_>) -> Read<Vec<(HeaderName, Secret)>> {
 pub(super) fn header_name(at: &At<'_>, name: &str) -> Read<HeaderName> {
     HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| at.fail_key(name, format!("{} is not the name of a header", quoted(&key_alone(name)))))
-}
-
-fn auth(at: &At<'_>) -> Read<Auth> {
-    let at = &at.quietly();
-    at.mapping(&["basic", "bearer"])?;
-    match (at.get("basic").map(At::referring), at.get("bearer").map(At::referring)) {
-        (Some(at), None) => {
-            at.mapping(&["user", "password", "password_file"])?;
-            let user_at = at.need("user", "probe")?;
-            user_at.text("text", |text| match text {
-                text if text.contains(':') => Err("holds a colon, and a user cannot (RFC 7617)".into()),
-                text if text.chars().any(char::is_control) => Err("holds a control character".into()),
-                _ => Ok(()),
-            })?;
-            let user = user_at.expanded("text")?.secret();
-            let password = secret(&at, "password")?.ok_or_else(|| missing(&at, "password"))?;
-            Ok(Auth::Basic { user, password })
-        }
-        (None, Some(at)) => {
-            at.mapping(&["token", "token_file"])?;
-            let token = secret(&at, "token")?.ok_or_else(|| missing(&at, "token"))?;
-            if token.expose().bytes().any(|byte| !byte.is_ascii_graphic()) {
-                return Err(at.fail("the token holds a character that a header cannot"));
-            }
-            Ok(Auth::Bearer(token))
-        }
-        _ => Err(at.fail("expected either `basic` or `bearer`")),
-    }
-}
-
-/// Neither `key` nor `key_file` is there.
-pub(super) fn missing(at: &At<'_>, key: &str) -> super::ConfigError {
-    let complaint = Complaint::new(format!("`{key}_file` is missing"));
-    at.fail(complaint.hint(format!("for example `{key}_file: secrets/{key}`, or `{key}: ${{NAME}}`")))
 }
 
 fn expect(at: &At<'_>, timeout: Duration) -> Read<Arc<Expect>> {

@@ -115,6 +115,11 @@ impl Course {
         self.deadline
     }
 
+    /// Leaves out time that was not the target's.
+    pub fn leave_out(&mut self, time: Duration) {
+        self.begun += time;
+    }
+
     /// How long it has taken so far.
     pub fn took(&self) -> Duration {
         self.begun.elapsed()

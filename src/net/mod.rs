@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::check::http::Tokens;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::secret::Secret;
 
@@ -142,7 +143,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// What all checks share: the lookup threads, the sockets for echoes, TLS configurations by their settings, and what the environment says.
+/// What all checks share: the lookup threads, the sockets for echoes, TLS configurations by their settings, tokens, and what the environment says.
 pub struct Net {
     clock: Arc<dyn Clock>,
     tls: tls::Configs,
@@ -150,6 +151,7 @@ pub struct Net {
     lookups: lookup::Lookups,
     resolvers: Arc<resolvers::Resolvers>,
     echoes: echo::Echoes,
+    tokens: Tokens,
     watched: bool,
 }
 
@@ -164,6 +166,7 @@ impl Net {
             lookups: lookup::Lookups::new(names),
             resolvers: Arc::new(resolvers::system),
             echoes: echo::Echoes::default(),
+            tokens: Tokens::default(),
             watched: false,
         }
     }
@@ -215,6 +218,11 @@ impl Net {
     /// The ICMP echoes that are under way.
     pub fn echoes(&self) -> &echo::Echoes {
         &self.echoes
+    }
+
+    /// The tokens that checks with `oauth2` have.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// TLS configurations by their settings.

@@ -197,6 +197,8 @@ impl Sight {
 fn failed_on_the_way(check: &Check, outcome: &Outcome) -> bool {
     match (outcome.verdict, outcome.phase) {
         (Verdict::Down, Some(Phase::Assert)) => matches!(check.kind, Kind::Icmp(_)),
+        // Whoever was asked for a token answered.
+        (Verdict::Unknown, Some(Phase::Assert)) if is_http(check) => false,
         (Verdict::Down | Verdict::Unknown, phase) => phase.is_some(),
         _ => false,
     }
@@ -210,10 +212,15 @@ fn got_through(check: &Check, outcome: &Outcome) -> Option<bool> {
         (Verdict::Down, Some(Phase::Assert)) => Some(!matches!(check.kind, Kind::Dns(_))),
         (Verdict::Down, Some(Phase::Body)) if matches!(check.kind, Kind::Tcp(_)) => Some(true),
         (Verdict::Down, Some(Phase::Body)) if outcome.result.contains_key("status_code") => Some(true),
+        (Verdict::Unknown, Some(Phase::Assert)) if is_http(check) => Some(true),
         // One that fails in a step got through in the step before.
         (Verdict::Down | Verdict::Unknown, Some(_)) => Some(http::steps::got_an_answer(outcome)),
         _ => Some(true),
     }
+}
+
+fn is_http(check: &Check) -> bool {
+    matches!(check.kind, Kind::Http(_) | Kind::Steps(_))
 }
 
 fn unknown(outcome: Outcome, evidence: &Evidence) -> Outcome {
@@ -343,6 +350,16 @@ mod tests {
             assert!(failed_on_the_way(&check("a"), &failed(steps.clone())));
             assert_eq!(got_through(&check("a"), &failed(steps.clone())), Some(through), "{steps}");
         }
+    }
+
+    #[test]
+    fn who_was_asked_for_a_token_and_gave_none_has_answered() {
+        let answered = outcome(Verdict::Unknown, Some(Phase::Assert));
+        let kind = Kind::Http(Box::new(http::Http::get("http://192.0.2.1/".parse().unwrap())));
+        let check = Check { kind, ..Check::clone(&check("a")) };
+        assert_eq!((failed_on_the_way(&check, &answered), got_through(&check, &answered)), (false, Some(true)));
+        let silent = outcome(Verdict::Unknown, Some(Phase::FirstByte));
+        assert_eq!((failed_on_the_way(&check, &silent), got_through(&check, &silent)), (true, Some(false)));
     }
 
     #[test]

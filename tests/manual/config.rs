@@ -20,6 +20,7 @@ const PLACES: &[(&str, &str)] = &[
     ("auth", "{checks: [{label: a, http: 'http://a', auth: {KEYS}}]}"),
     ("basic", "{checks: [{label: a, http: 'http://a', auth: {basic: {KEYS}}}]}"),
     ("bearer", "{checks: [{label: a, http: 'http://a', auth: {bearer: {KEYS}}}]}"),
+    ("oauth2", "{checks: [{label: a, http: 'http://a', auth: {oauth2: {KEYS}}}]}"),
     ("tls settings", "{checks: [{label: a, http: 'http://a', tls: {KEYS}}]}"),
     ("http: expect", "{checks: [{label: a, http: 'http://a', expect: {KEYS}}]}"),
     ("conditions", "{checks: [{label: a, http: 'http://a', expect: {body: {KEYS}}}]}"),

@@ -194,6 +194,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     Section { title: "auth", about: "One of:", keys: &[
         key("basic", Part("basic"), Nothing, "User and password (RFC 7617)."),
         key("bearer", Part("bearer"), Nothing, "A token (RFC 6750)."),
+        key("oauth2", Part("oauth2"), Nothing, "A token that the check gets first, as a client for itself (RFC 6749, section 4.4)."),
     ]},
     Section { title: "basic", about: "", keys: &[
         key("user", Text("text"), Needed("probe"), "Without a colon."),
@@ -203,6 +204,16 @@ pub const GROUPS: &[(&str, &[Section])] = &[
     Section { title: "bearer", about: "", keys: &[
         key("token", Text("secret"), Nothing, "One of this and the next has to be there."),
         key("token_file", Text("path"), Nothing, "The file that holds it."),
+    ]},
+    Section { title: "oauth2", about: "Checks for which all of this is equal share a token, in memory, until 30 seconds before it ends, or a tenth of its time where that is less; for 5 minutes where its server does not say when it ends. One check at a time gets a new one, the others wait. A target that answers 401 to it, and is not expected to, is `down`; the token is dropped, so that the next check gets a new one. Where no token is to be had nothing is known about the target: `unknown`, and the reason begins with `token from`. How long the token took is `token_us` of the result: that is part of no phase and of no `under`, but of the timeout and of the log's `duration_us`. The token's server is reached through the proxy that the environment names; its redirects are not followed, and its certificate does not count in `certificate_days`.", keys: &[
+        key("token_url", Text("URL"), Needed("https://id.example.com/oauth2/token"), "Where to get it: an http or https URL without user and fragment."),
+        key("client_id", Text("text"), Needed("pingeon"), "Who asks."),
+        key("client_secret", Text("secret"), Nothing, "What proves it. One of this and the next has to be there."),
+        key("client_secret_file", Text("path"), Nothing, "The file that holds it."),
+        key("scope", Text("text"), Nothing, "What the token shall be good for, with spaces between; without it the server decides."),
+        key("audience", Text("text"), Nothing, "For whom it shall be, where the server wants to know."),
+        key("credentials", Choice(&["header", "body"]), Nothing, "Where client and secret go: as user and password in the header (without this key), or in the form."),
+        key("tls", Part("tls settings"), Nothing, "How to do TLS with the token's server; the check's own `tls` is for the target alone."),
     ]},
     Section { title: "tls settings", about: "For `http`, `tcp` and `dns` checks and for Kafka; with `tls` checks they stand beside `tls`. All files are PEM, up to 1 MiB.", keys: &[
         CA_FILE,

@@ -35,6 +35,7 @@ mod request;
 pub mod steps;
 mod take;
 mod template;
+mod token;
 pub mod websocket;
 
 use std::net::SocketAddr;
@@ -49,8 +50,10 @@ use answer::Answer;
 pub use guard::Allow;
 use redirect::Hop;
 pub use steps::{Step, Steps};
+use take::Taken;
 pub use take::{Source, TAKES_MAX, Take};
 pub use template::percent_encoded;
+pub use token::{Credentials, Grant, Tokens};
 
 /// What to ask, how, and what to expect.
 #[derive(Clone, Debug)]
@@ -123,7 +126,8 @@ impl Http {
         let credentials = match &self.auth {
             Some(Auth::Basic { user, password }) => vec![user, password],
             Some(Auth::Bearer(token)) => vec![token],
-            None => Vec::new(),
+            // Its token is among what is known.
+            Some(Auth::OAuth2 { .. }) | None => Vec::new(),
         };
         let values = self.headers.iter().map(|(_, value)| value);
         let all = self.typed.iter().chain(values).chain([&self.body]).chain(credentials);
@@ -145,6 +149,13 @@ pub enum Auth {
     },
     /// A token.
     Bearer(Secret),
+    /// A token that is got where it is given out.
+    OAuth2 {
+        /// Where, and by whom.
+        grant: Arc<Grant>,
+        /// The token, once it was got.
+        token: Option<Secret>,
+    },
 }
 
 /// What an answer must be. Only what the config names is looked at, but for the status.
@@ -195,6 +206,10 @@ pub struct Text {
 
 /// Asks once; each address where that is asked for.
 pub fn run(http: &Http, net: &Net, deadline: Instant) -> Outcome {
+    token::with(http, net, deadline, |http, _| asked(http, net, deadline))
+}
+
+fn asked(http: &Http, net: &Net, deadline: Instant) -> Outcome {
     if http.ip != IpFamily::Each || http.connect_to.is_some() {
         return look(http, None, net, deadline);
     }
@@ -205,7 +220,7 @@ pub fn run(http: &Http, net: &Net, deadline: Instant) -> Outcome {
 /// Asks once, the URL's own host at `place` where that is given.
 fn look(http: &Http, place: Option<&Host>, net: &Net, deadline: Instant) -> Outcome {
     let (visit, failure) = Visit::made(http, place, net, deadline);
-    judge::outcome(http, net, &visit, failure, &[])
+    visit.judged(http, net, failure, &[])
 }
 
 /// One check under way: all that is known so far, also when it fails.
@@ -215,6 +230,8 @@ struct Visit {
     answer: Answer,
     /// Redirects followed.
     hops: u32,
+    /// The answer came from the URL's own origin, which alone gets credentials.
+    own_origin: bool,
     /// The answer came from a forwarding proxy, which may answer in the target's place.
     forwarded: bool,
 }
@@ -222,10 +239,18 @@ struct Visit {
 impl Visit {
     /// All of a visit, and what it failed for, if it did.
     fn made(http: &Http, place: Option<&Host>, net: &Net, deadline: Instant) -> (Self, Option<Failure>) {
-        let mut visit = Visit { course: net.course(deadline), answer: Answer::default(), hops: 0, forwarded: false };
+        let (course, answer) = (net.course(deadline), Answer::default());
+        let mut visit = Visit { course, answer, hops: 0, own_origin: true, forwarded: false };
         let failure = visit.go(http, place, net).err();
         visit.course.leave();
         (visit, failure)
+    }
+
+    /// The outcome of it, and of what it was to take.
+    fn judged(&self, http: &Http, net: &Net, failure: Option<Failure>, taken: &[Taken<'_>]) -> Outcome {
+        let mut outcome = judge::outcome(http, net, self, failure, taken);
+        token::refused(http, net, self, &mut outcome);
+        outcome
     }
 
     fn go(&mut self, http: &Http, place: Option<&Host>, net: &Net) -> Result<(), Failure> {
@@ -233,6 +258,7 @@ impl Visit {
         let mut seen = Vec::new();
         loop {
             self.answer = Answer::default();
+            self.own_origin = hop.own_origin;
             let wire = request::reach(http, place, net, &hop, &mut self.course)?;
             self.forwarded = wire.forwarded.is_some();
             // The body of a redirect is for browsers that cannot follow it.

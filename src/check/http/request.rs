@@ -143,9 +143,10 @@ pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Req
     if let Some(auth) = http.auth.as_ref().filter(|_| hop.own_origin) {
         let value = match auth {
             Auth::Basic { user, password } => {
-                format!("Basic {}", BASE64.encode(format!("{}:{}", user.expose(), password.expose())))
+                format!("Basic {}", basic(user.expose(), password.expose()))
             }
-            Auth::Bearer(token) => format!("Bearer {}", token.expose()),
+            Auth::Bearer(token) | Auth::OAuth2 { token: Some(token), .. } => format!("Bearer {}", token.expose()),
+            Auth::OAuth2 { token: None, .. } => return Err("there is no token yet".to_owned()),
         };
         headers.insert(AUTHORIZATION, secret_value(&AUTHORIZATION, &value)?);
     }
@@ -158,6 +159,11 @@ pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Req
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(request)
+}
+
+/// User and password as one word (RFC 7617, section 2).
+pub fn basic(user: &str, password: &str) -> String {
+    BASE64.encode(format!("{user}:{password}"))
 }
 
 fn secret_value(name: &HeaderName, value: &str) -> Result<HeaderValue, String> {

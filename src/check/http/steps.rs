@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::take::{self, Take};
-use super::{Http, Visit, judge, template};
+use super::{Http, Visit, template, token};
 use crate::check::assertions::Assertions;
 use crate::check::each::{badness, judged};
 use crate::check::{Assertion, Outcome, Phase, Verdict, certificates};
@@ -88,15 +88,18 @@ fn ask(step: &Step, values: &mut Values, net: &Net, course: &mut Course) -> Outc
         }
     };
     http.known.clone_from(&values.spellings);
-    let (visit, failure) = Visit::made(&http, None, net, course.deadline());
-    let taken = take::all(&step.take, &visit.answer);
-    let outcome = judge::outcome(&http, net, &visit, failure, &taken);
-    course.add(visit.course);
-    for one in taken {
-        values.taken.extend(one.value);
-        values.spellings.extend(one.spellings);
-    }
-    outcome
+    token::with(&http, net, course.deadline(), |http, token_took| {
+        course.leave_out(token_took);
+        let (visit, failure) = Visit::made(http, None, net, course.deadline());
+        let taken = take::all(&step.take, &visit.answer);
+        let outcome = visit.judged(http, net, failure, &taken);
+        course.add(visit.course);
+        for one in taken {
+            values.taken.extend(one.value);
+            values.spellings.extend(one.spellings);
+        }
+        outcome
+    })
 }
 
 /// One outcome out of those of all steps.

@@ -142,7 +142,7 @@ fn bounded(value: Vec<u8>) -> Result<Secret, String> {
 }
 
 /// A value as it is, percent-encoded, and what stands between the characters that JSON and HTML may write in several ways.
-fn spellings(value: &str) -> Vec<Secret> {
+pub fn spellings(value: &str) -> Vec<Secret> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
     if value.chars().all(is_plain) {
         return vec![Secret::new(value)];

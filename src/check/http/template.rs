@@ -73,6 +73,8 @@ fn header(value: &Secret, values: &[Secret]) -> Result<Secret, String> {
 fn credentials(auth: &Auth, values: &[Secret]) -> Result<Auth, String> {
     let (user, password) = match auth {
         Auth::Basic { user, password } => (user, password),
+        // Nothing of it can be filled in.
+        Auth::OAuth2 { .. } => return Ok(auth.clone()),
         Auth::Bearer(token) => return Ok(Auth::Bearer(header(token, values)?)),
     };
     // They go as base64, so only what RFC 7617 forbids is in the way: the first colon ends the user.
