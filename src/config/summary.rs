@@ -23,6 +23,10 @@ pub fn summary(config: &Config, now: Timestamp) -> String {
     line("agent", config.agent.to_string());
     line("checks", checks(config));
     line("workers", workers_line(config));
+    if !config.network_gate.is_empty() {
+        let labels: Vec<&str> = config.network_gate.iter().map(|check| &*check.label).collect();
+        line("gate", format!("{}: while none gets through, failures are `unknown`", labels.join(", ")));
+    }
     line("spool", {
         let spool = &config.spool;
         let full = match spool.when_full {

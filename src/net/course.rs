@@ -146,6 +146,14 @@ impl Course {
         self.session = Some(session);
     }
 
+    /// The phase under way is `phase` after all, and has been from its begin.
+    pub fn is_still(&mut self, phase: Phase) {
+        if let Some((current, since)) = &mut self.current {
+            self.timeline.is_still(*current, *since, phase);
+            *current = phase;
+        }
+    }
+
     /// A failure of the target in `phase`, which ends here.
     pub fn failed(&mut self, phase: Phase, reason: impl Into<String>) -> Failure {
         self.leave();

@@ -71,7 +71,8 @@ impl Net {
             Host::Name(name) => name,
         };
         course.enter(Phase::Resolve);
-        match self.lookups.ask(name, ip, course.deadline()) {
+        // Names know no case (RFC 4343), but some libraries that read /etc/hosts do.
+        match self.lookups.ask(&name.to_ascii_lowercase(), ip, course.deadline()) {
             Ok(found) => {
                 course.note(|| format!("{name}: {}", listed(&found)));
                 Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())

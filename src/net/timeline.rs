@@ -53,6 +53,13 @@ impl Timeline {
         }
     }
 
+    pub(super) fn is_still(&mut self, current: Phase, since: Instant, phase: Phase) {
+        let newest = self.0.as_mut().and_then(|spans| spans.last_mut());
+        if let Some(span) = newest.filter(|span| span.phase == current && span.began == since) {
+            span.phase = phase;
+        }
+    }
+
     pub(super) fn leave(&mut self, phase: Phase, since: Instant, took: Duration) {
         let newest = self.0.as_mut().and_then(|spans| spans.last_mut());
         if let Some(span) = newest.filter(|span| span.phase == phase && span.began == since) {

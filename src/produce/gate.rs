@@ -358,6 +358,9 @@ mod tests {
         let kind = Kind::Http(Box::new(http::Http::get("http://192.0.2.1/".parse().unwrap())));
         let check = Check { kind, ..Check::clone(&check("a")) };
         assert_eq!((failed_on_the_way(&check, &answered), got_through(&check, &answered)), (false, Some(true)));
+        let head = serde_json::Map::from_iter([("status_code".to_owned(), 200.into())]);
+        let endless = Outcome { result: head, ..outcome(Verdict::Down, Some(Phase::Body)) };
+        assert_eq!((failed_on_the_way(&check, &endless), got_through(&check, &endless)), (true, Some(true)));
         let silent = outcome(Verdict::Unknown, Some(Phase::FirstByte));
         assert_eq!((failed_on_the_way(&check, &silent), got_through(&check, &silent)), (true, Some(false)));
     }
@@ -370,6 +373,8 @@ mod tests {
         assert!(sight.said.is_some());
         sight.see(before + PAUSE, Answer::Mute);
         assert!(sight.said.is_some() && sight.mute, "nobody knows whether it is back");
+        assert!(sight.of_one_begun(Some(before)).is_some(), "it began while the network was away");
+        assert!(sight.of_one_begun(Some(Instant::now() + PAUSE)).is_none());
         sight.open(before + PAUSE);
         assert!(sight.said.is_none());
     }

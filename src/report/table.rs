@@ -82,7 +82,8 @@ type Shown<'a> = (&'a Summary, &'a Outage);
 fn outages(report: &Report, width: Option<u16>) -> String {
     let all = report.checks.iter().flat_map(|check| check.outages.iter().map(move |outage| (check, outage)));
     let mut newest: Vec<Shown<'_>> = all.collect();
-    newest.sort_by_key(|(_, outage)| Reverse(outage.start));
+    // Those that are still open first: of them, none may be left out for an older one that is over.
+    newest.sort_by_key(|(_, outage)| (outage.end.is_some(), Reverse(outage.start)));
     let in_all = newest.len() as u64 + report.checks.iter().map(|check| check.outages_left_out).sum::<u64>();
     newest.truncate(OUTAGES_SHOWN);
     if newest.is_empty() {

@@ -149,20 +149,26 @@ fn broken(http: &Http, error: &ureq::Error, answer: &Answer, talk: &Talk, course
             course.failed(Phase::Body, format!("connection closed by {peer} in the middle of the answer's head"))
         }
         (None, error) if talk.opening.starts_with(b"HTTP/") => {
-            course.failed(Phase::FirstByte, format!("answer's head cannot be read: {error}"))
+            no_answer_began(course, format!("answer's head cannot be read: {error}"))
         }
         (None, _) => {
             let opening = quoted(&blanked(&talk.opening, &http.kept_elsewhere()));
-            course.failed(Phase::FirstByte, format!("{peer} does not answer in HTTP: `{opening}`"))
+            no_answer_began(course, format!("{peer} does not answer in HTTP: `{opening}`"))
         }
     }
+}
+
+/// The failure when what began to come was no answer: the wait for one was not over, and no `body` was reached.
+fn no_answer_began(course: &mut Course, reason: String) -> Failure {
+    course.is_still(Phase::FirstByte);
+    course.failed(Phase::FirstByte, reason)
 }
 
 /// A head that came to its bound; once the head is done, it is that of a chunk.
 fn too_large(head_done: bool, course: &mut Course) -> Failure {
     let bound = HEAD_BYTES_MAX / 1024;
     match head_done {
-        false => course.failed(Phase::FirstByte, format!("answer's head is larger than {bound} KiB")),
+        false => no_answer_began(course, format!("answer's head is larger than {bound} KiB")),
         true => course.failed(Phase::Body, format!("body cannot be read: a chunk's head is larger than {bound} KiB")),
     }
 }
