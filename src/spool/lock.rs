@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Held until dropped. The file stays: to delete it would race with the next who locks it.
@@ -15,7 +15,10 @@ impl Lock {
         let mut beside = OsString::from(path);
         beside.push(".lock");
         let beside = PathBuf::from(beside);
-        let cant = |error| format!("can't lock the spool `{}` by `{}`: {error}", path.display(), beside.display());
+        let cant = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => format!("the folder of the spool `{}` does not exist", path.display()),
+            _ => format!("can't lock the spool `{}` by `{}`: {error}", path.display(), beside.display()),
+        };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&beside).map_err(cant)?;
         match file.try_lock() {
@@ -31,5 +34,18 @@ impl Lock {
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(cant)?;
         Ok(Lock(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_missing_is_told_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/spool.db");
+        let reason = Lock::take(&path).unwrap_err();
+        assert_eq!(reason, format!("the folder of the spool `{}` does not exist", path.display()));
     }
 }
