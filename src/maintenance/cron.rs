@@ -10,8 +10,6 @@ use super::{DAY, MINUTE};
 
 /// After so many days all comes again: 28 years, but for the leap years that centuries leave out.
 const CYCLE_DAYS: i64 = 28 * 1_461 / 4;
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Minutes of local time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +26,28 @@ pub struct Cron {
     each_hour: bool,
 }
 
-/// One of the fields: what it is called, its bounds and its names, of which the first stands for the lower bound.
-struct Field(&'static str, u8, u8, &'static [&'static str]);
+/// One of the fields.
+struct Field {
+    /// What people call it.
+    name: &'static str,
+    low: u8,
+    high: u8,
+    /// Words for numbers, the first for the lower bound.
+    words: &'static [&'static str],
+}
+
+const MINUTES: Field = Field { name: "minute", low: 0, high: 59, words: &[] };
+const HOURS: Field = Field { name: "hour", low: 0, high: 23, words: &[] };
+const DAYS: Field = Field { name: "day of the month", low: 1, high: 31, words: &[] };
+const MONTHS: Field = Field {
+    name: "month",
+    low: 1,
+    high: 12,
+    words: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+};
+/// 7 is Sunday, too.
+const WEEKDAYS: Field =
+    Field { name: "weekday", low: 0, high: 7, words: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] };
 
 impl Cron {
     /// Reads the five fields.
@@ -41,15 +59,14 @@ impl Cron {
         let [minute, hour, day, month, weekday] = fields[..] else {
             return Err("is not five fields: minute, hour, day of the month, month, weekday".to_owned());
         };
-        let minute = Field("minute", 0, 59, &[]).read(minute)?;
-        let hours = Field("hour", 0, 23, &[]).read(hour)?;
-        let weekdays = Field("weekday", 0, 7, &WEEKDAYS).read(weekday)?;
+        let minute = MINUTES.read(minute)?;
+        let hours = HOURS.read(hour)?;
+        let weekdays = WEEKDAYS.read(weekday)?;
         let minutes = (0..24 * 60).filter(|m| hours >> (m / 60) & 1 == 1 && minute >> (m % 60) & 1 == 1);
         Ok(Cron {
             minutes: minutes.collect(),
-            days: Field("day of the month", 1, 31, &[]).read(day)?,
-            months: Field("month", 1, 12, &MONTHS).read(month)?,
-            // 7 is Sunday, too.
+            days: DAYS.read(day)?,
+            months: MONTHS.read(month)?,
             weekdays: weekdays | weekdays >> 7,
             either: !day.starts_with('*') && !weekday.starts_with('*'),
             each_hour: hour.starts_with('*'),
@@ -120,7 +137,7 @@ impl Field {
     }
 
     fn part(&self, text: &str) -> Result<u64, String> {
-        let Field(name, low, high, _) = *self;
+        let Field { name, low, high, .. } = *self;
         let wrong = |what: &str| Err(format!("has `{text}` as {name}, which {what}"));
         let (range, step) = text.split_once('/').map_or((text, None), |(range, step)| (range, Some(step)));
         let (first, last) = match range.split_once('-') {
@@ -143,16 +160,16 @@ impl Field {
 
     /// A number within the bounds, or what stands for one.
     fn number(&self, text: &str) -> Option<u8> {
-        let Field(_, low, high, names) = *self;
+        let Field { low, high, words, .. } = *self;
         let named =
-            || names.iter().position(|name| name.eq_ignore_ascii_case(text)).and_then(|nth| u8::try_from(nth).ok());
+            || words.iter().position(|word| word.eq_ignore_ascii_case(text)).and_then(|nth| u8::try_from(nth).ok());
         digits(text).filter(|number| (low..=high).contains(number)).or_else(|| Some(named()? + low))
     }
 
     /// As the end of a range, Sunday comes after Saturday.
     fn last(&self, first: &str, last: &str) -> Option<u8> {
         let last = self.number(last)?;
-        Some(if self.2 == 7 && last == 0 && self.number(first)? > 0 { 7 } else { last })
+        Some(if self.high == WEEKDAYS.high && last == 0 && self.number(first)? > 0 { 7 } else { last })
     }
 }
 

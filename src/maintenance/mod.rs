@@ -60,30 +60,29 @@ pub enum Begins {
 impl Window {
     /// Whether it is planned time of this check.
     pub fn is_of(&self, label: &str) -> bool {
-        self.labels.is_empty() || self.labels.iter().any(|pattern| pattern.as_str() == label || pattern.matches(label))
+        self.labels.is_empty() || self.labels.iter().any(|pattern| fits(pattern, label))
     }
 
     /// Those of its patterns that none of `labels` fits.
     pub fn unknown<'a>(&self, labels: impl Iterator<Item = &'a str> + Clone) -> impl Iterator<Item = &str> {
-        let fits = |pattern: &Pattern, label: &str| pattern.as_str() == label || pattern.matches(label);
         let unknown = self.labels.iter().filter(move |pattern| !labels.clone().any(|label| fits(pattern, label)));
         unknown.map(Pattern::as_str)
     }
 
     /// Whole, those that lie in `from..=to` or reach into it.
     pub fn spans(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Span> + '_ {
-        let since = from.minus(self.lasts);
-        let begins: Box<dyn Iterator<Item = Timestamp> + '_> = match &self.begins {
-            Begins::Once(at) => Box::new(std::iter::once(*at)),
+        let lasts = i64::try_from(self.lasts.as_micros()).unwrap_or(i64::MAX);
+        let begins: Box<dyn Iterator<Item = i64> + '_> = match &self.begins {
+            Begins::Once(at) => Box::new(std::iter::once(at.as_micros())),
             Begins::Again { cron, zone, .. } => {
                 // A day of local time begins less than a day before or after the one of UTC.
-                let days = day_of(since) - 1..=day_of(to) + 1;
-                Box::new(
-                    cron.moments(zone, days).map(|seconds| Timestamp::from_micros(seconds.saturating_mul(1_000_000))),
-                )
+                let days = day_of(from.as_micros().saturating_sub(lasts)) - 1..=day_of(to.as_micros()) + 1;
+                Box::new(cron.moments(zone, days).map(|seconds| seconds.saturating_mul(1_000_000)))
             }
         };
-        let spans = begins.map(|begin| (begin, begin.plus(self.lasts)));
+        // A `Timestamp` is never before 1970, as one that begins there may be: it ends when it ends all the same.
+        let moment = Timestamp::from_micros;
+        let spans = begins.map(move |begin| (moment(begin), moment(begin.saturating_add(lasts))));
         spans.filter(move |(begin, end)| *begin <= to && *end > from)
     }
 
@@ -93,9 +92,14 @@ impl Window {
     }
 }
 
+/// As it stands, or as a pattern.
+fn fits(pattern: &Pattern, label: &str) -> bool {
+    pattern.as_str() == label || pattern.matches(label)
+}
+
 /// The day of UTC, counted from 1970-01-01.
-fn day_of(at: Timestamp) -> i64 {
-    at.as_micros().div_euclid(DAY * 1_000_000)
+fn day_of(micros: i64) -> i64 {
+    micros.div_euclid(DAY * 1_000_000)
 }
 
 #[cfg(test)]

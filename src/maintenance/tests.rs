@@ -115,6 +115,14 @@ fn spans_reach_in_and_out() {
     ] {
         assert_eq!(spans(from, to), expected, "{from} {to}");
     }
+    let new_year = |lasts| {
+        again("30 23 * * *", Zone::utc(), lasts)
+            .spans(at("1970-01-01T00:00:00Z"), at("1970-01-01T12:00:00Z"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(new_year(600), [], "what ended before 1970 is none of it");
+    assert_eq!(new_year(3_600), [(at("1970-01-01T00:00:00Z"), at("1970-01-01T00:30:00Z"))]);
+    assert_eq!(new_year(3 * 86_400).len(), 3);
     let next = |window: &Window, now: &str| window.next(at(now)).map(|(begin, _)| begin);
     assert_eq!(next(&window, "2026-11-29T04:59:59Z"), Some(at("2026-11-29T03:00:00Z")));
     assert_eq!(next(&window, "2026-11-29T05:00:00Z"), Some(at("2026-12-06T03:00:00Z")));
