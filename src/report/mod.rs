@@ -6,7 +6,8 @@
 //! counts as up. What was planned (maintenance) is set apart, whatever logs say of it. Up, degraded, down, unknown and planned
 //! together are the range; percentages are of all that was not planned, and sum to 100 (see `shares`).
 //!
-//! Reading is a stream: what is held at once is a summary for each label and agent, and the durations of one of them.
+//! Reading is a stream: what is held at once is a summary for each label and agent, the durations of one of them, and a bounded
+//! number of rows from before the range.
 
 mod confirm;
 pub mod delivery;
@@ -48,7 +49,7 @@ use std::time::Duration;
 
 use crate::check::{Confirm, Verdict};
 use crate::clock::Timestamp;
-use crate::store::{Archive, Row};
+use crate::store::{Archive, Before, Row};
 
 /// How many rows are read from one word on the progress to the next.
 const PROGRESS_ROWS: usize = 4_096;
@@ -200,10 +201,14 @@ pub struct View {
 }
 
 impl View {
-    /// How many rows before a range are looked at, of each label and agent, to know how each is shown when it begins: twice those
-    /// that turn it, since it may have turned before the last of them.
-    fn rows_before(&self) -> usize {
-        2 * self.confirms.values().map(|confirm| confirm.of()).max().unwrap_or(0).max(flapping::LOGS + 1)
+    /// How many rows before a range are looked at, of each agent that looks at `label`, to know how it is shown when the range begins:
+    /// twice those that turn it, since it may have turned before the last of them.
+    pub fn rows_before(&self, label: &str) -> usize {
+        2 * self.confirm(label).of().max(flapping::LOGS + 1)
+    }
+
+    fn confirm(&self, label: &str) -> Confirm {
+        self.confirms.get(label).copied().unwrap_or_default()
     }
 }
 
@@ -221,7 +226,7 @@ pub fn summed_up(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
     let mut sums = Sums::new(from, to).seen_by(view);
-    read(archive, asked, (from, to), view.rows_before(), progress, &mut |row| sums.push(row))?;
+    read(archive, asked, (from, to), &|label| view.rows_before(label), progress, &mut |row| sums.push(row))?;
     Ok(sums.report(asked.iter().chain(listed)))
 }
 
@@ -229,7 +234,7 @@ fn read(
     archive: &mut dyn Archive,
     asked: &[Arc<str>],
     range: (Timestamp, Timestamp),
-    before: usize,
+    before: Before<'_>,
     progress: &mut dyn FnMut(usize),
     each: &mut dyn FnMut(Row),
 ) -> Result<(), String> {

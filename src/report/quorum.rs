@@ -36,7 +36,7 @@ pub fn agreed(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Report, String> {
     let mut panels = Panels::new(quorum, planned, from, to);
-    read(archive, asked, (from, to), 0, progress, &mut |row| panels.push(row))?;
+    read(archive, asked, (from, to), &|_| 0, progress, &mut |row| panels.push(row))?;
     Ok(panels.report(asked.iter().chain(listed)))
 }
 

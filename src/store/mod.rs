@@ -94,6 +94,9 @@ pub struct Condition {
     pub retained_at: Option<Timestamp>,
 }
 
+/// How many rows before a range a report needs, by label.
+pub type Before<'a> = &'a dyn Fn(&str) -> usize;
+
 /// What reports and pages ask of a store. Each answer is of one moment.
 pub trait Archive {
     /// The labels that the store knows, in order.
@@ -103,7 +106,7 @@ pub trait Archive {
     fn labels(&mut self) -> Result<Vec<Arc<str>>, String>;
 
     /// Gives `each` the rows of `wanted` (none: of all labels) that lie in the range or reach into it from before, in the order of
-    /// label, agent and `due_at`; and of each label and agent at least the last `before` rows before it.
+    /// label, agent and `due_at`; and of each label and agent at least as many of the last rows before it as `before` says of the label.
     ///
     /// # Errors
     /// A sentence for people.
@@ -111,7 +114,7 @@ pub trait Archive {
         &mut self,
         wanted: &[Arc<str>],
         range: (Timestamp, Timestamp),
-        before: usize,
+        before: Before<'_>,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), String>;
 

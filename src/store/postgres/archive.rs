@@ -21,11 +21,14 @@ use crate::clock::Timestamp;
 use crate::config;
 use crate::flow::Fault;
 use crate::store::rollup::Uptime;
-use crate::store::{self, Delivery, MILLISECOND, Row, first_needed, first_uid};
+use crate::store::{self, Before, Delivery, MILLISECOND, Row, first_needed, first_uid};
 
 /// Logs before the range that are looked at for one that reaches into it: the last, and those that a restart may have left
 /// out of order with it.
-const REACH_BACK: u32 = 8;
+const REACH_BACK: usize = 8;
+/// How many rows before the range are held at once, for each agent that looks at the labels: 4 MB. Labels are asked for by so many
+/// at once as come to no more, or one by one.
+const ROWS_BEFORE_MAX: usize = 16_384;
 
 /// All that is asked until the commit is answered as of one moment. Compiling these queries takes longer than running them.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off";
@@ -86,32 +89,16 @@ impl store::Archive for Archive {
         &mut self,
         wanted: &[Arc<str>],
         (from, to): (Timestamp, Timestamp),
-        before: usize,
+        before: Before<'_>,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), String> {
         self.ask(|session| {
             let mut wanted = if wanted.is_empty() { labels(session)? } else { wanted.to_vec() };
             wanted.sort();
             wanted.dedup();
-            // Each of these hours has a log; only of the last one they may all be later.
-            let back = u32::try_from(before).unwrap_or(u32::MAX - 1).max(REACH_BACK);
-            let series: Vec<Series> = series(session, &wanted, from, back + 1)?;
-            let rows = latest(session, &series, from, back)?;
-            // Both are in the order of label and agent: of each, first what comes before, then what lies within.
-            let each_series = rows.chunk_by(|one, next| (&one.label, &one.agent) == (&next.label, &next.agent));
-            let needed = each_series.flat_map(|rows| &rows[first_needed(rows, from, before)..]);
-            let mut before = needed.cloned().peekable();
-            for label in &wanted {
-                rows_of(session, label, (from, to), &mut |row| {
-                    while let Some(earlier) =
-                        before.next_if(|earlier| (&earlier.label, &earlier.agent) <= (&row.label, &row.agent))
-                    {
-                        each(earlier);
-                    }
-                    each(row);
-                })?;
+            for labels in chunks(&wanted, before) {
+                rows_of_chunk(session, labels, (from, to), before, each)?;
             }
-            before.for_each(each);
             Ok(())
         })
     }
@@ -130,6 +117,57 @@ impl store::Archive for Archive {
     fn delivery(&mut self, since: Timestamp) -> Result<Vec<Delivery>, String> {
         self.ask(|session| delivery::audit(session, since))
     }
+}
+
+/// How many rows before the range are looked at, of each label and agent, where `before` are needed.
+fn back(before: usize) -> usize {
+    before.max(REACH_BACK)
+}
+
+/// `labels` in chunks, in their order: each has one label, or as many as [`ROWS_BEFORE_MAX`] allows where the same number is asked for
+/// of all of them, which is the largest that one of them needs.
+fn chunks<'a>(mut labels: &'a [Arc<str>], before: Before<'a>) -> impl Iterator<Item = &'a [Arc<str>]> {
+    std::iter::from_fn(move || {
+        let mut most = 0;
+        let fits = labels.iter().zip(1..).take_while(|(label, count)| {
+            most = back(before(label)).max(most);
+            *count == 1 || most.saturating_mul(*count) <= ROWS_BEFORE_MAX
+        });
+        let (chunk, rest) = labels.split_at(fits.count());
+        labels = rest;
+        Some(chunk).filter(|chunk| !chunk.is_empty())
+    })
+}
+
+/// Of some labels, in their order, those before the range and those in it, which come as a stream.
+fn rows_of_chunk(
+    session: &mut Session,
+    labels: &[Arc<str>],
+    (from, to): (Timestamp, Timestamp),
+    before: Before<'_>,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), postgres::Error> {
+    let most = labels.iter().map(|label| back(before(label))).max().unwrap_or(REACH_BACK);
+    let most = u32::try_from(most).unwrap_or(u32::MAX - 1);
+    // Each of these hours has a log; only of the last one they may all be later.
+    let series: Vec<Series> = series(session, labels, from, most + 1)?;
+    let rows = latest(session, &series, from, most)?;
+    // Both are in the order of label and agent: of each, first what comes before, then what lies within.
+    let each_series = rows.chunk_by(|one, next| (&one.label, &one.agent) == (&next.label, &next.agent));
+    let needed = each_series.flat_map(|rows| &rows[first_needed(rows, from, before(&rows[0].label))..]);
+    let mut earlier = needed.cloned().peekable();
+    for label in labels {
+        rows_of(session, label, (from, to), &mut |row| {
+            while let Some(earlier) =
+                earlier.next_if(|earlier| (&earlier.label, &earlier.agent) <= (&row.label, &row.agent))
+            {
+                each(earlier);
+            }
+            each(row);
+        })?;
+    }
+    earlier.for_each(each);
+    Ok(())
 }
 
 /// Of one label, those due in `from..to`, by agent. The bounds of the uid leave out days; they are whole milliseconds, and
@@ -159,4 +197,26 @@ fn rows_of(
         each(row);
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_come_in_chunks_of_a_bounded_number_of_rows() {
+        for (name, needs, expected) in [
+            ("none", vec![], vec![]),
+            ("what reaches in is looked at anyway", vec![0; 5_000], vec![2_048, 2_048, 904]),
+            ("as a report asks", vec![42; 1_000], vec![390, 390, 220]),
+            ("one needs more", [vec![42; 389], vec![200], vec![42; 100]].concat(), vec![389, 81, 20]),
+            ("more than is held", vec![20_000, 20_000], vec![1, 1]),
+        ] {
+            let labels: Vec<Arc<str>> = (0..needs.len()).map(|nth| nth.to_string().into()).collect();
+            let before = |label: &str| needs[label.parse::<usize>().unwrap()];
+            let chunks: Vec<_> = chunks(&labels, &before).collect();
+            assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), expected, "{name}");
+            assert_eq!(chunks.concat(), labels, "{name}");
+        }
+    }
 }

@@ -13,8 +13,7 @@ use crate::clock::Timestamp;
 use crate::database::Database;
 use crate::logs::Missed;
 use crate::store::rollup::Uptime;
-use crate::store::{self, Delivery, Row};
-use crate::store::{first_needed, first_uid};
+use crate::store::{self, Before, Delivery, Row, first_needed, first_uid};
 
 /// The page cache of a reader, in KiB.
 const CACHE_KIB: u32 = 2_048;
@@ -62,7 +61,7 @@ impl store::Archive for Archive {
         &mut self,
         wanted: &[Arc<str>],
         range: (Timestamp, Timestamp),
-        before: usize,
+        before: Before<'_>,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), String> {
         // One transaction, so that all labels are seen at one moment.
@@ -74,7 +73,7 @@ impl store::Archive for Archive {
             wanted.dedup();
             for label in &wanted {
                 for agent in agents(&transaction, label)? {
-                    rows_of((&transaction, starved), label, &agent, range, before, each)?;
+                    rows_of((&transaction, starved), label, &agent, range, before(label), each)?;
                 }
             }
             Ok(())

@@ -87,7 +87,7 @@ fn shown(rows: &[Row]) -> Vec<String> {
 fn rows(path: &Path, labels: &[&str], from: i64, to: i64) -> Vec<String> {
     let labels: Vec<Arc<str>> = labels.iter().map(|&label| label.into()).collect();
     let mut rows = Vec::new();
-    Archive::open(path).unwrap().rows(&labels, (at(from), at(to)), 0, &mut |row| rows.push(row)).unwrap();
+    Archive::open(path).unwrap().rows(&labels, (at(from), at(to)), &|_| 0, &mut |row| rows.push(row)).unwrap();
     shown(&rows)
 }
 
@@ -98,7 +98,7 @@ fn the_last_rows_before_a_range_come_with_it_where_they_are_asked_for() {
     store.deliver(&batch(logs.chain([log("shop", "b", 30, Verdict::Down)]))).unwrap();
     for (before, expected) in [(0, 0), (1, 1), (2, 2), (42, 42), (100, 50)] {
         let mut rows = Vec::new();
-        Archive::open(&path).unwrap().rows(&[], (at(50), at(55)), before, &mut |row| rows.push(row)).unwrap();
+        Archive::open(&path).unwrap().rows(&[], (at(50), at(55)), &|_| before, &mut |row| rows.push(row)).unwrap();
         let of_b = rows.iter().filter(|row| &*row.agent == "b").count();
         assert_eq!((rows.len() - of_b, of_b), (expected + 5, usize::from(before > 0)), "{before}");
         assert!(rows.is_sorted_by_key(|row| (row.agent.clone(), row.due_at)));
@@ -308,7 +308,7 @@ fn a_row_has_what_a_report_needs() {
         missed,
     };
     let mut rows = Vec::new();
-    Archive::open(&path).unwrap().rows(&[], (at(0), at(60)), 0, &mut |row| rows.push(row)).unwrap();
+    Archive::open(&path).unwrap().rows(&[], (at(0), at(60)), &|_| 0, &mut |row| rows.push(row)).unwrap();
     let missed = Missed { cause: Cause::AgentOff, slots: 2, last_due_at };
     assert_eq!(
         rows,
@@ -327,7 +327,7 @@ fn a_reader_sees_what_was_committed_while_the_writer_goes_on() {
     for second in 2..5 {
         let mut seen = 0;
         archive
-            .rows(&[], (at(0), at(60)), 0, &mut |_| {
+            .rows(&[], (at(0), at(60)), &|_| 0, &mut |_| {
                 seen += 1;
                 // In the midst of a report.
                 store.deliver(&batch([log("shop", "a", second, Verdict::Up)])).unwrap();
