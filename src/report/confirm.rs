@@ -1,7 +1,8 @@
 //! What is shown of a check that has to be confirmed: a view over the logs of one label and agent, which are never altered.
 //!
 //! What is shown turns when so many of the last so many logs say otherwise. Only those count that could judge, and that came
-//! since it turned last. An outage that was confirmed began with the first of the logs that confirmed it, and ended with the
+//! since it turned last. Before anything was confirmed, the first log that works is taken to be how it was all along; but not where
+//! logs before those that are looked at may say otherwise: there it is not known until it is confirmed. An outage that was confirmed began with the first of the logs that confirmed it, and ended with the
 //! first of those that work after the last that was down. What is down for a moment and not confirmed is no outage; in the shares
 //! of time it is down all the same.
 
@@ -41,20 +42,32 @@ pub(super) struct Shown {
     confirm: Confirm,
     /// `None`: nothing is confirmed yet.
     down: Option<bool>,
+    /// Nothing was confirmed so far; where it is shown as working all the same, that is taken from the first log that worked.
+    unconfirmed: bool,
+    /// There may be logs before the first one.
+    cut: bool,
     /// Those since it turned last, as many as are looked at.
     recent: VecDeque<Told>,
 }
 
 impl Shown {
     pub(super) fn new(confirm: Confirm) -> Self {
-        Shown { confirm, down: None, recent: VecDeque::new() }
+        Shown { confirm, down: None, unconfirmed: true, cut: false, recent: VecDeque::new() }
+    }
+
+    /// There may have been logs before the first one: what is not confirmed is not known.
+    pub(super) fn cut(&mut self) {
+        self.cut = true;
+        if self.unconfirmed {
+            self.down = None;
+        }
     }
 
     /// Takes the next log.
     pub(super) fn push(&mut self, told: Told) -> Brings {
         let says = told.down;
         // Where nothing was known, there is nothing to turn away from.
-        if self.down.is_none() && !says {
+        if self.down.is_none() && !says && !self.cut {
             self.down = Some(false);
         }
         if self.recent.len() == self.confirm.of() {
@@ -62,13 +75,15 @@ impl Shown {
         }
         let due_at = told.due_at;
         self.recent.push_back(told);
+        let confirmed = self.recent.iter().filter(|told| told.down == says).count() >= self.confirm.needed();
+        self.unconfirmed &= !confirmed;
         if self.down == Some(says) {
             return match says {
                 true => self.recent.back().map_or(Brings::Nothing, |told| Brings::Outage(vec![told.clone()])),
                 false => Brings::Nothing,
             };
         }
-        if self.recent.iter().filter(|told| told.down == says).count() < self.confirm.needed() {
+        if !confirmed {
             return Brings::Nothing;
         }
         self.down = Some(says);
@@ -87,7 +102,7 @@ impl Shown {
         match (verdict, self.down) {
             (Verdict::Up | Verdict::Degraded, Some(true)) => Verdict::Down,
             (Verdict::Down, Some(false)) => Verdict::Up,
-            (Verdict::Down, None) => Verdict::Unknown,
+            (Verdict::Up | Verdict::Degraded | Verdict::Down, None) => Verdict::Unknown,
             _ => verdict,
         }
     }
@@ -163,9 +178,7 @@ mod tests {
     #[test]
     fn what_the_last_log_says_is_shown_once_it_is_confirmed() {
         use Verdict::{Degraded, Down, Missed, Unknown, Up};
-        for (logs, [up, degraded, down]) in
-            [("w", [Up, Degraded, Up]), ("ddd", [Down; 3]), ("d", [Up, Degraded, Unknown])]
-        {
+        for (logs, [up, degraded, down]) in [("w", [Up, Degraded, Up]), ("ddd", [Down; 3]), ("d", [Unknown; 3])] {
             let mut shown = Shown::new(Confirm::new(3, 3).unwrap());
             told(logs).for_each(|told| drop(shown.push(told)));
             assert_eq!([Up, Degraded, Down].map(|verdict| shown.state(verdict)), [up, degraded, down], "{logs}");
@@ -173,7 +186,53 @@ mod tests {
         }
     }
 
+    #[test]
+    fn where_logs_before_may_say_otherwise_it_is_known_once_it_is_confirmed() {
+        let (once, thrice, most) = (Confirm::ONCE, Confirm::new(3, 3).unwrap(), Confirm::new(3, 5).unwrap());
+        for (confirm, before, then, down) in [
+            (once, "", "", None),
+            (once, "w", "", Some(false)),
+            (once, "d", "", Some(true)),
+            (thrice, "w", "", None),
+            (thrice, "w", "w", None),
+            (thrice, "w", "ww", Some(false)),
+            (thrice, "wdwd", "wdwdw", None),
+            (thrice, "wdwd", "dd", Some(true)),
+            (thrice, "www", "dd", Some(false)),
+            (thrice, "wddd", "ww", Some(true)),
+            (thrice, "", "www", Some(false)),
+            (most, "wd", "w", None),
+            (most, "wd", "wdw", Some(false)),
+            (most, "wd", "wdd", Some(true)),
+        ] {
+            let mut shown = Shown::new(confirm);
+            told(before).for_each(|told| drop(shown.push(told)));
+            shown.cut();
+            told(then).for_each(|told| drop(shown.push(told)));
+            assert_eq!(shown.down, down, "{confirm}: {before} {then}");
+        }
+    }
+
     proptest! {
+        /// Of so many in a row.
+        #[test]
+        fn what_is_known_all_logs_before_say_too(logs in "[dw]{0,60}", needed in 1_u8..6, from in 0_usize..60, range in 0_usize..60) {
+            let confirm = Confirm::new(needed, needed).unwrap();
+            let (mut all, mut some) = (Shown::new(confirm), Shown::new(confirm));
+            for (nth, told) in told(&logs).enumerate() {
+                all.push(told.clone());
+                if nth >= from {
+                    some.push(told);
+                }
+                if nth == from.saturating_add(range) {
+                    some.cut();
+                }
+            }
+            if some.cut && some.down.is_some() {
+                prop_assert_eq!(some.down, all.down);
+            }
+        }
+
         #[test]
         fn outages_are_in_order_apart_and_confirmed(logs in "[dw]{0,60}", needed in 1_u8..6, more in 0_u8..5) {
             let confirm = Confirm::new(needed, needed + more.min(needed - 1)).unwrap();

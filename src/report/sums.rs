@@ -12,7 +12,7 @@ use super::silences::Silences;
 use super::tally::Tally;
 use super::turns::{Turn, Turns, state};
 use super::{Basis, Outage, Quorum, Report, Summary, Time, View};
-use crate::check::{Confirm, Verdict};
+use crate::check::Verdict;
 use crate::clock::Timestamp;
 use crate::store::Row;
 
@@ -49,9 +49,7 @@ impl<'c> Sums<'c> {
             return series.push(row, &mut self.silences);
         }
         self.end_series();
-        let confirm = self.view.and_then(|view| view.confirms.get(&row.label)).copied().unwrap_or_default();
-        let planned = self.view.map(|view| view.planned.spans(&row.label)).unwrap_or_default();
-        let mut series = Series::new(&row, confirm, planned, (self.from, self.to));
+        let mut series = Series::new(&row, self.view.unwrap_or(&View::default()), (self.from, self.to));
         series.push(row, &mut self.silences);
         self.series = Some(series);
     }
@@ -128,29 +126,38 @@ struct Series {
     time: Time,
     tally: Tally,
     shown: Shown,
+    /// How many more rows before the range are looked at; when all of them came, there may be others before.
+    before_left: usize,
     flapping: Flapping,
     outages: Outages,
 }
 
 impl Series {
-    fn new(row: &Row, confirm: Confirm, planned: Spans, (from, to): (Timestamp, Timestamp)) -> Self {
+    fn new(row: &Row, view: &View, (from, to): (Timestamp, Timestamp)) -> Self {
         Series {
             label: Arc::clone(&row.label),
             agent: Arc::clone(&row.agent),
             from,
             to,
-            planned,
+            planned: view.planned.spans(&row.label),
             in_range: false,
             turns: Turns::new(from, to),
             time: Time::default(),
             tally: Tally::new(),
-            shown: Shown::new(confirm),
+            shown: Shown::new(view.confirm(&row.label)),
+            before_left: view.rows_before(&row.label),
             flapping: Flapping::default(),
             outages: Outages::default(),
         }
     }
 
     fn push(&mut self, row: Row, silences: &mut Silences) {
+        if row.due_at < self.from {
+            self.before_left = self.before_left.saturating_sub(1);
+            if self.before_left == 0 {
+                self.shown.cut();
+            }
+        }
         if let Some(turn) = self.turns.push(row) {
             self.count(&turn, silences);
         }

@@ -380,6 +380,31 @@ fn what_was_only_before_the_range_is_not_told_of() {
     assert_eq!(lines, [("mail", None), ("shop", Some("b"))]);
 }
 
+#[test]
+fn how_a_range_begins_does_not_hang_on_where_the_logs_before_it_are_cut() {
+    let view = View { confirms: [("shop".into(), Confirm::new(5, 5).unwrap())].into(), ..View::default() };
+    // Five are down, then every second one.
+    let log = |nth: i64| match nth {
+        -100..-95 => "down",
+        nth if nth % 2 == 0 => "up",
+        _ => "down",
+    };
+    let from = |first: i64, more: &str| {
+        let logs: Vec<String> = (first..8).map(|nth| format!("{nth}0 {}", log(nth))).collect();
+        seen_by(&view, rows(&format!("{},{more}", logs.join(","))), &[], (0, 100)).checks.remove(0)
+    };
+    let open = |check: &Summary| check.outages.last().is_some_and(|last| last.end.is_none());
+    for (name, first, more, state, is_open) in [
+        ("all logs tell", -100, "80 down,90 up", Verdict::Down, true),
+        ("the first of all was up", -40, "80 down,90 up", Verdict::Up, false),
+        ("where there may be others before, nobody knows", -42, "80 down,90 up", Verdict::Unknown, false),
+        ("until it is confirmed", -42, "71 down,80 down,81 down,90 down", Verdict::Down, true),
+    ] {
+        let check = from(first, more);
+        assert_eq!((check.state, open(&check)), (state, is_open), "{name}");
+    }
+}
+
 /// What any agents may have written around a range of 100 s, in the store's order.
 pub(super) fn any_rows(agents: &'static [&'static str]) -> impl Strategy<Value = Vec<Row>> {
     let verdicts = prop::sample::select(vec!["up", "degraded", "down", "unknown", "missed"]);
