@@ -154,7 +154,12 @@ fn rows_of_chunk(
     let rows = latest(session, &series, from, most)?;
     // Both are in the order of label and agent: of each, first what comes before, then what lies within.
     let each_series = rows.chunk_by(|one, next| (&one.label, &one.agent) == (&next.label, &next.agent));
-    let needed = each_series.flat_map(|rows| &rows[first_needed(rows, from, before(&rows[0].label))..]);
+    let needed = each_series.flat_map(|rows| {
+        let before = before(&rows[0].label);
+        // What other labels of the chunk need alters nothing.
+        let rows = &rows[rows.len().saturating_sub(back(before))..];
+        &rows[first_needed(rows, from, before)..]
+    });
     let mut earlier = needed.cloned().peekable();
     for label in labels {
         rows_of(session, label, (from, to), &mut |row| {
