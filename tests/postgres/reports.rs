@@ -272,6 +272,33 @@ fn a_reader_sees_what_was_committed_while_the_writer_goes_on() {
     });
 }
 
+#[test]
+fn each_label_has_the_rows_before_a_range_that_it_needs() {
+    each_store(|store, place| {
+        let labels = ["a", "b", "c"];
+        for label in labels {
+            // The first of them would reach into the range, but for those that came after it.
+            let interval_ms = |second| if second == 0 { 10_000_000 } else { 1 };
+            place.write(
+                (0..30).map(|second| Log { interval_ms: interval_ms(second), ..log(label, "x", second, Verdict::Up) }),
+            );
+        }
+        for (needs, expected) in [
+            ([0, 0, 0], [0, 0, 0]),
+            ([1, 20, 3], [1, 20, 3]),
+            ([0, 40, 12], [0, 30, 12]),
+            ([9_000, 1, 9_000], [30, 1, 30]),
+            ([1, 20_000, 2], [1, 30, 2]),
+        ] {
+            let before = |wanted: &str| labels.iter().zip(needs).find(|(label, _)| **label == wanted).unwrap().1;
+            let rows = rows_with(place.archive().as_mut(), &[], (at(100), at(200)), &before);
+            let found = labels.map(|label| rows.iter().filter(|row| &*row.label == label).count());
+            assert_eq!(found, expected, "{store}: {needs:?}");
+            assert!(rows.is_sorted_by_key(|row| (row.label.clone(), row.due_at)), "{store}: {needs:?}");
+        }
+    });
+}
+
 /// Logs of a label and agent: in any order, twice, with long intervals, in the same millisecond, over days.
 pub fn any_logs() -> impl Strategy<Value = Vec<Log>> {
     let verdict = prop::sample::select(Verdict::ALL.to_vec());
