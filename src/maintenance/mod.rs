@@ -88,7 +88,11 @@ impl Window {
 
     /// The one that goes on at `now`, or else the next; `None`: there is none any more.
     pub fn next(&self, now: Timestamp) -> Option<Span> {
-        self.spans(now, now.plus(Duration::from_secs(AHEAD_DAYS.unsigned_abs() * DAY.unsigned_abs()))).next()
+        let until = match self.begins {
+            Begins::Once(at) => at.max(now),
+            Begins::Again { .. } => now.plus(Duration::from_secs(AHEAD_DAYS.unsigned_abs() * DAY.unsigned_abs())),
+        };
+        self.spans(now, until).next()
     }
 }
 

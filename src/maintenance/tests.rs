@@ -130,6 +130,7 @@ fn spans_reach_in_and_out() {
     let once = Window { begins: Begins::Once(at("2026-11-30T22:00:00Z")), ..window };
     assert_eq!(next(&once, "2026-11-01T00:00:00Z"), Some(at("2026-11-30T22:00:00Z")));
     assert_eq!(next(&once, "2026-12-01T00:00:00Z"), None);
+    assert_eq!(next(&once, "1975-12-01T00:00:00Z"), Some(at("2026-11-30T22:00:00Z")), "51 years ahead");
     assert_eq!(next(&again("* * * * *", Zone::utc(), 60), "9999-12-31T23:59:59.999999Z"), None);
 }
 
