@@ -169,7 +169,7 @@ pub const GROUPS: &[(&str, &[Section])] = &[
         key("body", Text("text"), Default("''"), "Sent as it is, up to 1 MiB; nothing where it is empty."),
         key("body_file", Text("path"), Nothing, "The file that holds the body instead: UTF-8, up to 1 MiB, sent byte for byte. Neither `pingeon explain` nor a log shows what is in it."),
         key("auth", Part("auth"), Nothing, "Credentials. Redirects to another scheme, host or port get none."),
-        key("redirects", Number(0, 20), Default("5"), "How many to follow; 0: a redirect is an answer like any other."),
+        key("redirects", Number(0, 20), Default("5"), "How many to follow; 0: a redirect is an answer like any other. One that would take the body to another scheme, host or port makes the check `down`."),
         key("redirects_allow", List("word", 2), Default("[]"), "Where redirects may lead that otherwise make the check `down`. `downgrade`: from `https` to `http`; `link_local`: to a link-local address (169.254.0.0/16, fe80::/10), or another at which clouds tell a machine its credentials. What counts is the address that would be connected to; through a proxy, which looks up names itself, only one that stands in the URL. Redirects that stay at the check's own host are followed where that has such an address from the start."),
         key("proxy", Text("URL or word"), Default("environment"), "`none`, `environment`, or the URL of one, `http://host:port` or `socks5://host:port`, with `user:password@` where it asks for that. `environment`: what `http_proxy` and the like say; see `pingeon`(1)."),
         key("connect_to", Text("address"), Nothing, "Go to this address, with or without a port, and keep `Host` and the name in TLS."),

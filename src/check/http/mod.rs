@@ -13,8 +13,9 @@
 //!
 //! Credentials are for the URL's own origin (scheme, host and port). Any other origin that a redirect leads to gets none,
 //! no client certificate, and of the user's headers only those that `request` knows to be harmless. `connect_to` and
-//! `tls.server_name` are for the own origin too. A redirect from `https` to `http`, or to a link-local address, is not
-//! followed unless it is allowed: the target leads where it must not, and has failed in `assert`.
+//! `tls.server_name` are for the own origin too. A redirect that would take the body to another origin is not followed, and one
+//! from `https` to `http`, or to a link-local address, only if it is allowed: the target leads where it must not, and has
+//! failed in `assert`.
 //!
 //! # What it does not speak
 //!

@@ -1,4 +1,5 @@
-//! Redirects (RFC 9110, section 15.4): where an answer leads, and what goes along.
+//! Redirects (RFC 9110, section 15.4): where an answer leads, and what goes along. A body may hold a password: where one
+//! would go along to another origin, nobody is asked.
 
 use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 use ureq::http::{Method, StatusCode, Uri};
@@ -42,7 +43,7 @@ pub fn location(answer: &Answer) -> Option<&[u8]> {
 /// The next request.
 ///
 /// # Errors
-/// What is wrong with the `Location`, or that it must not lead there.
+/// What is wrong with the `Location`, or that it must not lead there, or not with the body.
 pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> Result<Hop, Failure> {
     let given = location(answer).unwrap_or_default();
     let status = answer.head.as_ref().map(|head| head.status).unwrap_or_default();
@@ -61,12 +62,19 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => hop.method == Method::POST,
         _ => false,
     };
+    let own_origin = origin(&uri) == origin(&http.url);
+    let with_body = hop.with_body && !becomes_get;
+    if with_body && !own_origin && !http.body.expose().is_empty() {
+        let to = without_query(http, &uri);
+        let reason = format!("redirected to {to}, with the body: that goes to the origin of the check's own URL alone");
+        return Err(course.failed(Phase::Assert, reason));
+    }
     Ok(Hop {
-        own_origin: origin(&uri) == origin(&http.url),
+        own_origin,
         guarded: guard::is_on(http, hop, &uri, course),
         uri,
         method: if becomes_get { Method::GET } else { hop.method.clone() },
-        with_body: hop.with_body && !becomes_get,
+        with_body,
     })
 }
 
