@@ -46,6 +46,11 @@ fn repeats_body() -> u16 {
 fn what_comes_back_is_not_shown() {
     let repeats_raw = || echo(|head| head.replace("GET ", ""));
     let repeats = || echo(|head| format!("HTTP/1.1 200 OK\r\nx-head: {}\r\n\r\n{head}", head.replace("\r\n", " ")));
+    let repeats_authorization = || {
+        echo(|head| {
+            format!("HTTP/1.1 200 OK\r\n\r\n{}", head.split_once("authorization: ").unwrap().1.lines().next().unwrap())
+        })
+    };
     let leads_here =
         || echo(|head| format!("HTTP/1.1 302 Found\r\nlocation: {}\r\n\r\n", &head[4..head.find(" HTTP").unwrap()]));
     let leads_nowhere = || echo(|_| "HTTP/1.1 302 Found\r\nlocation: ftp://me:hunter2@x/\r\n\r\n".to_owned());
@@ -79,6 +84,24 @@ fn what_comes_back_is_not_shown() {
             "body is `",
         ),
         (
+            "a password that the config has",
+            format!(
+                "http: 'http://127.0.0.1:{}/', auth: {{basic: {{user: ann, password: hunter2}}}}, expect: {{body: {{equals: no}}}}",
+                repeats_authorization()
+            ),
+            Assert,
+            "body is `Basic ***`",
+        ),
+        (
+            "a key that the config has",
+            format!(
+                "http: 'http://127.0.0.1:{}/?k=hunter2', headers: {{X-Key: hunter2}}, expect: {{headers: {{x-head: {{equals: no}}}}}}",
+                repeats()
+            ),
+            Assert,
+            "header `x-head` is `GET /?*** HTTP/1.1",
+        ),
+        (
             "what is expected",
             format!("http: 'http://127.0.0.1:{}/', expect: {{body: {{contains: 'key ${{TOKEN}}'}}}}", repeats()),
             Assert,
@@ -104,7 +127,7 @@ fn what_comes_back_is_not_shown() {
         let (all, failed_in, why) = outcome(&yaml);
         assert_eq!(failed_in, Some(phase), "{name}: {all}");
         assert!(why.contains(reason), "{name}: {why}");
-        assert!(!all.contains("hunter2"), "{name}: {all}");
+        assert!(!all.contains("hunter2") && !all.contains("YW5uOmh1bnRlcjI="), "{name}: {all}");
     }
 }
 

@@ -230,6 +230,14 @@ fn what_was_taken_is_shown_nowhere() {
     let yaml = "steps: [{http: 'http://local.example:PORT/login', take: {a: {regex: '.+'}}}, {http: 'http://local.example:PORT/{a}'}]";
     let outcome = look(steps(yaml, leads), &net(), LONG);
     assert_eq!(outcome.reason.unwrap(), "step 2: redirected to `ftp://x/***`, which is no `http` or `https` URL");
+    // The same where the very answer that is taken from leads there, and where what is shown of it is cut.
+    for (path, told) in [("c0de-1234".to_owned(), "`ftp://x/***`"), ("c".repeat(200), "`ftp://x/***…`")] {
+        let yaml = format!(
+            "steps: [{{http: 'http://local.example:PORT/{path}', take: {{code: {{header: location, regex: 'x/(.*)'}}}}}}]"
+        );
+        let outcome = look(steps(&yaml, leads), &net(), LONG);
+        assert_eq!(outcome.reason.unwrap(), format!("step 1: redirected to {told}, which is no `http` or `https` URL"));
+    }
 }
 
 #[test]

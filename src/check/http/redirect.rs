@@ -7,7 +7,7 @@ use ureq::http::{Method, StatusCode, Uri};
 use super::answer::Answer;
 use super::{Http, guard, websocket};
 use crate::check::Phase;
-use crate::net::{Course, Failure, blanked, shown};
+use crate::net::{Course, Failure, shown};
 
 /// One request on the way.
 #[derive(Clone, Debug)]
@@ -91,20 +91,20 @@ pub fn too_many(http: &Http, followed: u32, seen: &[Uri], next: &Hop, course: &m
 pub fn without_query(http: &Http, uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
     let query = if uri.query().is_some() { "?…" } else { "" };
-    let path = blanked(uri.path().as_bytes(), &http.kept_elsewhere());
+    let path = http.without_secrets(uri.path().as_bytes());
     format!("{scheme}://{authority}{}{query}", String::from_utf8_lossy(&path))
 }
 
 /// The same for what is no URL of ours; user info is left out as well. It is shown last: cut short, it could have lost the
 /// `@` that tells user info.
-fn without_secrets(http: &Http, given: &[u8]) -> String {
+pub fn without_secrets(http: &Http, given: &[u8]) -> String {
     let given = given.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let begin = given.windows(2).position(|pair| pair == b"//").map_or(0, |at| at + 2);
     let (scheme, rest) = given.split_at(begin);
     // Without `//` it may be `mailto:`, whose `@` is no user info. A password may hold a `/`, so the last `@` of all counts.
     let user_info = if begin > 0 { rest.iter().rposition(|&byte| byte == b'@').map_or(0, |at| at + 1) } else { 0 };
     let bare = [scheme, &rest[user_info..]].concat();
-    shown(&blanked(&bare, &http.kept_elsewhere()))
+    shown(&http.without_secrets(&bare))
 }
 
 /// Whether the port, if there is one, is from 1 to 65535: the parser takes any digits, and then has no port to give. An empty

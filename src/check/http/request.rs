@@ -7,7 +7,7 @@ use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
 use ureq::http::uri::Authority;
 
 use super::redirect::{self, Hop};
-use super::{Auth, Http, guard};
+use super::{Auth, Http, guard, heads};
 use crate::check::Phase;
 use crate::net::{Course, Failure, Host, Net, ProxyScheme, Stream, proxy::Through, tls};
 
@@ -113,19 +113,6 @@ fn tunnelled(
     Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None })
 }
 
-/// The user's headers that go to any origin: they say what is wanted and not who asks. All others may hold a key.
-const HARMLESS: [&str; 9] = [
-    "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "cache-control",
-    "content-type",
-    "pragma",
-    "range",
-    "user-agent",
-];
-
 /// The request of a hop, with the headers that may go there.
 ///
 /// # Errors
@@ -136,7 +123,7 @@ pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Req
     *request.uri_mut() = hop.uri.clone();
     let headers = request.headers_mut();
     for (name, value) in &http.headers {
-        if hop.own_origin || HARMLESS.contains(&name.as_str()) {
+        if hop.own_origin || heads::OF_WHAT_IS_WANTED.contains(&name.as_str()) {
             headers.append(name.clone(), secret_value(name, value.expose())?);
         }
     }
