@@ -351,6 +351,8 @@ fn redirects_to_where_they_must_not_lead() {
         refused("the own name, which is elsewhere by now", rebinds, "which is at 169.254.1.1, a link-local"),
         refused("the second hop", to(&url(serve(leads_to("http://169.254.1.1/")))), "which is at 169.254.1.1").also(|outcome| assert_eq!(outcome.result["hops"], 2)),
         refused("through a proxy, by address", proxied("http://169.254.1.1/"), "which is at 169.254.1.1"),
+        refused("through a proxy, by a number", proxied("http://2852039166/"), "redirected to http://2852039166/, whose host the proxy may take for a link-local address"),
+        case("the own host through a proxy", with(proxied("http://169.254.1.1/x"), |http| { http.url = "http://169.254.1.1/".parse().unwrap(); http.redirects = 1; }), Down, Some(Assert), "followed 1, the last one leads to http://169.254.1.1/x"),
         case("a name with another address as well", to(&format!("http://half-local.example:{port}/")), Up, None, ""),
         case("allowed, through a proxy", with(proxied("http://169.254.1.1/"), |http| { http.redirects_allow.link_local = true; http.redirects = 1; }), Down, Some(Assert), "followed 1, the last one leads to http://169.254.1.1/"),
         case("a body to another origin", sends("307", "POST", "password=hunter2", nobody()), Down, Some(Assert), "/?…, with the body: that goes to the origin of the check's own URL alone"),

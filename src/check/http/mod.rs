@@ -246,6 +246,7 @@ impl Visit {
             self.own_origin = hop.own_origin;
             let wire = request::reach(http, place, net, &hop, &mut self.course)?;
             self.forwarded = wire.forwarded.is_some();
+            hop.proxied = wire.proxied;
             // The body of a redirect is for browsers that cannot follow it.
             let leads_on = |answer: &Answer| http.redirects > 0 && redirect::location(answer).is_some();
             // Nor is anything asked of the body of who refuses a WebSocket.

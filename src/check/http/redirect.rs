@@ -22,12 +22,21 @@ pub struct Hop {
     pub own_origin: bool,
     /// Whether it may go to no address that is forbidden to redirects.
     pub guarded: bool,
+    /// Whether a proxy was asked for it, so that its own address is not known.
+    pub proxied: bool,
 }
 
 impl Hop {
     /// The request that the config names.
     pub fn first(http: &Http) -> Self {
-        Hop { uri: http.url.clone(), method: http.method.clone(), with_body: true, own_origin: true, guarded: false }
+        Hop {
+            uri: http.url.clone(),
+            method: http.method.clone(),
+            with_body: true,
+            own_origin: true,
+            guarded: false,
+            proxied: false,
+        }
     }
 }
 
@@ -75,6 +84,7 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
         uri,
         method: if becomes_get { Method::GET } else { hop.method.clone() },
         with_body,
+        proxied: false,
     })
 }
 

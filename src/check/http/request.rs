@@ -20,6 +20,8 @@ pub struct Wire {
     pub peer: String,
     /// Set where a proxy is asked to get the URL itself, and not for a tunnel.
     pub forwarded: Option<Forwarded>,
+    /// Whether a proxy is in between.
+    pub proxied: bool,
 }
 
 /// What a request to a forwarding proxy has beside (RFC 9112, section 3.2.2).
@@ -91,14 +93,14 @@ fn straight(
     }
     let stream = net.connect(host, addresses, course)?;
     let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
-    Ok(Wire { stream, peer, forwarded: None })
+    Ok(Wire { stream, peer, forwarded: None, proxied: false })
 }
 
 fn forwarded(http: &Http, net: &Net, through: &Through<'_>, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
     let stream = through.reach(net, http.ip, course)?;
     let authority = hop.uri.authority().map(Authority::as_str).unwrap_or_default();
     let forwarded = Forwarded { origin: Some(format!("http://{authority}")), authorization: through.authorization() };
-    Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded) })
+    Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded), proxied: true })
 }
 
 fn tunnelled(
@@ -110,7 +112,7 @@ fn tunnelled(
 ) -> Result<Wire, Failure> {
     let mut stream = through.reach(net, http.ip, course)?;
     through.tunnel(&mut stream, host, *port, course)?;
-    Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None })
+    Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None, proxied: true })
 }
 
 /// The request of a hop, with the headers that may go there.
