@@ -12,16 +12,12 @@ use super::targets::host_port_text;
 use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{self, Dns, Servers, Transport};
-use crate::check::http::{Allow, Http, Text, percent_encoded};
+use crate::check::http::{self, Allow, Http, Text, percent_encoded};
 use crate::check::{Check, Kind};
 use crate::kafka::{Compression, Mechanism};
 use crate::maintenance::{Begins, Window};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings, Verify};
 use crate::secret::{Origin, Secret};
-
-/// Headers whose values are shown; any other may hold a credential.
-const HEADERS_SHOWN: &[&str] =
-    &["accept", "accept-encoding", "accept-language", "cache-control", "content-type", "host", "user-agent"];
 
 /// The effective config, defaults filled in. Holds no secret.
 pub fn explain(config: &Config) -> String {
@@ -121,7 +117,7 @@ pub(super) fn http_keys(map: &mut Map, http: &Http, target: &str) {
     map.text("method", http.method.as_str());
     if !http.headers.is_empty() {
         let headers = http.headers.iter().map(|(name, value)| {
-            let shown = HEADERS_SHOWN.contains(&name.as_str());
+            let shown = http::is_harmless(name.as_str());
             (name.to_string(), if shown { as_typed(value) } else { hidden(value) })
         });
         map.map("headers", Map(headers.collect()));

@@ -5,20 +5,25 @@ use std::borrow::Cow;
 /// So much of it is shown.
 const CHARS_MAX: usize = 120;
 
-/// What came, on one line, not too long, and without control characters: those could steer a terminal, and a peer must not
-/// be able to.
+/// What came, on one line, not too long, and without control characters, those that turn the direction of writing included:
+/// they could steer a terminal or the eye, and a peer must not be able to.
 pub fn shown(bytes: &[u8]) -> String {
     // Four bytes make a character, at most; what is longer need not be looked at.
     let looked_at = &bytes[..bytes.len().min(CHARS_MAX * 4)];
     let text = String::from_utf8_lossy(looked_at);
     let mut shown = String::new();
     for c in text.chars().take(CHARS_MAX) {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if c.is_control() || turns(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     if looked_at.len() < bytes.len() || text.chars().count() > CHARS_MAX {
         shown.push('…');
     }
     shown
+}
+
+/// Whether it turns the direction of what is written after it (Unicode Annex 9).
+fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What is shorter is in every text, and no secret.
@@ -95,6 +100,7 @@ mod tests {
     #[test]
     fn what_came_is_short_and_harmless() {
         assert_eq!(shown(b"ok\n\x1b[31m"), "ok\\n\\u{1b}[31m");
+        assert_eq!(shown("a\u{202e}b\u{2066}c\u{200f}".as_bytes()), "a\\u{202e}b\\u{2066}c\\u{200f}");
         assert_eq!(shown(&[b'a'; 120]).len(), 120);
         assert_eq!(shown(&[b'a'; 121]), format!("{}…", "a".repeat(120)));
         assert_eq!(shown("ü".repeat(500).as_bytes()), format!("{}…", "ü".repeat(120)));

@@ -331,6 +331,12 @@ fn redirects_to_where_they_must_not_lead() {
     });
     let rebinds = get(format!("http://rebinds.example:{}/", serve(leads_to("/next"))));
     let port = serve(ok("ok"));
+    // 127.0.0.1 leads to another port, with a body or without.
+    let sends = |status: &str, method: &str, body: &str, to: u16| {
+        let head = format!("HTTP/1.1 {status} Go\r\nlocation: {}?x\r\n\r\n", url(to));
+        with(from(begins(&head)), |http| { http.method = method.parse().unwrap(); http.body = Secret::new(body); })
+    };
+    let nobody = || serve_with(|_| panic!("nobody is to be asked"));
     let proxied = |location: &str| with(get("http://a.example/"), |http| {
         let host = pingeon::net::Host::Address([127, 0, 0, 1].into());
         let (scheme, port) = (pingeon::net::ProxyScheme::Http, serve(leads_to(location)));
@@ -345,8 +351,15 @@ fn redirects_to_where_they_must_not_lead() {
         refused("the own name, which is elsewhere by now", rebinds, "which is at 169.254.1.1, a link-local"),
         refused("the second hop", to(&url(serve(leads_to("http://169.254.1.1/")))), "which is at 169.254.1.1").also(|outcome| assert_eq!(outcome.result["hops"], 2)),
         refused("through a proxy, by address", proxied("http://169.254.1.1/"), "which is at 169.254.1.1"),
+        refused("through a proxy, by a number", proxied("http://2852039166/"), "redirected to http://2852039166/, whose host the proxy may take for a link-local address"),
+        case("the own host through a proxy", with(proxied("http://169.254.1.1/x"), |http| { http.url = "http://169.254.1.1/".parse().unwrap(); http.redirects = 1; }), Down, Some(Assert), "followed 1, the last one leads to http://169.254.1.1/x"),
         case("a name with another address as well", to(&format!("http://half-local.example:{port}/")), Up, None, ""),
         case("allowed, through a proxy", with(proxied("http://169.254.1.1/"), |http| { http.redirects_allow.link_local = true; http.redirects = 1; }), Down, Some(Assert), "followed 1, the last one leads to http://169.254.1.1/"),
+        case("a body to another origin", sends("307", "POST", "password=hunter2", nobody()), Down, Some(Assert), "/?…, with the body: that goes to the origin of the check's own URL alone"),
+        case("a body to another origin, by 308", sends("308", "DELETE", "x", nobody()), Down, Some(Assert), "/?…, with the body: "),
+        case("a body to another origin, with PUT", sends("302", "PUT", "x", nobody()), Down, Some(Assert), "/?…, with the body: "),
+        case("no body to another origin", sends("307", "POST", "", serve(ok("ok"))), Up, None, ""),
+        case("a form becomes a GET at another origin", sends("302", "POST", "x", serve(ok("ok"))), Up, None, ""),
         case("the own address of this machine", to(&format!("http://local.example:{port}/")), Up, None, ""),
     ]);
 }

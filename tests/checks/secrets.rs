@@ -42,10 +42,14 @@ fn repeats_body() -> u16 {
     })
 }
 
+/// A server that answers a request with its head.
+fn repeats() -> u16 {
+    echo(|head| format!("HTTP/1.1 200 OK\r\nx-head: {}\r\n\r\n{head}", head.replace("\r\n", " ")))
+}
+
 #[test]
 fn what_comes_back_is_not_shown() {
     let repeats_raw = || echo(|head| head.replace("GET ", ""));
-    let repeats = || echo(|head| format!("HTTP/1.1 200 OK\r\nx-head: {}\r\n\r\n{head}", head.replace("\r\n", " ")));
     let leads_here =
         || echo(|head| format!("HTTP/1.1 302 Found\r\nlocation: {}\r\n\r\n", &head[4..head.find(" HTTP").unwrap()]));
     let leads_nowhere = || echo(|_| "HTTP/1.1 302 Found\r\nlocation: ftp://me:hunter2@x/\r\n\r\n".to_owned());
@@ -105,6 +109,34 @@ fn what_comes_back_is_not_shown() {
         assert_eq!(failed_in, Some(phase), "{name}: {all}");
         assert!(why.contains(reason), "{name}: {why}");
         assert!(!all.contains("hunter2"), "{name}: {all}");
+    }
+}
+
+#[test]
+fn what_the_config_itself_has_is_not_shown_either_where_it_is_masked_on_its_way_out() {
+    let repeats_authorization = || {
+        let of = |head: &str| head.split_once("authorization: ").unwrap().1.lines().next().unwrap().to_owned();
+        echo(move |head| format!("HTTP/1.1 200 OK\r\n\r\n{}", of(head)))
+    };
+    for (request, reason) in [
+        (
+            format!(
+                "{}/', auth: {{basic: {{user: ann, password: hunter2}}}}, expect: {{body: {{equals: no}}}}",
+                repeats_authorization()
+            ),
+            "body is `Basic ***`",
+        ),
+        (
+            format!(
+                "{}/?k=hunter2', headers: {{X-Key: hunter2}}, expect: {{headers: {{x-head: {{equals: no}}}}}}",
+                repeats()
+            ),
+            "header `x-head` is `GET /?*** HTTP/1.1",
+        ),
+    ] {
+        let (all, _, why) = outcome(&format!("http: 'http://127.0.0.1:{request}"));
+        assert!(why.contains(reason), "{why}");
+        assert!(!all.contains("hunter2") && !all.contains("YW5uOmh1bnRlcjI="), "{all}");
     }
 }
 

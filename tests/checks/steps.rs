@@ -104,6 +104,18 @@ fn values_go_where_they_are_named() {
             "http: 'http://local.example:PORT/', method: POST, body: 't={token}', headers: {Content-Type: application/x-www-form-urlencoded}",
             "\r\n\r\nt=t0ken%2F%2B%C3%BC%22x",
         ),
+        (
+            "http: 'http://local.example:PORT/', method: POST, body: 't={token}', headers: {Content-Type: 'Application/X-WWW-Form-URLencoded; charset=utf-8'}",
+            "\r\n\r\nt=t0ken%2F%2B%C3%BC%22x",
+        ),
+        (
+            "http: 'http://local.example:PORT/', method: POST, body: '\"{token}\"', headers: {Content-Type: Application/JSON}",
+            "\r\n\r\n\"t0ken/+ü\\\"x\"",
+        ),
+        (
+            "http: 'http://local.example:PORT/', method: POST, body: '\"{token}\"', headers: {Content-Type: application/problem+json;v=1}",
+            "\r\n\r\n\"t0ken/+ü\\\"x\"",
+        ),
         ("http: 'http://local.example:PORT/', method: POST, body: '<{id}> {} { id}'", "\r\n\r\n<17> {} { id}"),
         ("http: 'http://local.example:PORT/leads', headers: {Cookie: '{session}'}", "GET /account/17 HTTP/1.1\r\n"),
     ] {
@@ -164,7 +176,13 @@ fn verdicts() {
         one("no match", after("a: {regex: 'csrf=(.)'}", home), Down, Some(Assert), "body does not match `csrf=(.)`"),
         one("no header", after("a: {header: x-token}", home), Down, Some(Assert), "header `x-token` is absent"),
         one("no match in a header", after("a: {header: set-cookie, regex: 'sid=(.+)'}", home), Down, Some(Assert), "header `set-cookie` does not match `sid=(.+)`"),
-        one("a group that took no part", "steps: [{http: 'http://local.example:PORT/', take: {a: {regex: '(x)?ok'}}}]".to_owned(), Down, Some(Assert), "does not match"),
+        one("a group that took no part", "steps: [{http: 'http://local.example:PORT/', take: {a: {regex: '(x)?ok'}}}]".to_owned(), Down, Some(Assert), "`(x)?ok` matches, but what is to be taken of it is empty"),
+        one("an empty group of a header", after("a: {header: set-cookie, regex: 'theme=(x*)'}", home), Down, Some(Assert), "`theme=(x*)` matches, but"),
+        one("a match that was cut", "steps: [{http: 'http://local.example:PORT/token', take: {a: {regex: '^t0ken.*'}}, expect: {body_max: 9B}}]".to_owned(), Down, Some(Assert), "what matches `^t0ken.*` reaches the end of the body, cut at `body_max`"),
+        one("a match before the cut", "steps: [{http: 'http://local.example:PORT/token', take: {a: {regex: '^t0ken'}}, expect: {body_max: 9B}}]".to_owned(), Up, None, ""),
+        one("a match at the end", "steps: [{http: 'http://local.example:PORT/token', take: {a: {regex: '^t0ken.*'}}, expect: {body_max: 17B}}]".to_owned(), Up, None, ""),
+        one("no match before the cut", "steps: [{http: 'http://local.example:PORT/token', take: {a: {regex: header}}, expect: {body_max: 9B}}]".to_owned(), Down, Some(Assert), "body does not match `header`, cut at `body_max`"),
+        one("no header where a redirect leads", "steps: [{http: 'http://local.example:PORT/leads', take: {a: {header: set-cookie}}}]".to_owned(), Down, Some(Assert), "header `set-cookie` is absent after 1 redirect (`redirects: 0` looks at the first answer)"),
         one("the status comes before what is taken", "steps: [{http: 'http://local.example:PORT/echo', take: {a: {json: /a}}}]".to_owned(), Down, Some(Assert), "step 1: status 403"),
         one("a line break for a header", odd("a: {json: /line}", "headers: {X-A: 'a{a}'}"), Down, Some(Assert), "step 2: header `x-a` cannot be sent: what was taken for it holds a line break").also(|outcome| {
             assert!(outcome.result["steps"][1]["phases"].is_null() && !outcome.reason.as_ref().unwrap().contains("Injected"));
@@ -230,6 +248,14 @@ fn what_was_taken_is_shown_nowhere() {
     let yaml = "steps: [{http: 'http://local.example:PORT/login', take: {a: {regex: '.+'}}}, {http: 'http://local.example:PORT/{a}'}]";
     let outcome = look(steps(yaml, leads), &net(), LONG);
     assert_eq!(outcome.reason.unwrap(), "step 2: redirected to `ftp://x/***`, which is no `http` or `https` URL");
+    // The same where the very answer that is taken from leads there, and where what is shown of it is cut.
+    for (path, told) in [("c0de-1234".to_owned(), "`ftp://x/***`"), ("c".repeat(200), "`ftp://x/***…`")] {
+        let yaml = format!(
+            "steps: [{{http: 'http://local.example:PORT/{path}', take: {{code: {{header: location, regex: 'x/(.*)'}}}}}}]"
+        );
+        let outcome = look(steps(&yaml, leads), &net(), LONG);
+        assert_eq!(outcome.reason.unwrap(), format!("step 1: redirected to {told}, which is no `http` or `https` URL"));
+    }
 }
 
 #[test]

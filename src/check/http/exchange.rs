@@ -22,7 +22,7 @@ use super::request::{self, Wire};
 use super::websocket::{self, Handshake};
 
 use crate::check::Phase;
-use crate::net::{Course, Failure, Trouble, blanked};
+use crate::net::{Course, Failure, Trouble};
 
 /// The head of an answer may be this long; browsers and servers refuse far shorter ones.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -152,7 +152,7 @@ fn broken(http: &Http, error: &ureq::Error, answer: &Answer, talk: &Talk, course
             no_answer_began(course, format!("answer's head cannot be read: {error}"))
         }
         (None, _) => {
-            let opening = quoted(&blanked(&talk.opening, &http.kept_elsewhere()));
+            let opening = quoted(&http.without_secrets(&talk.opening));
             no_answer_began(course, format!("{peer} does not answer in HTTP: `{opening}`"))
         }
     }

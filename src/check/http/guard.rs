@@ -25,8 +25,8 @@ pub struct Allow {
     pub link_local: bool,
 }
 
-/// Where clouds tell a machine its credentials, beside link-local addresses: Alibaba; Amazon and Google by IPv6.
-const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+/// Where clouds tell a machine its credentials, beside link-local addresses: Alibaba, Azure; Amazon and Google by IPv6.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
 const METADATA_V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
@@ -37,7 +37,7 @@ const TRANSLATED: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 fn forbidden(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) if v4.is_link_local() => Some("link-local address"),
-        IpAddr::V4(v4) if v4 == METADATA_V4 => Some("metadata address of a cloud"),
+        IpAddr::V4(v4) if METADATA_V4.contains(&v4) => Some("metadata address of a cloud"),
         IpAddr::V4(_) => None,
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local address"),
         IpAddr::V6(v6) if METADATA_V6.contains(&v6) => Some("metadata address of a cloud"),
@@ -45,16 +45,22 @@ fn forbidden(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for, if it does.
+/// The IPv4 address that an IPv6 address stands for, if it does: mapped or compatible (RFC 4291, section 2.5.5), or translated.
 fn within(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [first @ .., high, low] = address.segments();
     let translated = (first == TRANSLATED).then(|| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    address.to_ipv4_mapped().or(translated)
+    address.to_ipv4().or(translated)
 }
 
 /// Whether the redirect from `hop` to `uri` has to be guarded: whether it may lead to no such address.
 pub fn is_on(http: &Http, hop: &Hop, uri: &Uri, course: &Course) -> bool {
-    let at_one = course.address.is_some_and(|address| forbidden(address.ip()).is_some());
+    let at = match Host::parse(hop.uri.host().unwrap_or_default()) {
+        // The address that was connected to is the proxy's.
+        Host::Address(address) if hop.proxied => Some(address),
+        Host::Name(_) if hop.proxied => None,
+        _ => course.address.map(|address| address.ip()),
+    };
+    let at_one = at.is_some_and(|at| forbidden(at).is_some());
     let stays = !hop.guarded && at_one && redirect::same_host(&hop.uri, uri);
     !http.redirects_allow.link_local && !stays
 }
@@ -99,15 +105,29 @@ pub fn addresses(
     Ok(addresses)
 }
 
-/// The same for a host that a proxy is asked to reach.
+/// The same for a host that a proxy is asked to reach. A name that ends in a number is none in the DNS: a proxy may take it for
+/// an address, in one of the spellings that C libraries know (`0xa9fea9fe`).
 ///
 /// # Errors
-/// That it is such an address.
+/// That it is such an address, or may be.
 pub fn literal(http: &Http, hop: &Hop, host: &Host, course: &mut Course) -> Result<(), Failure> {
     match host {
         Host::Address(address) => addresses(http, hop, vec![(*address, 0).into()], course).map(|_| ()),
+        Host::Name(name) if hop.guarded && ends_in_a_number(name) => {
+            let to = redirect::without_query(http, &hop.uri);
+            Err(course.failed(
+                Phase::Assert,
+                format!("redirected to {to}, whose host the proxy may take for a link-local address; `redirects_allow: [link_local]` lets it"),
+            ))
+        }
         Host::Name(_) => Ok(()),
     }
+}
+
+/// As browsers tell addresses from names (WHATWG URL, section 3.5).
+fn ends_in_a_number(name: &str) -> bool {
+    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    last.starts_with("0x") || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -122,6 +142,8 @@ mod tests {
             ("169.253.255.255", false),
             ("100.100.100.200", true),
             ("100.100.100.201", false),
+            ("168.63.129.16", true),
+            ("168.63.129.17", false),
             ("127.0.0.1", false),
             ("10.0.0.1", false),
             ("fe80::1", true),
@@ -135,6 +157,8 @@ mod tests {
             ("::ffff:127.0.0.1", false),
             ("64:ff9b::169.254.169.254", true),
             ("64:ff9b::192.0.2.1", false),
+            ("::169.254.169.254", true),
+            ("::192.0.2.1", false),
             ("::1", false),
         ] {
             assert_eq!(forbidden(address.parse().unwrap()).is_some(), known, "{address}");
@@ -164,6 +188,42 @@ mod tests {
             assert_eq!(is_on(&http, &hop, &uri(to), &course), guarded, "{from} at {at} to {to}");
             let back = Hop { guarded: true, ..hop };
             assert_eq!(is_on(&http, &back, &uri(to), &course), !link_local, "a guarded hop frees none: {from} to {to}");
+        }
+    }
+
+    #[test]
+    fn through_a_proxy_it_is_the_host_in_the_url_that_counts() {
+        for (from, at, to, guarded) in [
+            ("http://169.254.1.1/", "10.0.0.1:3128", "http://169.254.1.1/x", false),
+            ("http://169.254.1.1/", "10.0.0.1:3128", "http://169.254.1.2/x", true),
+            ("http://a.example/", "169.254.1.1:3128", "http://a.example/x", true),
+        ] {
+            let http = Http::get(uri(from));
+            let mut course = Course::new(std::time::Instant::now());
+            course.address = Some(at.parse().unwrap());
+            let hop = Hop { proxied: true, ..Hop::first(&http) };
+            assert_eq!(is_on(&http, &hop, &uri(to), &course), guarded, "{from} through {at} to {to}");
+        }
+    }
+
+    #[test]
+    fn through_a_proxy_no_redirect_leads_to_what_may_be_an_address() {
+        for (host, is_let) in [
+            ("a.example", true),
+            ("a.example.", true),
+            ("192.0.2.1", true),
+            ("169.254.1.1", false),
+            ("169.254.1.1.", false),
+            ("2852039166", false),
+            ("0xa9fea9fe", false),
+            ("169.254.0XFE", false),
+            ("1a.2b", true),
+        ] {
+            let http = Http::get(uri(&format!("http://{host}/")));
+            let mut course = Course::new(std::time::Instant::now());
+            let hop = Hop { guarded: true, ..Hop::first(&http) };
+            assert_eq!(literal(&http, &hop, &Host::parse(host), &mut course).is_ok(), is_let, "{host}");
+            assert!(literal(&http, &Hop::first(&http), &Host::parse(host), &mut course).is_ok(), "{host}");
         }
     }
 

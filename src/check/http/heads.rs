@@ -2,34 +2,75 @@
 
 use ureq::http::{HeaderMap, Version};
 
-use super::Http;
 use super::answer::Head;
-use crate::net::{blanked, shown};
+use super::{Http, redirect};
+use crate::net::shown;
 
-/// Headers whose value tells nobody's secret: they are about the message, the connection or the program that speaks.
-/// `Sec-WebSocket-Protocol` is none of them: Kubernetes, for one, takes a token in it. Of any other header that is sent, the
-/// name alone is shown; of one that comes, what does not repeat a secret.
-const SHOWN: [&str; 16] = [
+/// Headers of a request that say what is wanted and not who asks: they go to any origin. All others may hold a key.
+pub const OF_WHAT_IS_WANTED: [&str; 9] = [
     "accept",
+    "accept-charset",
     "accept-encoding",
     "accept-language",
     "cache-control",
+    "content-type",
+    "pragma",
+    "range",
+    "user-agent",
+];
+/// Headers of a request that are about the message or the connection. `Sec-WebSocket-Protocol` is none of them: Kubernetes,
+/// for one, takes a token in it.
+const OF_THE_MESSAGE: [&str; 9] = [
     "connection",
     "content-length",
-    "content-type",
     "expect",
     "host",
     "origin",
-    "range",
     "sec-websocket-key",
     "sec-websocket-version",
     "transfer-encoding",
     "upgrade",
-    "user-agent",
 ];
-/// Headers of an answer that hold keys, or lead to where one is.
-const HIDDEN: [&str; 5] =
-    ["set-cookie", "authorization", "proxy-authenticate", "authentication-info", "proxy-authentication-info"];
+/// Headers of an answer whose value is shown, as far as it repeats no secret. Any other may hold a key.
+const OF_AN_ANSWER: [&str; 32] = [
+    "accept-ranges",
+    "age",
+    "allow",
+    "alt-svc",
+    "cache-control",
+    "cf-cache-status",
+    "connection",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "keep-alive",
+    "last-modified",
+    "pragma",
+    "retry-after",
+    "sec-websocket-accept",
+    "sec-websocket-version",
+    "server",
+    "strict-transport-security",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "x-cache",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-powered-by",
+];
+
+/// Whether a header of a request tells nobody's secret, so that its value is shown.
+pub fn is_harmless(name: &str) -> bool {
+    OF_WHAT_IS_WANTED.contains(&name) || OF_THE_MESSAGE.contains(&name)
+}
 
 /// The lines of a request's head in `bytes`, up to its end; the target of the request without its query.
 pub fn sent(http: &Http, bytes: &[u8]) -> Vec<String> {
@@ -43,7 +84,7 @@ fn sent_line(http: &Http, line: &[u8]) -> String {
     let name = colon.map(|colon| String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase());
     match name {
         // A request line may hold a colon too, but no header's name holds a space.
-        Some(name) if !name.contains(' ') => match SHOWN.contains(&&*name) {
+        Some(name) if !name.contains(' ') => match is_harmless(&name) {
             true => without_secrets(http, line),
             false => format!("{name}: ***"),
         },
@@ -61,12 +102,25 @@ pub fn came(http: &Http, head: &Head) -> Vec<String> {
 fn headers(http: &Http, headers: &HeaderMap) -> impl Iterator<Item = String> {
     headers.iter().map(|(name, value)| {
         let value = match name.as_str() {
-            name if HIDDEN.contains(&name) => "***".to_owned(),
-            "location" | "content-location" => without_secrets(http, &without_query(value.as_bytes())),
-            _ => without_secrets(http, value.as_bytes()),
+            "location" | "content-location" => place(http, value.as_bytes()),
+            // What follows its scheme may be the beginning of a key that is agreed on.
+            "www-authenticate" | "proxy-authenticate" => scheme(http, value.as_bytes()),
+            name if OF_AN_ANSWER.contains(&name) => without_secrets(http, value.as_bytes()),
+            _ => "***".to_owned(),
         };
         format!("< {name}: {value}")
     })
+}
+
+fn place(http: &Http, value: &[u8]) -> String {
+    let query = if value.contains(&b'?') { "?…" } else { "" };
+    redirect::without_secrets(http, value) + query
+}
+
+fn scheme(http: &Http, value: &[u8]) -> String {
+    let end = value.iter().position(|&byte| byte == b' ');
+    let more = if end.is_some() { " ***" } else { "" };
+    without_secrets(http, &value[..end.unwrap_or(value.len())]) + more
 }
 
 /// `…` in the place of a query, which often holds tokens; what follows the next space stays.
@@ -77,7 +131,7 @@ fn without_query(line: &[u8]) -> Vec<u8> {
 }
 
 fn without_secrets(http: &Http, bytes: &[u8]) -> String {
-    shown(&blanked(bytes, &http.kept_elsewhere()))
+    shown(&http.without_secrets(bytes))
 }
 
 #[cfg(test)]
@@ -94,23 +148,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_shown_without_what_repeats_a_secret() {
+    fn an_answer_is_shown_without_keys_and_without_what_repeats_a_secret() {
         let body = Secret::new("hunter2").from(Origin::File("secrets/body".into()));
         let http = Http { body, ..Http::get("https://a.example/".parse().unwrap()) };
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("location", "/y?code=1"), ("set-cookie", "session=1"), ("x-echo", "got hunter2"), ("server", "nginx\tx")]
-        {
+        let mut expected = vec!["< HTTP/1.1 302 Found".to_owned()];
+        for (name, value, shown) in [
+            ("location", "https://me:pw@a.example/y?code=1", "https://a.example/y?…"),
+            ("content-location", "/hunter2", "/***"),
+            ("set-cookie", "session=1", "***"),
+            ("server", "nginx\thunter2", "nginx\\t***"),
+            ("www-authenticate", "Negotiate dG9rZW4=", "Negotiate ***"),
+            ("proxy-authenticate", "Basic", "Basic"),
+            ("x-auth-token", "a-new-one", "***"),
+        ] {
             headers.insert(name, value.parse().unwrap());
+            expected.push(format!("< {name}: {shown}"));
         }
         let head = Head { status: ureq::http::StatusCode::FOUND, version: Version::HTTP_11, headers };
-        let expected = [
-            "< HTTP/1.1 302 Found",
-            "< location: /y?…",
-            "< set-cookie: ***",
-            "< x-echo: got ***",
-            "< server: nginx\\tx",
-        ];
         assert_eq!(came(&http, &head), expected);
     }
 }

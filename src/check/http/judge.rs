@@ -28,8 +28,11 @@ impl Expect {
 /// The outcome of a visit, that failed or came to its end, and of what it was to take.
 pub fn outcome(http: &Http, net: &Net, visit: &Visit, failure: Option<Failure>, taken: &[Taken<'_>]) -> Outcome {
     let took = visit.course.took();
-    let mut secrets = http.kept_elsewhere();
+    let hidden = http.hidden();
+    let mut secrets: Vec<&str> = hidden.iter().map(AsRef::as_ref).collect();
     secrets.extend(taken.iter().flat_map(|one| &one.spellings).map(Secret::expose));
+    // What was taken was not known yet when it failed.
+    let failure = failure.map(|failure| Failure { reason: without(&failure.reason, &secrets), ..failure });
     let mut assertions = Assertions::without(secrets);
     hold_head(&http.expect, &visit.answer, &mut assertions);
     if failure.is_none() {
@@ -54,10 +57,15 @@ fn timeline(visit: &Visit, taken: &[Taken<'_>]) -> Vec<Span> {
     let mut spans = visit.course.timeline.spans();
     let secrets: Vec<&str> = taken.iter().flat_map(|one| &one.spellings).map(Secret::expose).collect();
     for note in spans.iter_mut().flat_map(|span| &mut span.notes).filter(|_| !secrets.is_empty()) {
-        let (whole, cut) = note.strip_suffix('…').map_or((note.as_str(), ""), |whole| (whole, "…"));
-        *note = String::from_utf8_lossy(&blanked(whole.as_bytes(), &secrets)).into_owned() + cut;
+        *note = without(note, &secrets);
     }
     spans
+}
+
+/// What was told already, without `secrets`. Where it was cut, one may have lost its end.
+fn without(told: &str, secrets: &[&str]) -> String {
+    let parts = told.split('…').map(|part| String::from_utf8_lossy(&blanked(part.as_bytes(), secrets)).into_owned());
+    parts.collect::<Vec<_>>().join("…")
 }
 
 /// A forwarding proxy that wants credentials answers in the target's place.

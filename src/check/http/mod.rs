@@ -12,9 +12,10 @@
 //! # What goes to whom
 //!
 //! Credentials are for the URL's own origin (scheme, host and port). Any other origin that a redirect leads to gets none,
-//! no client certificate, and of the user's headers only those that `request` knows to be harmless. `connect_to` and
-//! `tls.server_name` are for the own origin too. A redirect from `https` to `http`, or to a link-local address, is not
-//! followed unless it is allowed: the target leads where it must not, and has failed in `assert`.
+//! no client certificate, and of the user's headers only those that `heads` knows to say what is wanted. `connect_to` and
+//! `tls.server_name` are for the own origin too. A redirect that would take the body to another origin is not followed, and one
+//! from `https` to `http`, or to a link-local address, only if it is allowed: the target leads where it must not, and has
+//! failed in `assert`.
 //!
 //! # What it does not speak
 //!
@@ -29,6 +30,7 @@ mod answer;
 mod exchange;
 mod guard;
 mod heads;
+mod hidden;
 mod judge;
 mod redirect;
 mod request;
@@ -48,6 +50,7 @@ use crate::net::{Course, Failure, Host, IpFamily, Net, Proxy, TlsSettings};
 use crate::secret::Secret;
 use answer::Answer;
 pub use guard::Allow;
+pub use heads::is_harmless;
 use redirect::Hop;
 pub use steps::{Step, Steps};
 use take::Taken;
@@ -116,24 +119,6 @@ impl Http {
             keep_body: false,
             known: Vec::new(),
         }
-    }
-}
-
-impl Http {
-    /// What of the request the user has put elsewhere than into the config, but for the host: not to be shown where a peer
-    /// repeats it.
-    fn kept_elsewhere(&self) -> Vec<&str> {
-        let credentials = match &self.auth {
-            Some(Auth::Basic { user, password }) => vec![user, password],
-            Some(Auth::Bearer(token)) => vec![token],
-            // Its token is among what is known.
-            Some(Auth::OAuth2 { .. }) | None => Vec::new(),
-        };
-        let values = self.headers.iter().map(|(_, value)| value);
-        let all = self.typed.iter().chain(values).chain([&self.body]).chain(credentials);
-        let host = self.url.host().unwrap_or_default();
-        let all = all.flat_map(Secret::kept_elsewhere).chain(self.known.iter().map(Secret::expose));
-        all.filter(|part| !host.contains(part)).collect()
     }
 }
 
@@ -261,6 +246,7 @@ impl Visit {
             self.own_origin = hop.own_origin;
             let wire = request::reach(http, place, net, &hop, &mut self.course)?;
             self.forwarded = wire.forwarded.is_some();
+            hop.proxied = wire.proxied;
             // The body of a redirect is for browsers that cannot follow it.
             let leads_on = |answer: &Answer| http.redirects > 0 && redirect::location(answer).is_some();
             // Nor is anything asked of the body of who refuses a WebSocket.

@@ -1,4 +1,5 @@
-//! Redirects (RFC 9110, section 15.4): where an answer leads, and what goes along.
+//! Redirects (RFC 9110, section 15.4): where an answer leads, and what goes along. A body may hold a password: where one
+//! would go along to another origin, nobody is asked.
 
 use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 use ureq::http::{Method, StatusCode, Uri};
@@ -6,7 +7,7 @@ use ureq::http::{Method, StatusCode, Uri};
 use super::answer::Answer;
 use super::{Http, guard, websocket};
 use crate::check::Phase;
-use crate::net::{Course, Failure, blanked, shown};
+use crate::net::{Course, Failure, shown};
 
 /// One request on the way.
 #[derive(Clone, Debug)]
@@ -21,12 +22,21 @@ pub struct Hop {
     pub own_origin: bool,
     /// Whether it may go to no address that is forbidden to redirects.
     pub guarded: bool,
+    /// Whether a proxy was asked for it, so that its own address is not known.
+    pub proxied: bool,
 }
 
 impl Hop {
     /// The request that the config names.
     pub fn first(http: &Http) -> Self {
-        Hop { uri: http.url.clone(), method: http.method.clone(), with_body: true, own_origin: true, guarded: false }
+        Hop {
+            uri: http.url.clone(),
+            method: http.method.clone(),
+            with_body: true,
+            own_origin: true,
+            guarded: false,
+            proxied: false,
+        }
     }
 }
 
@@ -42,7 +52,7 @@ pub fn location(answer: &Answer) -> Option<&[u8]> {
 /// The next request.
 ///
 /// # Errors
-/// What is wrong with the `Location`, or that it must not lead there.
+/// What is wrong with the `Location`, or that it must not lead there, or not with the body.
 pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> Result<Hop, Failure> {
     let given = location(answer).unwrap_or_default();
     let status = answer.head.as_ref().map(|head| head.status).unwrap_or_default();
@@ -61,12 +71,20 @@ pub fn follow(http: &Http, hop: &Hop, answer: &Answer, course: &mut Course) -> R
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => hop.method == Method::POST,
         _ => false,
     };
+    let own_origin = origin(&uri) == origin(&http.url);
+    let with_body = hop.with_body && !becomes_get;
+    if with_body && !own_origin && !http.body.expose().is_empty() {
+        let to = without_query(http, &uri);
+        let reason = format!("redirected to {to}, with the body: that goes to the origin of the check's own URL alone");
+        return Err(course.failed(Phase::Assert, reason));
+    }
     Ok(Hop {
-        own_origin: origin(&uri) == origin(&http.url),
+        own_origin,
         guarded: guard::is_on(http, hop, &uri, course),
         uri,
         method: if becomes_get { Method::GET } else { hop.method.clone() },
-        with_body: hop.with_body && !becomes_get,
+        with_body,
+        proxied: false,
     })
 }
 
@@ -83,20 +101,20 @@ pub fn too_many(http: &Http, followed: u32, seen: &[Uri], next: &Hop, course: &m
 pub fn without_query(http: &Http, uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
     let query = if uri.query().is_some() { "?…" } else { "" };
-    let path = blanked(uri.path().as_bytes(), &http.kept_elsewhere());
+    let path = http.without_secrets(uri.path().as_bytes());
     format!("{scheme}://{authority}{}{query}", String::from_utf8_lossy(&path))
 }
 
 /// The same for what is no URL of ours; user info is left out as well. It is shown last: cut short, it could have lost the
 /// `@` that tells user info.
-fn without_secrets(http: &Http, given: &[u8]) -> String {
+pub fn without_secrets(http: &Http, given: &[u8]) -> String {
     let given = given.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let begin = given.windows(2).position(|pair| pair == b"//").map_or(0, |at| at + 2);
     let (scheme, rest) = given.split_at(begin);
     // Without `//` it may be `mailto:`, whose `@` is no user info. A password may hold a `/`, so the last `@` of all counts.
     let user_info = if begin > 0 { rest.iter().rposition(|&byte| byte == b'@').map_or(0, |at| at + 1) } else { 0 };
     let bare = [scheme, &rest[user_info..]].concat();
-    shown(&blanked(&bare, &http.kept_elsewhere()))
+    shown(&http.without_secrets(&bare))
 }
 
 /// Whether the port, if there is one, is from 1 to 65535: the parser takes any digits, and then has no port to give. An empty

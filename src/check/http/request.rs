@@ -7,7 +7,7 @@ use ureq::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
 use ureq::http::uri::Authority;
 
 use super::redirect::{self, Hop};
-use super::{Auth, Http, guard};
+use super::{Auth, Http, guard, heads};
 use crate::check::Phase;
 use crate::net::{Course, Failure, Host, Net, ProxyScheme, Stream, proxy::Through, tls};
 
@@ -20,6 +20,8 @@ pub struct Wire {
     pub peer: String,
     /// Set where a proxy is asked to get the URL itself, and not for a tunnel.
     pub forwarded: Option<Forwarded>,
+    /// Whether a proxy is in between.
+    pub proxied: bool,
 }
 
 /// What a request to a forwarding proxy has beside (RFC 9112, section 3.2.2).
@@ -91,14 +93,14 @@ fn straight(
     }
     let stream = net.connect(host, addresses, course)?;
     let peer = course.address.map_or_else(|| format!("{host}:{port}"), |address| address.to_string());
-    Ok(Wire { stream, peer, forwarded: None })
+    Ok(Wire { stream, peer, forwarded: None, proxied: false })
 }
 
 fn forwarded(http: &Http, net: &Net, through: &Through<'_>, hop: &Hop, course: &mut Course) -> Result<Wire, Failure> {
     let stream = through.reach(net, http.ip, course)?;
     let authority = hop.uri.authority().map(Authority::as_str).unwrap_or_default();
     let forwarded = Forwarded { origin: Some(format!("http://{authority}")), authorization: through.authorization() };
-    Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded) })
+    Ok(Wire { stream, peer: through.to_string(), forwarded: Some(forwarded), proxied: true })
 }
 
 fn tunnelled(
@@ -110,21 +112,8 @@ fn tunnelled(
 ) -> Result<Wire, Failure> {
     let mut stream = through.reach(net, http.ip, course)?;
     through.tunnel(&mut stream, host, *port, course)?;
-    Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None })
+    Ok(Wire { stream, peer: format!("{host}:{port} (through {through})"), forwarded: None, proxied: true })
 }
-
-/// The user's headers that go to any origin: they say what is wanted and not who asks. All others may hold a key.
-const HARMLESS: [&str; 9] = [
-    "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "cache-control",
-    "content-type",
-    "pragma",
-    "range",
-    "user-agent",
-];
 
 /// The request of a hop, with the headers that may go there.
 ///
@@ -136,7 +125,7 @@ pub fn head(http: &Http, hop: &Hop, forwarded: Option<&Forwarded>) -> Result<Req
     *request.uri_mut() = hop.uri.clone();
     let headers = request.headers_mut();
     for (name, value) in &http.headers {
-        if hop.own_origin || HARMLESS.contains(&name.as_str()) {
+        if hop.own_origin || heads::OF_WHAT_IS_WANTED.contains(&name.as_str()) {
             headers.append(name.clone(), secret_value(name, value.expose())?);
         }
     }

@@ -91,7 +91,7 @@ fn ask(step: &Step, values: &mut Values, net: &Net, course: &mut Course) -> Outc
     token::with(&http, net, course.deadline(), |http, token_took| {
         course.leave_out(token_took);
         let (visit, failure) = Visit::made(http, None, net, course.deadline());
-        let taken = take::all(&step.take, &visit.answer);
+        let taken = take::all(&step.take, &visit.answer, visit.hops);
         let outcome = visit.judged(http, net, failure, &taken);
         course.add(visit.course);
         for one in taken {

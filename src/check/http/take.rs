@@ -73,31 +73,54 @@ impl Taken<'_> {
     }
 }
 
-/// Takes all of `takes`, as far as the answer came.
-pub fn all<'t>(takes: &'t [Take], answer: &Answer) -> Vec<Taken<'t>> {
+/// Takes all of `takes`, as far as the answer came, which was the last after `hops` redirects.
+pub fn all<'t>(takes: &'t [Take], answer: &Answer, hops: u32) -> Vec<Taken<'t>> {
     let body = OnceCell::new();
     let taken = takes.iter().map(|take| {
         let value = value(&take.from, answer, &body).and_then(bounded);
+        let value = value.map_err(|why| why + &of_which(&take.from, hops));
         let spellings = value.as_ref().map(|value| spellings(value.expose())).unwrap_or_default();
         Taken { take, value, spellings }
     });
     taken.collect()
 }
 
+/// A value that is missed may have been in an answer before, which led on: that of a login, for one.
+fn of_which(from: &Source, hops: u32) -> String {
+    match (from, hops) {
+        (Source::Header(..), 1) => " after 1 redirect (`redirects: 0` looks at the first answer)".to_owned(),
+        (Source::Header(..), 2..) => format!(" after {hops} redirects (`redirects: 0` looks at the first answer)"),
+        _ => String::new(),
+    }
+}
+
 fn value(from: &Source, answer: &Answer, body: &OnceCell<Option<Value>>) -> Result<Vec<u8>, String> {
     match from {
         Source::Json(pointer) => {
             let body = body.get_or_init(|| serde_json::from_slice(&answer.body).ok());
-            let cut = if answer.cut { ", cut at `body_max`" } else { "" };
-            let body = body.as_ref().ok_or_else(|| format!("body is not JSON{cut}"))?;
+            let body = body.as_ref().ok_or_else(|| format!("body is not JSON{}", cut(answer)))?;
             json_value(pointer, body)
         }
         Source::Body(regex) => {
-            let found = matched(regex, &answer.body).map(<[u8]>::to_vec);
-            found.ok_or_else(|| format!("body does not match `{regex}`"))
+            let body = &answer.body;
+            let (found, end) =
+                matched(regex, body).ok_or_else(|| format!("body does not match `{regex}`{}", cut(answer)))?;
+            // It could have matched more, had more of it come.
+            if answer.cut && end == body.len() {
+                return Err(format!("what matches `{regex}` reaches the end of the body{}", cut(answer)));
+            }
+            if found.is_empty() { Err(empty(regex)) } else { Ok(found.to_vec()) }
         }
         Source::Header(name, regex) => header(name, regex.as_ref(), answer.head.as_ref()),
     }
+}
+
+fn cut(answer: &Answer) -> &'static str {
+    if answer.cut { ", cut at `body_max`" } else { "" }
+}
+
+fn empty(regex: &Regex) -> String {
+    format!("`{regex}` matches, but what is to be taken of it is empty")
 }
 
 fn json_value(pointer: &str, body: &Value) -> Result<Vec<u8>, String> {
@@ -121,14 +144,18 @@ fn header(name: &str, regex: Option<&Regex>, head: Option<&Head>) -> Result<Vec<
     let all = head.header(name).ok_or_else(absent)?;
     let Some(regex) = regex else { return Ok(all) };
     let mut each = head.headers.get_all(name).iter();
-    let found = each.find_map(|value| matched(regex, value.as_bytes()));
-    found.map(<[u8]>::to_vec).ok_or_else(|| format!("header `{name}` does not match `{regex}`"))
+    let (found, _) = each
+        .find_map(|value| matched(regex, value.as_bytes()))
+        .ok_or_else(|| format!("header `{name}` does not match `{regex}`"))?;
+    if found.is_empty() { Err(empty(regex)) } else { Ok(found.to_vec()) }
 }
 
-/// What the first group matches, or all of it where there is no group.
-fn matched<'b>(regex: &Regex, bytes: &'b [u8]) -> Option<&'b [u8]> {
+/// What the first group matches, or all of it where there is no group; and where the match ends. A group that takes no part
+/// matches nothing.
+fn matched<'b>(regex: &Regex, bytes: &'b [u8]) -> Option<(&'b [u8], usize)> {
     let groups = regex.captures(bytes)?;
-    groups.get(usize::from(regex.captures_len() > 1)).map(|found| found.as_bytes())
+    let found = groups.get(usize::from(regex.captures_len() > 1)).map_or(&[][..], |found| found.as_bytes());
+    Some((found, groups.get(0)?.end()))
 }
 
 fn bounded(value: Vec<u8>) -> Result<Secret, String> {

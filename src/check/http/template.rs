@@ -1,8 +1,8 @@
 //! What steps took, put into the request of a later one.
 //!
 //! Each place has a spelling of its own, so that a value stays a value, whatever the answer held: percent-encoded in the path
-//! and query (RFC 3986, section 2.1), escaped as within a JSON string (RFC 8259, section 7) in a body that begins as JSON, and
-//! percent-encoded in one whose `content-type` is that of a form. In a header, and in any other body, it goes as it is; a header
+//! and query (RFC 3986, section 2.1), escaped as within a JSON string (RFC 8259, section 7) in a body whose `content-type` is
+//! that of JSON or that begins as JSON, and percent-encoded in one whose `content-type` is that of a form. In a header, and in any other body, it goes as it is; a header
 //! with a character that none may hold is not sent. What was put in is not looked at again.
 
 use std::borrow::Cow;
@@ -91,9 +91,15 @@ fn credentials(auth: &Auth, values: &[Secret]) -> Result<Auth, String> {
 
 /// How values are written in the body.
 fn of_body(http: &Http) -> Spelling {
-    let is_form = |value: &Secret| value.expose().trim_start().starts_with("application/x-www-form-urlencoded");
-    if http.headers.iter().any(|(name, value)| name == "content-type" && is_form(value)) {
-        return Spelling::Percent;
+    let headers = http.headers.iter().filter(|(name, _)| name == "content-type");
+    for (_, value) in headers {
+        // Types have no case (RFC 9110, section 8.3.1); a suffix tells the syntax (RFC 6839).
+        let given = value.expose().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match &*given {
+            "application/x-www-form-urlencoded" => return Spelling::Percent,
+            json if json == "application/json" || json.ends_with("+json") => return Spelling::Json,
+            _ => {}
+        }
     }
     let body = http.body.expose();
     let begin = body.len() - body.trim_start().len();

@@ -21,7 +21,7 @@ use super::template::percent_encoded;
 use super::{Auth, Expect, Http, Visit, redirect, request, take};
 use crate::check::{Outcome, Phase, Phases};
 use crate::net::timeline::Span;
-use crate::net::{Net, Spoken, TlsSettings, blanked, shown};
+use crate::net::{Net, Spoken, TlsSettings, shown};
 use crate::secret::Secret;
 
 /// Who asks for a token, where, and for what. Checks for which all of it is equal share a token.
@@ -291,7 +291,7 @@ fn granted(http: &Http, answer: &Answer) -> Result<(Secret, Duration), String> {
     let body = serde_json::from_slice::<Value>(&answer.body).ok();
     let word = |key: &str| {
         let text = body.as_ref().and_then(|body| body.get(key)).and_then(Value::as_str);
-        text.map(|text| shown(&blanked(text.as_bytes(), &http.kept_elsewhere())))
+        text.map(|text| shown(&http.without_secrets(text.as_bytes())))
     };
     if !(200..300).contains(&status) {
         let why = word("error").map(|error| match word("error_description") {

@@ -14,7 +14,7 @@ use ureq::http::{Request, StatusCode};
 
 use super::Http;
 use super::answer::Head;
-use crate::net::{blanked, shown};
+use crate::net::shown;
 
 /// Headers that the handshake itself has, by their names; no config sets them.
 pub const OWN_HEADERS: [&str; 6] = [
@@ -69,7 +69,7 @@ impl Handshake {
     }
 
     fn proven(&self, http: &Http, head: &Head) -> Result<(), String> {
-        let told = |value: &[u8]| shown(&blanked(value, &http.kept_elsewhere()));
+        let told = |value: &[u8]| shown(&http.without_secrets(value));
         let must = |held: fn(&[u8], &[u8]) -> bool, name: HeaderName, expected: &str| {
             let value = head.header(name.as_str());
             match value {
