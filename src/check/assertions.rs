@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::http::Text;
-use super::{Assertion, Phase, Verdict};
+use super::{Assertion, Pattern, Phase, Verdict};
 use crate::net::{Blame, Failure, Spoken, blanked, shown};
 use crate::secret::Secret;
 
@@ -76,6 +76,7 @@ impl<'a> Assertions<'a> {
     /// Lists all that is expected of a text, which people know as `who`.
     pub fn text(&mut self, what: &str, who: &str, text: &Text, got: &[u8]) {
         let expected = [&text.equals, &text.contains, &text.not_contains].into_iter().flatten();
+        let expected = expected.chain(text.matches.iter().filter_map(Pattern::apart));
         let mut secrets: Vec<&str> = expected.flat_map(Secret::kept_elsewhere).collect();
         secrets.extend(&self.secrets);
         let got_shown = shown_without(got, &secrets);
@@ -98,7 +99,13 @@ impl<'a> Assertions<'a> {
         }
         if let Some(regex) = &text.matches {
             let reason = || format!("{who} does not match `{regex}`");
-            self.must(regex.is_match(got), &format!("{what}.matches"), regex.as_str(), got_shown.clone(), reason);
+            self.must(
+                regex.regex().is_match(got),
+                &format!("{what}.matches"),
+                regex.to_string(),
+                got_shown.clone(),
+                reason,
+            );
         }
     }
 
@@ -115,6 +122,7 @@ impl<'a> Assertions<'a> {
     /// or holds what it should, and that none holds what it should not.
     pub fn texts(&mut self, what: &str, who: &str, text: &Text, got: &[String], same: impl Fn(&str, &str) -> bool) {
         let expected = [&text.equals, &text.contains, &text.not_contains].into_iter().flatten();
+        let expected = expected.chain(text.matches.iter().filter_map(Pattern::apart));
         let mut secrets: Vec<&str> = expected.flat_map(Secret::kept_elsewhere).collect();
         secrets.extend(&self.secrets);
         let all = shown_without(got.join(", ").as_bytes(), &secrets);
@@ -135,9 +143,9 @@ impl<'a> Assertions<'a> {
             self.must(held, &format!("{what}.not_contains"), part.clone(), all.clone(), reason);
         }
         if let Some(regex) = &text.matches {
-            let held = got.iter().any(|got| regex.is_match(got.as_bytes()));
+            let held = got.iter().any(|got| regex.regex().is_match(got.as_bytes()));
             let reason = || format!("no {who} matches `{regex}`");
-            self.must(held, &format!("{what}.matches"), regex.as_str(), all.clone(), reason);
+            self.must(held, &format!("{what}.matches"), regex.to_string(), all.clone(), reason);
         }
     }
 

@@ -12,6 +12,7 @@ mod each;
 pub mod exec;
 pub mod http;
 pub mod icmp;
+mod pattern;
 pub mod show;
 pub mod tcp;
 pub mod tls;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use confirm::Confirm;
+pub use pattern::Pattern;
 
 use crate::net::Net;
 use crate::net::timeline::Span;

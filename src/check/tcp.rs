@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::certificates::ExpectTls;
 use super::each::each;
-use super::{Outcome, Phase};
+use super::{Outcome, Pattern, Phase};
 use crate::net::{Course, Failure, Host, IpFamily, Net, Stream, TlsSettings, Trouble, blanked, shown, tls};
 use crate::secret::Secret;
-use regex::bytes::Regex;
 
 /// Where to connect, what to say, and what to expect.
 #[derive(Clone, Debug)]
@@ -48,7 +47,7 @@ impl Tcp {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Read until this matches what has come since the last step.
-    Expect(Regex),
+    Expect(Pattern),
     /// Send this, which may hold a secret.
     Send(Secret),
     /// Send these bytes.
@@ -176,7 +175,7 @@ impl Heard<'_> {
     ///
     /// Nothing at all fails in `first_byte`, as the wait for it does. Something else is shown: where it was all that there is, that
     /// fails in `assert`; where no more came in time, in `body`, for the rest may have been lost on the way.
-    fn until(&mut self, regex: &Regex, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
+    fn until(&mut self, regex: &Pattern, stream: &mut Stream, peer: &str, course: &mut Course) -> Result<(), Failure> {
         loop {
             if let Some(end) = end_of_match(regex, &self.bytes) {
                 self.mid_line = self.bytes.last() != Some(&b'\n');
@@ -228,22 +227,24 @@ impl Heard<'_> {
         Ok(())
     }
 
-    fn unmet(&self, regex: &Regex, why: &str) -> String {
-        let got = shown(&blanked(&self.bytes, &self.secrets));
+    fn unmet(&self, regex: &Pattern, why: &str) -> String {
+        let mut secrets = self.secrets.clone();
+        secrets.extend(regex.apart().into_iter().flat_map(Secret::kept_elsewhere));
+        let got = shown(&blanked(&self.bytes, &secrets));
         format!("expected `{regex}`, got `{got}`, {why}")
     }
 }
 
 /// Where the first match ends: in all of it, or in one of its lines. A reply may have more lines than the step before asked
 /// for, and `^220 ` should still find its own.
-fn end_of_match(regex: &Regex, bytes: &[u8]) -> Option<usize> {
-    let whole = regex.find(bytes).map(|found| found.end());
+fn end_of_match(regex: &Pattern, bytes: &[u8]) -> Option<usize> {
+    let whole = regex.regex().find(bytes).map(|found| found.end());
     whole.or_else(|| {
         let mut start = 0;
         bytes.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
             let text = line.strip_suffix(b"\n").unwrap_or(line);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let found = regex.find(text).map(|found| start + found.end());
+            let found = regex.regex().find(text).map(|found| start + found.end());
             start += line.len();
             found
         })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checks::under;
 use super::error::Complaint;
-use super::explain::{as_typed, ip_name, text_map, tls_keys};
+use super::explain::{as_typed, ip_name, pattern, text_map, tls_keys};
 use super::kinds::{certificate_days, ip, tls_settings};
 use super::shared::{self, regex};
 use super::targets::{host_port, host_port_text};
@@ -154,7 +154,7 @@ pub(super) fn tcp_keys(map: &mut Map, tcp: &Tcp) {
     map.text("tcp", &host_port_text(&tcp.host, tcp.port));
     map.plain("ip", ip_name(tcp.ip));
     let steps = tcp.dialogue.iter().map(|step| match step {
-        Step::Expect(regex) => Doc::Map(Map(vec![("expect".to_owned(), quote(regex.as_str()))])),
+        Step::Expect(regex) => Doc::Map(Map(vec![("expect".to_owned(), pattern(regex))])),
         Step::Send(text) => Doc::Map(Map(vec![("send".to_owned(), as_typed(text))])),
         Step::SendHex(hex) => Doc::Map(Map(vec![("send_hex".to_owned(), as_typed(&hex.typed))])),
         Step::StartTls => Doc::Scalar("starttls".to_owned()),

@@ -13,7 +13,7 @@ use super::write::{Doc, Map, quote, scalar, write_map};
 use super::{Config, Kafka, Postgres, Prepared, Spool, Store, WhenFull};
 use crate::check::dns::{self, Dns, Servers, Transport};
 use crate::check::http::{self, Allow, Http, Text, percent_encoded};
-use crate::check::{Check, Kind};
+use crate::check::{Check, Kind, Pattern};
 use crate::kafka::{Compression, Mechanism};
 use crate::maintenance::{Begins, Window};
 use crate::net::{Host, IpFamily, Proxy, ProxyScheme, TlsSettings, Verify};
@@ -153,6 +153,10 @@ pub(super) fn as_typed(text: &Secret) -> Doc {
     }
 }
 
+pub(super) fn pattern(pattern: &Pattern) -> Doc {
+    pattern.apart().map_or_else(|| quote(pattern.regex().as_str()), as_typed)
+}
+
 fn http_expect(http: &Http) -> Map {
     let mut expect = Map::default();
     let statuses = http
@@ -237,7 +241,7 @@ pub(super) fn text_map(text: &Text) -> Map {
     for (key, text) in texts {
         text.iter().for_each(|text| map.0.push((key.to_owned(), as_typed(text))));
     }
-    text.matches.iter().for_each(|regex| map.text("matches", regex.as_str()));
+    text.matches.iter().for_each(|regex| map.0.push(("matches".to_owned(), pattern(regex))));
     map
 }
 

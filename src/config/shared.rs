@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::Complaint;
 use super::walk::{At, Read};
+use crate::check::Pattern;
 use crate::check::http::Expect;
 use crate::net::{Pem, TlsSettings, Verify};
 use crate::secret::{Origin, Secret};
@@ -44,8 +45,9 @@ pub(super) enum Section {
 }
 
 /// A regular expression, of the dialect of the `regex` crate.
-pub(super) fn regex(at: &At<'_>) -> Read<Regex> {
-    at.text("a regular expression", |text| {
+pub(super) fn regex(at: &At<'_>) -> Read<Pattern> {
+    let given = at.expanded("a regular expression")?.secret();
+    let regex = at.text("a regular expression", |text| {
         let mut regexes = at.reading.shared.regexes.borrow_mut();
         if let Some(regex) = regexes.get(text) {
             return Ok(regex.clone());
@@ -58,7 +60,8 @@ pub(super) fn regex(at: &At<'_>) -> Read<Regex> {
         })?;
         regexes.insert(text.to_owned(), regex.clone());
         Ok(regex)
-    })
+    })?;
+    Ok(Pattern::new(regex, given))
 }
 
 /// The secret under `key`, or in the file that `key` + `_file` names.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::checks::{label, under};
 use super::error::Complaint;
 use super::expand::is_name;
-use super::explain::http_keys;
+use super::explain::{http_keys, pattern};
 use super::kinds::{HTTP, certificate_days};
 use super::references::Names;
 use super::shared::regex;
@@ -134,10 +134,10 @@ fn source_map(from: &Source) -> Map {
     let mut map = Map::default();
     match from {
         Source::Json(pointer) => map.text("json", pointer),
-        Source::Body(regex) => map.text("regex", regex.as_str()),
+        Source::Body(regex) => map.0.push(("regex".to_owned(), pattern(regex))),
         Source::Header(name, regex) => {
             map.text("header", name);
-            regex.iter().for_each(|regex| map.text("regex", regex.as_str()));
+            regex.iter().for_each(|regex| map.0.push(("regex".to_owned(), pattern(regex))));
         }
     }
     map

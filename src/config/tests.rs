@@ -148,7 +148,10 @@ fn no_secret_is_shown() {
     let more = read_text(
         "checks:\n- {label: a, http: 'https://a/?token=${TOKEN}', headers: {X-Key: '${TOKEN}', Cookie: hunter2}, \
          auth: {bearer: {token: '${TOKEN}'}}, proxy: 'http://me:${TOKEN}@p:1'}\n\
-         - {label: b, exec: [x], env: {PASSWORD: hunter2}}\n",
+         - {label: b, exec: [x], env: {PASSWORD: hunter2}}\n\
+         - {label: c, http: 'https://a/', expect: {body: {matches: '^${TOKEN}$'}}}\n\
+         - {label: d, tcp: 'a:1', dialogue: [{expect: 'a ${TOKEN}'}]}\n\
+         - {label: e, steps: [{http: 'https://a/', take: {x: {header: a, regex: '${TOKEN}'}}}]}\n",
     )
     .unwrap();
     for config in [config, more] {

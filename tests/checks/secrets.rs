@@ -113,6 +113,33 @@ fn what_comes_back_is_not_shown() {
 }
 
 #[test]
+fn patterns_are_shown_as_they_were_typed() {
+    for (kind, reason) in [
+        (
+            format!(
+                "http: 'http://127.0.0.1:{}/', headers: {{X: hunter2}}, expect: {{body: {{matches: '^k ${{TOKEN}}'}}}}",
+                repeats()
+            ),
+            "body does not match `^k ${TOKEN}`",
+        ),
+        (
+            format!("steps: [{{http: 'http://127.0.0.1:{}/', take: {{a: {{regex: '^k ${{TOKEN}}'}}}}}}]", repeats()),
+            "body does not match `^k ${TOKEN}`",
+        ),
+        (
+            format!(
+                "tcp: '127.0.0.1:{}', dialogue: [{{send: \"hunter2\\n\"}}, {{expect: '^250 ${{TOKEN}}'}}]",
+                repeats_line()
+            ),
+            "expected `^250 ${TOKEN}`, got `500 ***\\n`",
+        ),
+    ] {
+        let (all, _, why) = outcome(&kind);
+        assert!(why.contains(reason) && !all.contains("hunter2"), "{why}: {all}");
+    }
+}
+
+#[test]
 fn what_the_config_itself_has_is_not_shown_either_where_it_is_masked_on_its_way_out() {
     let repeats_authorization = || {
         let of = |head: &str| head.split_once("authorization: ").unwrap().1.lines().next().unwrap().to_owned();

@@ -186,7 +186,7 @@ pub struct Text {
     /// Must not hold this.
     pub not_contains: Option<Secret>,
     /// Must match this somewhere.
-    pub matches: Option<regex::bytes::Regex>,
+    pub matches: Option<super::Pattern>,
 }
 
 /// Asks once; each address where that is asked for.

@@ -2,11 +2,11 @@
 
 use std::cell::OnceCell;
 
-use regex::bytes::Regex;
 use serde_json::Value;
 
 use super::answer::{Answer, Head};
 use super::template::percent_encoded;
+use crate::check::Pattern;
 use crate::check::assertions::Assertions;
 use crate::secret::Secret;
 
@@ -35,9 +35,9 @@ pub enum Source {
     /// In a JSON body, at an RFC 6901 pointer: a text, a whole number, `true` or `false`.
     Json(String),
     /// In the body: what the first group matches, or all of it where there is none.
-    Body(Regex),
+    Body(Pattern),
     /// In a header: all of it, or what is matched in the first one of this name that matches.
-    Header(String, Option<Regex>),
+    Header(String, Option<Pattern>),
 }
 
 impl Source {
@@ -119,7 +119,7 @@ fn cut(answer: &Answer) -> &'static str {
     if answer.cut { ", cut at `body_max`" } else { "" }
 }
 
-fn empty(regex: &Regex) -> String {
+fn empty(regex: &Pattern) -> String {
     format!("`{regex}` matches, but what is to be taken of it is empty")
 }
 
@@ -138,7 +138,7 @@ fn json_value(pointer: &str, body: &Value) -> Result<Vec<u8>, String> {
     Err(format!("`{pointer}` is {what}"))
 }
 
-fn header(name: &str, regex: Option<&Regex>, head: Option<&Head>) -> Result<Vec<u8>, String> {
+fn header(name: &str, regex: Option<&Pattern>, head: Option<&Head>) -> Result<Vec<u8>, String> {
     let absent = || format!("header `{name}` is absent");
     let head = head.ok_or_else(absent)?;
     let all = head.header(name).ok_or_else(absent)?;
@@ -152,9 +152,9 @@ fn header(name: &str, regex: Option<&Regex>, head: Option<&Head>) -> Result<Vec<
 
 /// What the first group matches, or all of it where there is no group; and where the match ends. A group that takes no part
 /// matches nothing.
-fn matched<'b>(regex: &Regex, bytes: &'b [u8]) -> Option<(&'b [u8], usize)> {
-    let groups = regex.captures(bytes)?;
-    let found = groups.get(usize::from(regex.captures_len() > 1)).map_or(&[][..], |found| found.as_bytes());
+fn matched<'b>(regex: &Pattern, bytes: &'b [u8]) -> Option<(&'b [u8], usize)> {
+    let groups = regex.regex().captures(bytes)?;
+    let found = groups.get(usize::from(regex.regex().captures_len() > 1)).map_or(&[][..], |found| found.as_bytes());
     Some((found, groups.get(0)?.end()))
 }
 
