@@ -191,7 +191,7 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
     let yaml = format!(
         "checks:\n- {{label: a, http: '{hook}', body: '{body}', headers: {{Accept: '{accept}', X-Key: 'a${{TOKEN}}'}}}}\n\
          - {{label: b, http: '{query}', auth: {{basic: {{user: '${{TOKEN}}', password: '${{TOKEN}}'}}}}, \
-         expect: {{body: {{contains: 'of ${{TOKEN}}', equals: '${{TOKEN}}'}}}}, proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
+         expect: {{body: {{contains: 'of ${{TOKEN}}', equals: '${{TOKEN}}', matches: '${{TOKEN}}'}}}}, proxy: '${{PROXY}}'}}\n- {{label: c, http: '{literal}', proxy: 'socks5://${{TOKEN}}@p:1'}}\n\
          - {{label: d, tcp: 'a:1', dialogue: [send: \"{send}\"]}}\n- {{label: e, exec: [x, '{argument}', plain]}}\n\
          - {{label: f, for: {{key: ['${{TOKEN}}']}}, http: 'https://a.example.com/for/{{key}}'}}\n\
          - {{label: g, http: 'https://a.example.com/', auth: {{oauth2: {{token_url: '{issuer}', client_id: '{client}', \
@@ -218,6 +218,7 @@ fn what_the_environment_gives_is_explained_as_it_was_typed() {
         "user: \"${TOKEN}\"",
         "contains: \"of ${TOKEN}\"",
         "proxy: \"${PROXY}\"",
+        "matches: \"${TOKEN}\"",
     ] {
         assert!(explained.contains(typed), "{typed} in {explained}");
     }

@@ -3,12 +3,17 @@
 
 use std::borrow::Cow;
 
+use ureq::http::header::SEC_WEBSOCKET_PROTOCOL;
+
 use super::{Auth, Http, heads, request};
 use crate::net::blanked;
 use crate::secret::Secret;
 
 /// What is masked only because it may hold a key is looked for from this length on: what is shorter is in many a text.
 const GUESS_BYTES_MIN: usize = 6;
+
+/// The name of a subprotocol, which reasons have to tell, is no longer than this; what is longer may be a token.
+const SUBPROTOCOL_BYTES_MAX: usize = 32;
 
 impl Http {
     /// What came, without what repeats a secret of the request.
@@ -33,7 +38,10 @@ impl Http {
         let values = self.headers.iter().map(|(_, value)| value);
         let from_elsewhere = self.typed.iter().chain(values).chain([&self.body]).flat_map(Secret::kept_elsewhere);
         let masked = self.headers.iter().filter(|(name, _)| !heads::is_harmless(name.as_str()));
-        let guessed = masked.flat_map(|(_, value)| parts_of_value(value.expose()));
+        let (subprotocols, masked): (Vec<_>, Vec<_>) = masked.partition(|(name, _)| name == SEC_WEBSOCKET_PROTOCOL);
+        let guessed = masked.into_iter().flat_map(|(_, value)| parts_of_value(value.expose()));
+        let subprotocols = subprotocols.into_iter().flat_map(|(_, value)| value.expose().split(',').map(str::trim));
+        let guessed = guessed.chain(subprotocols.filter(|subprotocol| subprotocol.len() > SUBPROTOCOL_BYTES_MAX));
         let guessed = guessed.chain(self.url.query().into_iter().flat_map(parts_of_query));
         let guessed = guessed.filter(|part| part.len() >= GUESS_BYTES_MIN);
         hidden.extend(from_elsewhere.chain(guessed).map(Cow::from));
@@ -60,13 +68,15 @@ fn parts_of_query(query: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
+    const SUBPROTOCOLS: &str = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.dG9rZW4";
+
     #[test]
     fn what_is_masked_on_its_way_out_is_masked_where_it_comes_back() {
         let http = Http {
             auth: Some(Auth::Basic { user: Secret::new("ann"), password: Secret::new("pw-of-ann") }),
             headers: [("x-api-key", "key-1234"), ("authorization", "Bearer tok.en"), ("cookie", "a=1; sid=s3ss10n")]
                 .into_iter()
-                .chain([("accept", "text/plain"), ("x-short", "true")])
+                .chain([("accept", "text/plain"), ("x-short", "true"), ("sec-websocket-protocol", SUBPROTOCOLS)])
                 .map(|(name, value)| (name.parse().unwrap(), Secret::new(value)))
                 .collect(),
             ..Http::get("https://a.example/x?token=t0ken-9&q=abc".parse().unwrap())
@@ -80,6 +90,8 @@ mod tests {
             ("true text/plain", "true text/plain"),
             ("/x?token=t0ken-9&q=abc: no", "/x?***: no"),
             ("t0ken-9 is no token, nor is abc", "*** is no token, nor is abc"),
+            ("no v4.channel.k8s.io", "no v4.channel.k8s.io"),
+            ("base64url.bearer.authorization.k8s.io.dG9rZW4?", "***?"),
             ("a.example", "a.example"),
         ] {
             assert_eq!(String::from_utf8_lossy(&http.without_secrets(came.as_bytes())), shown, "{came}");
