@@ -36,16 +36,3 @@ impl Lock {
         Ok(Lock(file))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_that_is_missing_is_told_as_such() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("missing/spool.db");
-        let reason = Lock::take(&path).unwrap_err();
-        assert_eq!(reason, format!("the folder of the spool `{}` does not exist", path.display()));
-    }
-}
