@@ -42,6 +42,21 @@ fn shape(text: &str) -> String {
         .collect()
 }
 
+/// A report's shape without what it says of a machine that is short of CPU, as one under test may be.
+fn at_rest(shape: &str) -> String {
+    let mut strained = None;
+    let lines = shape.split_inclusive('\n').filter(|line| !line.starts_with("strained: "));
+    let lines = lines.map(|line| {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        strained = words.iter().position(|word| *word == "strained").or(strained.filter(|_| !words.is_empty()));
+        if let Some(column) = strained {
+            words.remove(column);
+        }
+        words.join(" ") + "\n"
+    });
+    lines.collect::<String>().replace("\n\n\n", "\n\n")
+}
+
 fn machine() -> Machine {
     let machine = Machine::online();
     let package = concat!("/root/pingeon_", env!("CARGO_PKG_VERSION"), "_amd64.deb");
@@ -60,7 +75,7 @@ fn the_front_page_shows_what_happens() {
             ("sh", "alone") => drop(machine.does(&at_home(&text))),
             ("text", "alone") => {
                 let (command, picture) = text.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
-                machine.shows(command, |said| shape(said) == shape(picture), picture);
+                machine.shows(command, |said| at_rest(&shape(said)) == shape(picture), picture);
                 pictures += 1;
             }
             other => panic!("nobody knows what {other:?} is"),
