@@ -19,6 +19,11 @@ use crate::net::{Blame, Failure, Net, blanked};
 use crate::secret::Secret;
 
 impl Expect {
+    /// Whether an answer may have this status.
+    pub fn allows(&self, status: u16) -> bool {
+        self.status.iter().any(|(from, until)| (*from..=*until).contains(&status))
+    }
+
     /// Whether any expectation needs the body itself.
     pub fn looks_at_body(&self) -> bool {
         !self.body.is_empty() || !self.json.is_empty()
@@ -100,7 +105,7 @@ fn hold_rest(expect: &Expect, net: &Net, visit: &Visit, took: Duration, to: &mut
 
 fn status(expect: &Expect, head: &Head, to: &mut Assertions<'_>) {
     let status = head.status.as_u16();
-    let held = expect.status.iter().any(|(from, until)| (*from..=*until).contains(&status));
+    let held = expect.allows(status);
     let ranges = expect.status.iter().map(|(from, until)| match from == until {
         true => from.to_string(),
         false => format!("{from}-{until}"),

@@ -2,8 +2,8 @@
 //!
 //! Each place has a spelling of its own, so that a value stays a value, whatever the answer held: percent-encoded in the path
 //! and query (RFC 3986, section 2.1), escaped as within a JSON string (RFC 8259, section 7) in a body whose `content-type` is
-//! that of JSON or that begins as JSON, and percent-encoded in one whose `content-type` is that of a form. In a header, and in any other body, it goes as it is; a header
-//! with a character that none may hold is not sent. What was put in is not looked at again.
+//! that of JSON or that begins as JSON, and percent-encoded in one whose `content-type` is that of a form. In a header, and in any
+//! other body, it goes as it is; a header with a character that none may hold is not sent. What was put in is not looked at again.
 
 use std::borrow::Cow;
 

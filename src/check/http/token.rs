@@ -95,8 +95,7 @@ pub fn with(http: &Http, net: &Net, deadline: Instant, ask: impl FnOnce(&Http, D
 pub fn refused(http: &Http, net: &Net, visit: &Visit, outcome: &mut Outcome) {
     let Some(Auth::OAuth2 { grant, token: Some(token) }) = &http.auth else { return };
     let unauthorized = visit.answer.head.as_ref().is_some_and(|head| head.status == 401);
-    let expected = http.expect.status.iter().any(|(from, until)| (*from..=*until).contains(&401));
-    if unauthorized && !expected && visit.own_origin {
+    if unauthorized && !http.expect.allows(401) && visit.own_origin {
         net.tokens().forget(grant, token);
         let reason = outcome.reason.get_or_insert_default();
         reason.push_str("; the token is dropped, the next check gets a new one");
