@@ -1,18 +1,18 @@
 //! The workers, who run the checks.
 //!
-//! One worker at a time waits for the next slot and for its due, the others rest; when it goes to run the check, the next one
-//! waits. When none rests, another worker is started, up to what the config allows: so there are as many as ever ran at once,
-//! and a target that hangs holds up no other.
+//! One by one they take slots from the line (see `line`) and run them at their due. When the last one that waits there goes to
+//! run a check, another worker is started, up to what the config allows: so there are as many as ever ran at once, and a target
+//! that hangs holds up no other.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
 use super::gate::Gate;
+use super::line::{Due, Line};
 use super::starvation::Starvation;
-use super::{GRACE, Plan, Return, Run, SLOTS_MAX, WORKER_STACK, run_check};
+use super::{GRACE, Plan, Return, Run, WORKER_STACK, run_check};
 use crate::clock::{Clock, Now, Steady, SystemClock};
 use crate::jobs::{Jobs, Pulse, Stop};
 use crate::logs::{Author, Log, Ran, Strain};
@@ -26,13 +26,11 @@ pub(super) struct Crew {
     run: Run,
     gate: Arc<Gate>,
     net: Arc<Net>,
-    turn: Mutex<Turn>,
+    line: Arc<Line>,
     returns: Sender<Return>,
     logs: Sender<Log>,
     stop: Stop,
     jobs: Jobs,
-    /// Workers that wait or rest.
-    idle: AtomicUsize,
     /// Workers that run a check.
     running: AtomicU32,
     /// Workers there are, and may be.
@@ -45,22 +43,12 @@ pub(super) struct Crew {
 /// How long after a refusal the machine is asked again for one more thread.
 const HIRE_AGAIN_MS: u64 = 5_000;
 
-/// What the worker holds whose turn it is to wait.
-#[derive(Debug)]
-pub(super) struct Turn {
-    slots: Receiver<Slot>,
-    /// Slots that were taken in, [`SLOTS_MAX`] at most, by their due and then as they came: the earliest goes first, also when
-    /// it came last. With each, when it was taken in.
-    waiting: BTreeMap<(Steady, u64), (Slot, Steady)>,
-    taken_in: u64,
-}
-
 impl Crew {
     pub(super) fn new(
         plan: &Plan,
         gate: &Arc<Gate>,
         (net, jobs, stop): (&Arc<Net>, &Jobs, &Stop),
-        slots: Receiver<Slot>,
+        line: Arc<Line>,
         returns: Sender<Return>,
         (logs, most): (Sender<Log>, Arc<AtomicUsize>),
     ) -> Self {
@@ -69,12 +57,11 @@ impl Crew {
             run: plan.run,
             gate: gate.clone(),
             net: net.clone(),
-            turn: Mutex::new(Turn::of(slots)),
+            line,
             returns,
             logs,
             stop: stop.clone(),
             jobs: jobs.clone(),
-            idle: AtomicUsize::new(0),
             running: AtomicU32::new(0),
             hired: AtomicUsize::new(0),
             most,
@@ -135,10 +122,8 @@ impl Crew {
     /// not begun by then is left to the next start, which finds it missed.
     fn next(self: &Arc<Self>) -> Option<(Slot, Steady)> {
         let free = SystemClock.now().steady;
-        self.idle.fetch_add(1, Relaxed);
-        let (slot, came) = self.turn.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.stop)?;
-        let nobody_waits = self.idle.fetch_sub(1, Relaxed) == 1;
-        if nobody_waits && let Err(reason) = self.clone().hire() {
+        let Due { slot, came, last_worker } = self.line.next(&self.stop)?;
+        if last_worker && let Err(reason) = self.clone().hire() {
             // The next slot waits until one of the workers that there are is free.
             log::warn!("{reason}; checks share the workers that there are");
         }
@@ -154,42 +139,5 @@ impl Crew {
         let after = |moment: Steady| Some(u64::try_from(moment.since(slot.due).as_micros()).unwrap_or(u64::MAX));
         let strain = Strain { late_us: after(now.steady), queued_us: after(in_hand), running, starved_us };
         Log::ran(&self.author, &slot.check, slot.due_at, Ran { started_at: now.wall, took, strain }, outcome)
-    }
-}
-
-impl Turn {
-    pub(super) fn of(slots: Receiver<Slot>) -> Self {
-        Turn { slots, waiting: BTreeMap::new(), taken_in: 0 }
-    }
-
-    /// Waits until the earliest slot is due; with it, when it was taken in. `None` once the agent stops.
-    pub(super) fn wait(&mut self, stop: &Stop) -> Option<(Slot, Steady)> {
-        while !stop.is_set() {
-            while self.waiting.len() < SLOTS_MAX
-                && let Ok(slot) = self.slots.try_recv()
-            {
-                self.take_in(slot);
-            }
-            let Some((&(due, _), _)) = self.waiting.first_key_value() else {
-                let slot = self.slots.recv().ok()?;
-                self.take_in(slot);
-                continue;
-            };
-            let early = due.since(SystemClock.now().steady);
-            if early.is_zero() {
-                return self.waiting.pop_first().map(|(_, slot)| slot);
-            }
-            if self.waiting.len() == SLOTS_MAX {
-                stop.wait(early);
-            } else if let Ok(slot) = self.slots.recv_timeout(early) {
-                self.take_in(slot);
-            }
-        }
-        None
-    }
-
-    fn take_in(&mut self, slot: Slot) {
-        self.taken_in += 1;
-        self.waiting.insert((slot.due, self.taken_in), (slot, SystemClock.now().steady));
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! | channel | bound | at the bound |
 //! |---|---|---|
-//! | slots | `SLOTS_MAX` | the slot stays in the schedule; its successor's due makes it missed, `workers busy` |
+//! | slots (see `line`) | `SLOTS_MAX` | the slot stays in the schedule; its successor's due makes it missed, `workers busy` |
 //! | returns | slots and workers together, so it is never reached | |
 //! | reloads | 0 | whoever reloads waits until the schedule takes it up, for `GRACE` at most |
 //! | logs | `LOGS_MAX` | workers wait, and what the schedule cannot hand out meanwhile is missed, `spool full` |
@@ -21,6 +21,7 @@
 mod crew;
 mod foreman;
 mod gate;
+mod line;
 mod once;
 mod publish;
 mod starvation;
@@ -50,10 +51,7 @@ use crate::spool;
 use crew::Crew;
 use foreman::Foreman;
 use gate::Gate;
-
-/// Slots that are handed to the workers and not yet taken by one. With the schedule's tick of 100 ms it bounds how many checks
-/// a second can be handed out: 20,000.
-const SLOTS_MAX: usize = 2_048;
+use line::{Line, SLOTS_MAX};
 
 /// Logs on their way to the spool: what one group commit takes in at a thousand checks a second.
 const LOGS_MAX: usize = 1_024;
@@ -112,19 +110,19 @@ pub fn start(
     net: &Arc<Net>,
     (stop, drained): (&Stop, &Stop),
 ) -> Result<Agent, String> {
-    let (slots_in, slots) = bounded(SLOTS_MAX);
-    // Slots wait in their channel, with the worker whose turn it is, and with those that run.
-    let (returns, returned) = bounded(2 * SLOTS_MAX + WORKERS_MAX);
+    let line = Arc::<Line>::default();
+    // Slots are in the line, or with a worker.
+    let (returns, returned) = bounded(SLOTS_MAX + WORKERS_MAX);
     let (logs, logs_out) = bounded(LOGS_MAX);
     // Without room: a reload is done when the schedule has it, and the next one cannot come too early.
     let (reloads, reloaded) = bounded(0);
     let workers_most = Arc::new(AtomicUsize::new(plan.workers.min(WORKERS_MAX)));
 
     let gate = Arc::new(Gate::new(plan.run, plan.network_gate.clone(), stop));
-    let crew = Crew::new(&plan, &gate, (net, jobs, stop), slots, returns, (logs.clone(), workers_most.clone()));
+    let crew = Crew::new(&plan, &gate, (net, jobs, stop), line.clone(), returns, (logs.clone(), workers_most.clone()));
     Arc::new(crew).hire()?;
 
-    let mut foreman = Foreman::new(schedule, plan.author, slots_in, logs);
+    let mut foreman = Foreman::new(schedule, plan.author, line, logs);
     let heard = stop.clone();
     jobs.start("schedule", STACK, move |pulse| {
         foreman.run(&returned, &reloaded, &heard, pulse);

@@ -159,58 +159,21 @@ fn targets_that_hang_hold_up_no_other() {
 }
 
 #[test]
-fn the_earliest_slot_goes_first_also_when_it_came_last() {
-    let checks: Vec<_> = (0..10).map(|n| check(&format!("check-{n}"), 100)).collect();
-    let now = SystemClock.now();
-    let mut schedule = Schedule::new("test", &checks, now, &HashMap::new());
-    let mut slots: Vec<_> = std::iter::from_fn(|| schedule.take(now, Duration::from_secs(1))).collect();
-    let dues: Vec<Steady> = slots.iter().map(|slot| slot.due).collect();
-    assert_eq!(dues.len(), checks.len());
-
-    let (slots_in, slots_out) = bounded(slots.len());
-    slots.drain(..).rev().for_each(|slot| slots_in.send(slot).unwrap());
-    let mut turn = crew::Turn::of(slots_out);
-    let taken: Vec<Steady> = dues.iter().map(|_| turn.wait(&Stop::default()).unwrap().0.due).collect();
-    assert_eq!(taken, dues);
-    assert!(SystemClock.now().steady >= dues[9], "none is handed out before its due");
-}
-
-#[test]
-fn the_schedule_ends_when_the_workers_went_first() {
-    let (now, stop, jobs) = (SystemClock.now(), Stop::default(), Jobs::default());
-    let schedule = Schedule::new("test", &[check("a", 100)], now, &HashMap::new());
-    let (slots_in, slots) = bounded(SLOTS_MAX);
-    let ((logs, _logs), (_returns, returned), (_reloads, reloaded)) = (bounded(1), bounded(1), bounded(1));
-    let mut foreman = Foreman::new(schedule, Author::new("test".into(), now.wall), slots_in, logs);
-    // What the last worker does that hears the word to stop.
-    drop(slots);
-    let (heard, (handed_out, was_handed_out)) = (stop.clone(), bounded(1));
-    jobs.start("schedule", STACK, move |pulse| {
-        handed_out.send(foreman.hand_out(SystemClock.now())).map_err(|error| error.to_string())?;
-        foreman.run(&returned, &reloaded, &heard, pulse);
-        Ok(())
-    })
-    .unwrap();
-    assert_eq!(was_handed_out.recv_timeout(Duration::from_secs(30)), Ok(0));
-    stop.set();
-    assert_eq!(jobs.join(Duration::from_secs(30)).0, Vec::<String>::new());
-}
-
-#[test]
 fn what_a_full_spool_held_up_is_no_fault_of_the_targets() {
     let checks: Vec<_> = (0..4).map(|n| check(&format!("check-{n}"), 200)).collect();
     let (now, stop, jobs) = (SystemClock.now(), Stop::default(), Jobs::default());
     let schedule = Schedule::new("test", &checks, now, &HashMap::new());
-    let ((slots_in, slots), (logs, logs_out)) = (bounded(SLOTS_MAX), bounded(2));
+    let (line, (logs, logs_out)) = (Arc::<Line>::default(), bounded(2));
     let ((returns, returned), (_reloads, reloaded)) = (bounded(100), bounded(1));
     let author = Author::new("test".into(), now.wall);
     let (network_gate, flush) = (Vec::new(), Duration::ZERO);
     let plan = Plan { author: author.clone(), run: |_, _, _| up(), network_gate, workers: 4, flush };
     let gate = Arc::new(Gate::new(plan.run, Vec::new(), &stop));
     let most = Arc::new(AtomicUsize::new(plan.workers));
-    let crew = Crew::new(&plan, &gate, (&Arc::new(Net::system()), &jobs, &stop), slots, returns, (logs.clone(), most));
+    let crew =
+        Crew::new(&plan, &gate, (&Arc::new(Net::system()), &jobs, &stop), line.clone(), returns, (logs.clone(), most));
     Arc::new(crew).hire().unwrap();
-    let (mut foreman, heard) = (Foreman::new(schedule, author, slots_in, logs), stop.clone());
+    let (mut foreman, heard) = (Foreman::new(schedule, author, line, logs), stop.clone());
     jobs.start("schedule", STACK, move |pulse| {
         foreman.run(&returned, &reloaded, &heard, pulse);
         Ok(())

@@ -1,5 +1,6 @@
 //! A label and its slots. All times are microseconds of the steady clock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -27,6 +28,8 @@ pub(super) struct Label {
 pub(super) struct Out {
     pub(super) check: Arc<Check>,
     pub(super) due: u64,
+    /// When the label is due again: its key in `away`.
+    pub(super) again: u64,
     pub(super) begun: Arc<AtomicBool>,
     /// A reload changed the interval or dropped the label since: the slot has no place among the label's slots any more.
     pub(super) replaced: bool,
@@ -35,9 +38,14 @@ pub(super) struct Out {
 }
 
 /// The label of a slot that comes back, and what was noted when it was handed out. `None`: it is not out.
-pub(super) fn give_back<'a>(labels: &'a mut [Option<Label>], slot: &Slot) -> Option<(&'a mut Label, Out)> {
+pub(super) fn give_back<'a>(
+    labels: &'a mut [Option<Label>],
+    away: &mut BTreeSet<(u64, u32)>,
+    slot: &Slot,
+) -> Option<(&'a mut Label, Out)> {
     let label = labels.get_mut(slot.place as usize)?.as_mut()?;
     let out = label.out.take_if(|out| Arc::ptr_eq(&out.begun, &slot.begun))?;
+    away.remove(&(out.again, slot.place));
     Some((label, out))
 }
 

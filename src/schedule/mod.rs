@@ -19,6 +19,7 @@
 mod label;
 mod ledger;
 mod phase;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod wall;
@@ -32,6 +33,7 @@ use crate::clock::{Now, SLEPT_MIN, Steady, Timestamp};
 use crate::logs::{Cause, Missed};
 use label::{Label, NEVER, Out, give_back};
 use ledger::{Ledger, Run};
+pub use slot::Slot;
 use wall::{Wall, micros, offset, steady, timestamp};
 
 /// How far wall − steady may wander before it counts as a step of the wall clock: the two are not read at one instant.
@@ -45,29 +47,6 @@ const GROWN_US: u64 = 60_000_000;
 
 /// How often all labels are looked through for such ranges.
 const SWEEP_US: u64 = 10_000_000;
-
-/// A check that is due, handed to a worker. The worker sleeps until `due`, begins it, runs it, and sends it back.
-#[derive(Debug)]
-pub struct Slot {
-    /// What to run.
-    pub check: Arc<Check>,
-    /// When.
-    pub due: Steady,
-    /// When, by the wall clock.
-    pub due_at: Timestamp,
-    place: u32,
-    begun: Arc<AtomicBool>,
-}
-
-impl Slot {
-    /// Whether a check that begins `now` still begins in time; notes that it did. If not, its successor is due already:
-    /// the worker does not run it and gives it back for [`Schedule::put_back`].
-    pub fn begin(&self, now: Steady) -> bool {
-        let in_time = now < self.due.plus(self.check.interval);
-        self.begun.fetch_or(in_time, Relaxed);
-        in_time
-    }
-}
 
 /// Consecutive slots of one label that did not run, for one cause: becomes one `missed` log.
 #[derive(Clone, Debug)]
@@ -93,6 +72,8 @@ pub struct Schedule {
     vacant: Vec<u32>,
     /// Labels that are free, by how long they wait.
     waiting: BTreeSet<(u64, u32)>,
+    /// Labels whose slot is out, by when they are due again.
+    away: BTreeSet<(u64, u32)>,
     /// When the first of them was due as the owner saw it last: until then it may sleep. `None`: for as long as it takes.
     /// What comes back meanwhile, and how long that waits, it cannot know.
     first_known: Option<u64>,
@@ -117,6 +98,7 @@ impl Schedule {
             labels: Vec::with_capacity(checks.len()),
             vacant: Vec::new(),
             waiting: BTreeSet::new(),
+            away: BTreeSet::new(),
             first_known: None,
             taken_late: Vec::new(),
             ledger: Ledger::default(),
@@ -157,9 +139,10 @@ impl Schedule {
         } else {
             label.next = due + interval;
         }
-        let begun = Arc::new(AtomicBool::new(false));
-        label.out =
-            Some(Out { check: label.check.clone(), due, begun: begun.clone(), replaced: false, overrun: Vec::new() });
+        let (begun, again) = (Arc::new(AtomicBool::new(false)), due + interval);
+        let (check, overrun) = (label.check.clone(), Vec::new());
+        label.out = Some(Out { check, due, again, begun: begun.clone(), replaced: false, overrun });
+        self.away.insert((again, place));
         Some(Slot { check: label.check.clone(), due: steady(due), due_at: self.wall.at(due), place, begun })
     }
 
@@ -175,7 +158,7 @@ impl Schedule {
     /// Takes back a slot that was not run: the workers' queue had no room, or a worker could not [`begin`](Slot::begin) it in
     /// time. It is offered again until its successor is due; then it is missed.
     pub fn put_back(&mut self, slot: Slot) {
-        let Some((label, out)) = give_back(&mut self.labels, &slot) else { return };
+        let Some((label, out)) = give_back(&mut self.labels, &mut self.away, &slot) else { return };
         let interval = interval_us(&out.check);
         let alone = Run { check: out.check, first: out.due, slots: 1 };
         if out.replaced {
@@ -197,7 +180,7 @@ impl Schedule {
     /// The check has run, and ended at `ended`; its log is on its way. Slots that came due in the meantime are missed.
     pub fn done(&mut self, slot: Slot, ended: Steady) {
         self.enter_older(slot.place);
-        let Some((label, out)) = give_back(&mut self.labels, &slot) else { return };
+        let Some((label, out)) = give_back(&mut self.labels, &mut self.away, &slot) else { return };
         for run in out.overrun.iter().chain([&label.due_before(micros(ended.0))]) {
             self.ledger.enter(run, Cause::StillRunning, self.wall);
         }
@@ -216,6 +199,11 @@ impl Schedule {
     /// When a label that is free is due, or was, if it could not be handed out yet. `None`: all are out, or there are none.
     pub fn next_due(&self) -> Option<Steady> {
         self.waiting.first().map(|&(since, _)| steady(since))
+    }
+
+    /// When the first label whose slot is out is due again, or was while that slot did not come back. `None`: none is out.
+    pub fn next_again(&self) -> Option<Steady> {
+        self.away.first().map(|&(again, _)| steady(again))
     }
 
     /// How far the wall clock was set since the last call, in microseconds, forward if positive; `None`: it was not.
@@ -379,6 +367,11 @@ impl Schedule {
         let next = self.first_slot(check, out.map_or(self.seen, |due| self.seen.max(due + 1)));
         if let Some(label) = &mut self.labels[place as usize] {
             (label.check, label.next) = (check.clone(), next);
+            if let Some(out) = &mut label.out {
+                self.away.remove(&(out.again, place));
+                out.again = next;
+                self.away.insert((next, place));
+            }
         }
         if out.is_none() {
             self.free(place, next);

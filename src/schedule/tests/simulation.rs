@@ -113,7 +113,7 @@ impl World {
             self.own();
             self.work();
             if self.at() == end {
-                return;
+                return self.assert_who_is_away();
             }
             let next_due = self.schedule.next_due().map(|due| micros(due.0).saturating_sub(micros(self.ahead)));
             let next_end = self.busy.first_key_value().map(|(&(end, _), _)| end);
@@ -122,6 +122,12 @@ impl World {
             let next = [next_due, next_end].into_iter().flatten().min().unwrap_or(end);
             self.jump(next.clamp(self.at(), end));
         }
+    }
+
+    fn assert_who_is_away(&self) {
+        let out = self.schedule.labels.iter().flatten().filter_map(|label| label.out.as_ref());
+        let (count, again) = (out.clone().count(), out.map(|out| out.again).min());
+        assert_eq!((self.schedule.away.len(), self.schedule.next_again()), (count, again.map(steady)));
     }
 
     /// Workers end, begin and wait, as far as the clock has come.
