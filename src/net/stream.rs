@@ -3,7 +3,7 @@
 //! The socket never blocks by itself: before each read it is polled for what is left of the time, so a peer that sends one
 //! byte at a time cannot stretch the deadline, and none of it spins.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -58,7 +58,8 @@ impl Stream {
         self.stop = Some(stop);
     }
 
-    /// Shakes hands as `tls` says. The stream is secured from here on.
+    /// Shakes hands as `tls` says. The stream is secured from here on. Our last words of the handshake of TLS 1.3 go out with what
+    /// is sent first, or by [`finish`](Self::finish): one packet less, for which the peer would have to be woken.
     ///
     /// # Errors
     /// What kept the handshake from its end by `deadline`; the peer has been told by an alert where TLS has one for it.
@@ -80,7 +81,16 @@ impl Stream {
             }
             process(tls, &mut socket)?;
         }
-        flush(tls, &mut socket)
+        Ok(())
+    }
+
+    /// Sends what is left of the handshake, where nothing else is to be sent.
+    ///
+    /// # Errors
+    /// What kept it from being sent by `deadline`.
+    pub fn finish(&mut self, deadline: Instant) -> Result<(), Trouble> {
+        let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
+        self.tls.as_mut().map_or(Ok(()), |tls| flush(tls, &mut socket))
     }
 
     /// Says that what came so far may have ended in the middle of a line, and that the rest of it means nothing: it is dropped
@@ -141,6 +151,7 @@ impl Stream {
     pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, Trouble> {
         let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
         let Some(tls) = &mut self.tls else { return Ok(socket.read(buffer)?) };
+        flush(tls, &mut socket)?;
         loop {
             match tls.reader().read(buffer) {
                 Ok(read) => return Ok(read),
@@ -216,8 +227,12 @@ impl Read for Armed<'_> {
 
 impl Write for Armed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            match self.socket.write(bytes) {
+            match self.socket.write_vectored(parts) {
                 Err(error) if again(&error) => wait(self.socket, PollFlags::OUT, self.deadline, self.stop)?,
                 result => return result,
             }

@@ -44,12 +44,13 @@ type Known = (Weak<TlsSettings>, Arc<ClientConfig>);
 impl Configs {
     /// No configuration yet; certificates are judged by `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Configs {
-            provider: Arc::new(rustls::crypto::ring::default_provider()),
-            clock,
-            system_roots: OnceLock::new(),
-            known: Mutex::default(),
-        }
+        let mut provider = rustls::crypto::ring::default_provider();
+        // AES-128 first, as browsers and Go have it: its handshakes hash with SHA-256, for which CPUs have instructions. Servers
+        // mostly take what the client names first.
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| !suite.suite().as_str().is_some_and(|name| name.contains("AES_128")));
+        Configs { provider: Arc::new(provider), clock, system_roots: OnceLock::new(), known: Mutex::default() }
     }
 
     /// The configuration for `settings`; without the client's certificate unless `show_client`, and offering `alpn`.
