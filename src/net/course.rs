@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dial::share;
@@ -25,7 +26,7 @@ pub struct Course {
     /// The newest TLS session, also one whose certificate was refused.
     pub session: Option<Session>,
     /// The certificate that ends first, of all hops.
-    pub ends_first: Option<Certificate>,
+    pub ends_first: Option<Arc<Certificate>>,
     /// What happened when, where somebody watches.
     pub timeline: Timeline,
 }

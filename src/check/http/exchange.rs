@@ -1,11 +1,12 @@
 //! One request and its answer over a connection that stands: ureq speaks HTTP/1.1, we hold the socket and the clock.
 //!
-//! ureq gets an agent of its own for each request, whose connector hands over the connection. So it has nothing to pool, to
-//! retry, to resolve, or to time out by itself, and needs no lock that other checks hold. What goes wrong on the socket is
-//! kept as a [`Failure`] on our side; what ureq makes of it does not matter.
+//! ureq gets an agent for each thread, whose connector hands over the connection. So it has nothing to pool, to retry, to
+//! resolve, or to time out by itself, and needs no lock that other checks hold. What goes wrong on the socket is kept as a
+//! [`Failure`] on our side; what ureq makes of it does not matter.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ureq::config::{AutoHeaderValue, Config};
@@ -50,8 +51,11 @@ pub fn exchange(
     let talk = Talk { wire, course: course.take(), failure: None, opening: Vec::new(), sent: Vec::new() };
     let line = Line { talk: Arc::new(Mutex::new(talk)), buffer };
     let talk = line.talk.clone();
-    let agent = Agent::with_parts(CONFIG.clone(), HandOver(Mutex::new(Some(line))), Nowhere);
-    let result = ask(&agent, request, http, hop).and_then(|response| {
+    LINE.set(Some(line));
+    let response = AGENT.with(|agent| ask(agent, request, http, hop));
+    // A request that ureq refuses takes no connection.
+    drop(LINE.take());
+    let result = response.and_then(|response| {
         let (parts, body) = response.into_parts();
         let head = answer.head.insert(Head { status: parts.status, version: parts.version, headers: parts.headers });
         lock(&talk).course.timeline.note(|| heads::came(http, head));
@@ -71,9 +75,15 @@ pub fn exchange(
     }
 }
 
+thread_local! {
+    static AGENT: Agent = Agent::with_parts(config(), HandOver, Nowhere);
+    /// The connection that ureq is to take.
+    static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
+}
+
 /// What ureq is told for every request. All of its own time-outs are off but the one that lets a request with
 /// `Expect: 100-continue` go on without it.
-static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+fn config() -> Config {
     Config::builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -85,7 +95,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         .accept_encoding(AutoHeaderValue::Provided(Arc::new("identity".to_owned())))
         .user_agent(concat!("pingeon/", env!("CARGO_PKG_VERSION")))
         .build()
-});
+}
 
 /// The request, as a handshake where that is asked for.
 fn begun(http: &Http, hop: &Hop, wire: &Wire) -> Result<(Request<()>, Option<Handshake>), String> {
@@ -316,7 +326,7 @@ impl Buffer {
         let longest = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
         let longest = longest.chain([request.uri().path_and_query().map_or(0, |path| path.as_str().len())]).max();
         let output = vec![0; WRITE_BYTES.max(longest.unwrap_or(0) + 64)];
-        Buffer { input: Vec::new(), consumed: 0, filled: 0, output, progress: false, head_done: false }
+        Buffer { input: vec![0; READ_BYTES], consumed: 0, filled: 0, output, progress: false, head_done: false }
     }
 
     /// Where to read to; `None` when a head, or the head of a chunk, has come to its bound.
@@ -330,7 +340,7 @@ impl Buffer {
             if self.filled >= HEAD_BYTES_MAX {
                 return None;
             }
-            self.input.resize((self.filled * 2).max(READ_BYTES), 0);
+            self.input.resize(self.filled * 2, 0);
         }
         Some(&mut self.input[self.filled..])
     }
@@ -360,9 +370,6 @@ impl Buffers for Buffer {
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        if self.input.is_empty() {
-            self.input.resize(READ_BYTES, 0);
-        }
         (&mut self.input[self.filled..], &mut self.output)
     }
 
@@ -373,13 +380,13 @@ impl Buffers for Buffer {
 
 /// Gives ureq the connection that stands.
 #[derive(Debug)]
-struct HandOver(Mutex<Option<Line>>);
+struct HandOver;
 
 impl Connector for HandOver {
     type Out = Line;
 
     fn connect(&self, _: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Line>, ureq::Error> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).take())
+        Ok(LINE.take())
     }
 }
 

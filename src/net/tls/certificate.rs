@@ -1,7 +1,9 @@
 //! What a certificate says (RFC 5280), as far as checks tell it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -52,6 +54,40 @@ impl Certificate {
     }
 }
 
+/// Certificates that were read before: servers show the same ones for weeks, and to read one takes far longer than to know it.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<HashMap<Digest, Arc<Certificate>>>);
+
+/// The SHA-256 of a certificate's DER.
+type Digest = [u8; 32];
+
+/// So many are kept, of which each takes about a kilobyte at most; then all are forgotten.
+const KNOWN_MAX: usize = 4_096;
+
+impl Known {
+    /// As [`Certificate::read`].
+    pub fn read(&self, der: &CertificateDer<'_>) -> Option<Arc<Certificate>> {
+        let digest = sha256(der);
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(certificate) = known().get(&digest) {
+            return Some(certificate.clone());
+        }
+        let read = Arc::new(Certificate::read(der)?);
+        let mut known = known();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(digest, read.clone());
+        Some(read)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    let mut digest = Digest::default();
+    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    digest
+}
+
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| match name {
@@ -73,16 +109,14 @@ fn moment(time: ASN1Time) -> Timestamp {
 /// The SHA-256 of a public key (its SubjectPublicKeyInfo in DER), written in base64 as RFC 7469 has it. A certificate that is
 /// renewed with the same key keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pin([u8; Pin::BYTES]);
+pub struct Pin(Digest);
 
 impl Pin {
     /// How long it is, in bytes.
     pub const BYTES: usize = 32;
 
     fn of(key: &[u8]) -> Self {
-        let mut pin = [0; Pin::BYTES];
-        pin.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
-        Pin(pin)
+        Pin(sha256(key))
     }
 
     /// Reads base64; `None` when it is no pin.
@@ -152,6 +186,23 @@ mod tests {
         let many: Vec<String> = (0..50).map(|n| format!("{n}.example")).collect();
         let own = rcgen::CertificateParams::new(many.clone()).unwrap().self_signed(&key).unwrap();
         assert_eq!(Certificate::read(own.der()).unwrap().names, many[..NAMES_MAX]);
+    }
+
+    #[test]
+    fn what_was_read_before_is_known_and_not_too_many() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let known = Known::default();
+        let read = known.read(own.der()).unwrap();
+        assert_eq!(Some(&*read), Certificate::read(own.der()).as_ref());
+        assert!(Arc::ptr_eq(&read, &known.read(own.der()).unwrap()));
+        assert_eq!(known.read(&CertificateDer::from(&b"\x30\x03abc"[..])), None);
+
+        let many = (1..KNOWN_MAX).map(|n| (sha256(&n.to_be_bytes()), read.clone()));
+        known.0.lock().unwrap().extend(many);
+        let own = rcgen::CertificateParams::new(["b.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        assert_eq!(known.read(own.der()).unwrap().names, ["b.example"]);
+        assert_eq!(known.0.lock().unwrap().len(), 1);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
-use super::{Certificate, WITNESS};
+use super::WITNESS;
+use super::certificate::{Certificate, Known};
 use crate::clock::{Clock, Timestamp};
 use crate::net::{Pem, TlsSettings, Verify};
 
@@ -32,14 +33,15 @@ pub struct Configs {
     provider: Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
     system_roots: OnceLock<Result<Arc<RootCertStore>, Unusable>>,
-    known: Mutex<HashMap<(usize, bool, Alpn), Known>>,
+    certificates: Arc<Known>,
+    known: Mutex<HashMap<(usize, bool, Alpn), Made>>,
 }
 
 /// The protocol to offer (RFC 7301), if the one that is spoken has a name there.
 pub type Alpn = Option<&'static [u8]>;
 
 /// The weak pointer keeps the address from being used again for other settings, for as long as the entry lives.
-type Known = (Weak<TlsSettings>, Arc<ClientConfig>);
+type Made = (Weak<TlsSettings>, Arc<ClientConfig>);
 
 impl Configs {
     /// No configuration yet; certificates are judged by `clock`.
@@ -50,7 +52,13 @@ impl Configs {
         provider
             .cipher_suites
             .sort_by_key(|suite| !suite.suite().as_str().is_some_and(|name| name.contains("AES_128")));
-        Configs { provider: Arc::new(provider), clock, system_roots: OnceLock::new(), known: Mutex::default() }
+        Configs {
+            provider: Arc::new(provider),
+            clock,
+            system_roots: OnceLock::new(),
+            certificates: Arc::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// The configuration for `settings`; without the client's certificate unless `show_client`, and offering `alpn`.
@@ -106,16 +114,16 @@ impl Configs {
     }
 
     fn verifier(&self, settings: &TlsSettings) -> Result<Verifier, Unusable> {
-        let provider = self.provider.clone();
+        let (provider, known) = (self.provider.clone(), self.certificates.clone());
         if settings.verify == Verify::Nothing {
-            return Ok(Verifier { provider, trust: None });
+            return Ok(Verifier { provider, known, trust: None });
         }
         let (roots, named) = match &settings.ca {
             Some(pem) => (roots(pem)?, certificates(pem)?),
             None => (self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?, Vec::new()),
         };
         let trust = Trust { roots, named, name: settings.verify == Verify::ChainAndName };
-        Ok(Verifier { provider, trust: Some(trust) })
+        Ok(Verifier { provider, known, trust: Some(trust) })
     }
 }
 
@@ -181,6 +189,7 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Unusable> {
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
+    known: Arc<Known>,
     trust: Option<Trust>,
 }
 
@@ -239,12 +248,12 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let algorithms = self.provider.signature_verification_algorithms;
-        let read = Certificate::read(own);
-        let verify = |trust: &Trust| trust.verify(own, read.as_ref(), rest, name, now, algorithms);
+        let read = self.known.read(own);
+        let verify = |trust: &Trust| trust.verify(own, read.as_deref(), rest, name, now, algorithms);
         let wrong = self.trust.as_ref().map(verify).unwrap_or_default();
         let refused = wrong.first().cloned();
         WITNESS.with_borrow_mut(|witness| {
-            witness.chain = read.into_iter().chain(rest.iter().filter_map(Certificate::read)).collect();
+            witness.chain = read.into_iter().chain(rest.iter().filter_map(|one| self.known.read(one))).collect();
             witness.wrong = wrong;
         });
         refused.map_or_else(|| Ok(ServerCertVerified::assertion()), Err)

@@ -49,7 +49,7 @@ pub struct Session {
     /// The cipher suite, by its IANA name.
     pub cipher: Option<String>,
     /// What the server sent, its own certificate first.
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<Arc<Certificate>>,
     /// Why those are not to be trusted, in words for people: each reason. Empty where nothing is to be verified.
     pub distrust: Vec<String>,
     /// Whether the server asked for a certificate of ours and we have none.
@@ -62,7 +62,7 @@ pub struct Session {
 #[derive(Default)]
 struct Witness {
     /// What the server showed, its own first.
-    chain: Vec<Certificate>,
+    chain: Vec<Arc<Certificate>>,
     /// All that is wrong with that.
     wrong: Vec<rustls::Error>,
     certificate_wanted: bool,
@@ -148,7 +148,7 @@ fn session(connection: Option<&ClientConnection>, witness: Witness) -> Session {
         cipher: connection.and_then(cipher),
         distrust: witness.distrust(),
         certificates: match witness.chain.is_empty() {
-            true => remembered().iter().filter_map(Certificate::read).collect(),
+            true => remembered().iter().filter_map(Certificate::read).map(Arc::new).collect(),
             false => witness.chain,
         },
         certificate_wanted: witness.certificate_wanted,
@@ -277,7 +277,7 @@ pub fn alert_name(alert: AlertDescription) -> String {
 }
 
 /// Why a certificate was refused, in words for people.
-fn certificate_reason(error: &CertificateError, chain: &[Certificate]) -> String {
+fn certificate_reason(error: &CertificateError, chain: &[Arc<Certificate>]) -> String {
     match error {
         CertificateError::ExpiredContext { time, not_after } => {
             let (ended, whose) = (moment(*not_after), whose(chain, |c| c.not_after == moment(*not_after)));
@@ -314,8 +314,8 @@ fn certificate_reason(error: &CertificateError, chain: &[Certificate]) -> String
 }
 
 /// The subject of the certificate that `is_it`, unless that is the server's own, which goes without saying.
-fn whose(chain: &[Certificate], is_it: impl Fn(&Certificate) -> bool) -> String {
-    match chain.iter().position(is_it) {
+fn whose(chain: &[Arc<Certificate>], is_it: impl Fn(&Certificate) -> bool) -> String {
+    match chain.iter().position(|one| is_it(one)) {
         Some(0) | None => String::new(),
         Some(at) => format!(" of {}", chain[at].subject),
     }
