@@ -121,7 +121,7 @@ fn start(config: &Config, halves: Halves, jobs: &Jobs, (stop, drained): (&Stop, 
         if halves.produce {
             let schedule = Schedule::new(&config.agent, &config.checks, SystemClock.now(), &last_due);
             let (network_gate, flush) = (config.network_gate.clone(), config.spool.flush);
-            let plan = Plan { author, run: check::run, network_gate, workers: config::workers(config), flush };
+            let plan = Plan { author, run: check::run, network_gate, workers: config.workers_max, flush };
             started.agent = Some(produce::start(jobs, plan, schedule, writer, &net, (stop, drained))?);
         }
     }
@@ -221,7 +221,7 @@ impl Process<'_> {
     fn reload(&mut self) -> Result<(), String> {
         let config = (self.read)().map_err(|reason| format!("reload refused, the old config stays: {reason}"))?;
         if let Some(agent) = &self.agent {
-            let taken_up = agent.reload(config.checks.clone(), config.network_gate.clone(), config::workers(&config));
+            let taken_up = agent.reload(config.checks.clone(), config.network_gate.clone(), config.workers_max);
             taken_up.map_err(|reason| format!("reload failed: {reason}"))?;
         }
         let waits = config.differs_in(&self.config);

@@ -14,8 +14,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::target::address;
 
-/// More than ever run at once at the pace that the agent is measured with.
-const THREADS: usize = 24;
+/// A check takes less than this, that of the target's delay included: so many at a time is what the pace asks for.
+const TAKES_MAX: Duration = Duration::from_millis(100);
+/// Threads beside those, for moments at which more run at once.
+const THREADS_MORE: u128 = 14;
 
 /// Asks for the path `/{checks}` of the target at `port` as often as the checks would, until standard input closes; over TLS
 /// where `identity` is where its authority is.
@@ -26,7 +28,7 @@ pub fn run(port: u16, checks: usize, interval: Duration, identity: Option<&Path>
     let tls = identity.map(trusting).transpose()?;
     let (begun, taken) = (Instant::now(), Arc::new(AtomicU32::new(0)));
     let pause = interval / u32::try_from(checks).unwrap_or(u32::MAX);
-    for _ in 0..THREADS {
+    for _ in 0..THREADS_MORE + TAKES_MAX.as_nanos() / pause.as_nanos().max(1) {
         let (tls, taken) = (tls.clone(), taken.clone());
         std::thread::spawn(move || {
             loop {

@@ -58,8 +58,7 @@ impl Stream {
         self.stop = Some(stop);
     }
 
-    /// Shakes hands as `tls` says. The stream is secured from here on. Our last words of the handshake of TLS 1.3 go out with what
-    /// is sent first, or by [`finish`](Self::finish): one packet less, for which the peer would have to be woken.
+    /// Shakes hands as `tls` says. The stream is secured from here on.
     ///
     /// # Errors
     /// What kept the handshake from its end by `deadline`; the peer has been told by an alert where TLS has one for it.
@@ -81,16 +80,7 @@ impl Stream {
             }
             process(tls, &mut socket)?;
         }
-        Ok(())
-    }
-
-    /// Sends what is left of the handshake, where nothing else is to be sent.
-    ///
-    /// # Errors
-    /// What kept it from being sent by `deadline`.
-    pub fn finish(&mut self, deadline: Instant) -> Result<(), Trouble> {
-        let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
-        self.tls.as_mut().map_or(Ok(()), |tls| flush(tls, &mut socket))
+        flush(tls, &mut socket)
     }
 
     /// Says that what came so far may have ended in the middle of a line, and that the rest of it means nothing: it is dropped
@@ -151,7 +141,6 @@ impl Stream {
     pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, Trouble> {
         let mut socket = Armed { socket: &self.socket, deadline, stop: self.stop.as_ref() };
         let Some(tls) = &mut self.tls else { return Ok(socket.read(buffer)?) };
-        flush(tls, &mut socket)?;
         loop {
             match tls.reader().read(buffer) {
                 Ok(read) => return Ok(read),
@@ -230,6 +219,7 @@ impl Write for Armed<'_> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
+    /// Records that are ready together go out in one packet, each of which would have to wake the peer.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             match self.socket.write_vectored(parts) {

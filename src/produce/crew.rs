@@ -33,9 +33,8 @@ pub(super) struct Crew {
     jobs: Jobs,
     /// Workers that run a check.
     running: AtomicU32,
-    /// Workers there are, and may be.
+    /// Workers there are.
     hired: AtomicUsize,
-    most: Arc<AtomicUsize>,
     /// When to ask the machine again for a worker that it refused, in milliseconds of the awake clock; 0: it refused none.
     hire_again: AtomicU64,
 }
@@ -50,7 +49,7 @@ impl Crew {
         (net, jobs, stop): (&Arc<Net>, &Jobs, &Stop),
         line: Arc<Line>,
         returns: Sender<Return>,
-        (logs, most): (Sender<Log>, Arc<AtomicUsize>),
+        logs: Sender<Log>,
     ) -> Self {
         Crew {
             author: plan.author.clone(),
@@ -64,7 +63,6 @@ impl Crew {
             jobs: jobs.clone(),
             running: AtomicU32::new(0),
             hired: AtomicUsize::new(0),
-            most,
             hire_again: AtomicU64::new(0),
         }
     }
@@ -73,7 +71,7 @@ impl Crew {
     /// [`HIRE_AGAIN_MS`], and only the first refusal is an error.
     pub(super) fn hire(self: Arc<Self>) -> Result<(), String> {
         let now = u64::try_from(SystemClock.now().awake().0.as_millis()).unwrap_or(u64::MAX);
-        let (again, most) = (self.hire_again.load(Relaxed), self.most.load(Relaxed));
+        let (again, most) = (self.hire_again.load(Relaxed), self.line.most());
         if now < again {
             return Ok(());
         }
@@ -93,9 +91,17 @@ impl Crew {
         if again > 0 { Ok(()) } else { started }
     }
 
+    /// Runs so many checks at once from now on; those that run go on.
+    pub(super) fn change_most(self: Arc<Self>, most: usize) -> Result<(), String> {
+        // Slots may wait with every worker at a check that hangs.
+        if self.line.change_most(most) { Ok(()) } else { self.hire() }
+    }
+
     /// A worker: takes slots until the agent stops.
     fn work(self: &Arc<Self>, starvation: &Starvation, pulse: &Pulse) {
-        while let Some((slot, in_hand)) = self.next() {
+        let mut back = false;
+        while let Some((slot, in_hand)) = self.next(back) {
+            back = true;
             let now = SystemClock.now();
             let back = if slot.begin(now.steady) {
                 pulse.back_in(slot.check.timeout + GRACE);
@@ -120,14 +126,13 @@ impl Crew {
 
     /// The next slot, at the moment when it is due, and since when a worker had it in hand. `None` once the agent stops: what is
     /// not begun by then is left to the next start, which finds it missed.
-    fn next(self: &Arc<Self>) -> Option<(Slot, Steady)> {
-        let free = SystemClock.now().steady;
-        let Due { slot, came, last_worker } = self.line.next(&self.stop)?;
+    fn next(self: &Arc<Self>, back: bool) -> Option<(Slot, Steady)> {
+        let Due { slot, in_hand, last_worker } = self.line.next(&self.stop, back)?;
         if last_worker && let Err(reason) = self.clone().hire() {
             // The next slot waits until one of the workers that there are is free.
             log::warn!("{reason}; checks share the workers that there are");
         }
-        Some((slot, came.max(free)))
+        Some((slot, in_hand))
     }
 
     fn run(&self, slot: &Slot, (in_hand, now): (Steady, Now), starvation: &Starvation, pulse: &Pulse) -> Log {

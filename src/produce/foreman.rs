@@ -184,7 +184,8 @@ mod tests {
             let check = Check { label, interval, timeout: interval, confirm: Default::default(), target, kind };
             let schedule = Schedule::new("test", &[Arc::new(check)], now, &HashMap::new());
             let (logs, _logs) = bounded(1);
-            let mut foreman = Foreman::new(schedule, Author::new("test".into(), now.wall), Arc::default(), logs);
+            let mut foreman =
+                Foreman::new(schedule, Author::new("test".into(), now.wall), Arc::new(Line::new(1)), logs);
             let due = foreman.schedule.next_due().unwrap();
             // The moment when the first slot is due, an interval after which comes the next; or one that long before it.
             let at = Now { steady: if takes > 0 { due } else { Steady(due.0.saturating_sub(interval)) }, ..now };

@@ -3,40 +3,50 @@
 //! A worker takes the earliest slot in hand before it is due, and sleeps until then. A few do so at a time, the others rest. As long
 //! as the earliest slot in hand is due before the first of those that wait, nobody need be woken when one comes: who goes to run
 //! its slot sees to the next one, and mostly another worker has come back from its check by then and has taken it.
+//!
+//! Where workers are too few, slots that are due go by how long their label waits. The earliest due would always be of the same
+//! labels: those that are due just after a worker comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, Steady, SystemClock};
 use crate::jobs::Stop;
 use crate::schedule::Slot;
 
-/// Slots that wait for a worker, at most. With the schedule's tick of 100 ms it bounds how many checks a second can be handed
-/// out: 20,000.
+/// Slots that wait for a worker, at most, beside those in hand. With the schedule's tick of 100 ms it bounds how many checks a
+/// second can be handed out: 20,000.
 pub(super) const SLOTS_MAX: usize = 2_048;
 
 /// Workers that have a slot in hand before it is due, unless earlier ones come late.
 const IN_HAND_MAX: usize = 4;
 
-/// The place of a slot: by its due, then as they came.
+/// The place of a slot: by its due, or since when its label waits, and then as they came.
 type Place = (Steady, u64);
 
 /// The line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     standing: Mutex<Standing>,
     bell: Condvar,
+    /// Workers that are not with a check.
+    free: AtomicUsize,
+    /// Checks that may run at once.
+    most: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Standing {
-    /// With each slot, when it came.
-    slots: BTreeMap<Place, (Slot, Steady)>,
+    /// Those that are not due yet. With each, since when a worker has had it in hand, if one had.
+    slots: BTreeMap<Place, (Slot, Option<Steady>)>,
+    /// Those that are due, by how long their label waits.
+    overdue: BTreeMap<Place, (Slot, Option<Steady>)>,
     came: u64,
+    /// Checks that run.
+    busy: usize,
     /// Where those stand that a worker has in hand.
     in_hand: BTreeSet<Place>,
-    /// Workers that have none.
-    resting: usize,
     closed: bool,
 }
 
@@ -44,70 +54,94 @@ struct Standing {
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) slot: Slot,
-    /// Since when it stood in the line.
-    pub(super) came: Steady,
-    /// No worker is left for the next one.
+    /// Since when a worker has had it in hand.
+    pub(super) in_hand: Steady,
+    /// No worker is free for the next one.
     pub(super) last_worker: bool,
 }
 
 impl Line {
+    /// An empty one, of which `most` checks may run at once.
+    pub(super) fn new(most: usize) -> Self {
+        let (standing, bell, free) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
+        Line { standing, bell, free, most: AtomicUsize::new(most) }
+    }
+
+    /// Checks that may run at once.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Relaxed)
+    }
+
+    /// Lets `most` checks run at once from now on; those that run go on. Whether a worker is free.
+    pub(super) fn change_most(&self, most: usize) -> bool {
+        let _standing = self.lock();
+        self.most.store(most, Relaxed);
+        self.bell.notify_all();
+        self.free.load(Relaxed) > 0
+    }
+
     /// Whether there is no room for one more.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().slots.len() >= SLOTS_MAX
+        self.lock().len() >= SLOTS_MAX
     }
 
     /// Adds a slot, or gives it back where there is no room.
     pub(super) fn put(&self, slot: Slot) -> Result<(), Slot> {
         let mut standing = self.lock();
-        if standing.slots.len() >= SLOTS_MAX {
+        if standing.len() >= SLOTS_MAX {
             return Err(slot);
         }
         standing.came += 1;
         let place = (slot.due, standing.came);
-        standing.slots.insert(place, (slot, SystemClock.now().steady));
-        self.call(&standing);
+        standing.slots.insert(place, (slot, None));
+        // For one that was first before it, a worker was called already.
+        if standing.overdue.is_empty() && standing.first() == Some(place) {
+            self.call(&standing);
+        }
         Ok(())
     }
 
-    /// No more slots come, and those that are not due yet go to nobody.
+    /// No more slots come, and those that stand here go to nobody.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.bell.notify_all();
     }
 
-    /// The earliest slot, at the moment when it is due. `None` once the agent stops.
-    pub(super) fn next(&self, stop: &Stop) -> Option<Due> {
+    /// The slot whose turn it is, at the moment when it is due. `None` once the agent stops. For a worker that comes `back` from a
+    /// check, or that is new.
+    pub(super) fn next(&self, stop: &Stop, back: bool) -> Option<Due> {
+        self.free.fetch_add(1, Relaxed);
+        let due = self.wait(stop, back);
+        let last_worker = self.free.fetch_sub(1, Relaxed) == 1;
+        due.map(|(slot, in_hand)| Due { slot, in_hand, last_worker })
+    }
+
+    fn wait(&self, stop: &Stop, back: bool) -> Option<(Slot, Steady)> {
         let mut standing = self.lock();
-        loop {
-            if standing.closed || stop.is_set() {
-                return None;
-            }
+        standing.busy -= usize::from(back);
+        while !standing.closed && !stop.is_set() {
             let now = SystemClock.now().steady;
-            let Some(place) = standing.first_to_take(now) else {
-                standing.resting += 1;
+            if let Some(due) = standing.take_due(now, self.most()) {
+                self.call(&standing);
+                return Some(due);
+            }
+            let Some((place, slot, in_hand)) = standing.take_early(now) else {
                 standing = self.bell.wait(standing).unwrap_or_else(PoisonError::into_inner);
-                standing.resting -= 1;
                 continue;
             };
-            let early = place.0.since(now);
-            let (slot, came) = standing.slots.remove(&place)?;
-            if early.is_zero() {
-                let last_worker = standing.in_hand.is_empty() && standing.resting == 0;
-                self.call(&standing);
-                return Some(Due { slot, came, last_worker });
-            }
             standing.in_hand.insert(place);
+            let early = place.0.since(now);
             standing = self.bell.wait_timeout(standing, early).unwrap_or_else(PoisonError::into_inner).0;
             standing.in_hand.remove(&place);
             // Back in its place: an earlier one may have come meanwhile.
-            standing.slots.insert(place, (slot, came));
+            standing.slots.insert(place, (slot, Some(in_hand)));
         }
+        None
     }
 
-    /// Calls for a worker where none looks after the first slot.
+    /// Calls for a worker where none looks after the next slot. Whoever is free will do: each looks at all of them then.
     fn call(&self, standing: &Standing) {
-        let looked_after = |first: &Place| standing.in_hand.first().is_some_and(|in_hand| in_hand < first);
-        if standing.slots.first_key_value().is_some_and(|(first, _)| !looked_after(first)) {
+        if !standing.is_looked_after(self.most()) {
             self.bell.notify_one();
         }
     }
@@ -118,12 +152,45 @@ impl Line {
 }
 
 impl Standing {
-    /// The first slot, if one more worker should take it: it is due, or not many have one in hand, or it is earlier than one of
+    fn len(&self) -> usize {
+        self.slots.len() + self.overdue.len()
+    }
+
+    fn first(&self) -> Option<Place> {
+        self.slots.first_key_value().map(|(&first, _)| first)
+    }
+
+    /// Whether a worker will be awake, or come back, when the next slot may run; or there is none.
+    fn is_looked_after(&self, most: usize) -> bool {
+        let before = |first| self.in_hand.first().is_some_and(|in_hand| *in_hand < first);
+        self.busy >= most || (self.overdue.is_empty() && self.first().is_none_or(before))
+    }
+
+    /// Takes the slot whose label waits longest, of those that are due, if one more check may run. With it, since when it is in
+    /// hand.
+    fn take_due(&mut self, now: Steady, most: usize) -> Option<(Slot, Steady)> {
+        while let Some(entry) = self.slots.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((_, came), slot) = entry.remove_entry();
+            self.overdue.insert((slot.0.since, came), slot);
+        }
+        if self.busy >= most {
+            return None;
+        }
+        let (_, (slot, in_hand)) = self.overdue.pop_first()?;
+        self.busy += 1;
+        Some((slot, in_hand.unwrap_or(now)))
+    }
+
+    /// Takes the first slot before it is due, if one more worker should: not many have one in hand, or it is earlier than one of
     /// those.
-    fn first_to_take(&self, now: Steady) -> Option<Place> {
-        let (&first, _) = self.slots.first_key_value()?;
+    fn take_early(&mut self, now: Steady) -> Option<(Place, Slot, Steady)> {
+        let first = self.first()?;
         let earlier = || self.in_hand.last().is_some_and(|last| first < *last);
-        (first.0 <= now || self.in_hand.len() < IN_HAND_MAX || earlier()).then_some(first)
+        if self.in_hand.len() >= IN_HAND_MAX && !earlier() {
+            return None;
+        }
+        let (place, (slot, in_hand)) = self.slots.pop_first()?;
+        Some((place, slot, in_hand.unwrap_or(now)))
     }
 }
 
@@ -142,6 +209,7 @@ mod tests {
     use crate::schedule::Schedule;
 
     const LONG: Duration = Duration::from_secs(30);
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     /// A slot of each of so many checks, by their dues, the last of which is within `within`.
     fn slots(count: usize, within: Duration) -> Vec<Slot> {
@@ -164,7 +232,9 @@ mod tests {
         let worker = |_| {
             let (line, told) = (line.clone(), told.clone());
             std::thread::spawn(move || {
-                while let Some(Due { slot, .. }) = line.next(&Stop::default()) {
+                let mut back = false;
+                while let Some(Due { slot, .. }) = line.next(&Stop::default(), back) {
+                    back = true;
                     assert!(SystemClock.now().steady >= slot.due, "none is handed out before its due");
                     told.send(slot.due).unwrap();
                 }
@@ -186,17 +256,17 @@ mod tests {
     fn the_earliest_slot_goes_first_also_when_it_came_last() {
         let slots = slots(10, Duration::from_millis(100));
         let dues: Vec<Steady> = slots.iter().map(|slot| slot.due).collect();
-        let line = Line::default();
+        let line = Line::new(100);
         slots.into_iter().rev().for_each(|slot| line.put(slot).unwrap());
-        let taken: Vec<Steady> = dues.iter().map(|_| line.next(&Stop::default()).unwrap().slot.due).collect();
+        let taken: Vec<Steady> = dues.iter().map(|_| line.next(&Stop::default(), false).unwrap().slot.due).collect();
         assert_eq!(taken, dues);
     }
 
     #[test]
     fn a_slot_that_comes_late_does_not_wait_for_those_in_hand() {
-        let (line, mut late) = (Arc::<Line>::default(), slots(2, Duration::from_millis(1)));
+        let (line, mut late) = (Arc::new(Line::new(100)), slots(2, Duration::from_millis(1)));
         let (workers, heard) = workers(&line, 1);
-        slots(1, 3_600 * Duration::from_secs(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
+        slots(1, 1_000 * HOUR).into_iter().for_each(|slot| line.put(slot).unwrap());
         until(&line, |standing| standing.in_hand.len() == 1);
         for slot in late.drain(..) {
             let due = slot.due;
@@ -210,21 +280,93 @@ mod tests {
 
     #[test]
     fn few_have_a_slot_in_hand_and_all_go_when_the_line_closes() {
-        let line = Arc::<Line>::default();
+        let line = Arc::new(Line::new(100));
+        slots(50, 1_000 * HOUR).into_iter().for_each(|slot| line.put(slot).unwrap());
         let (workers, heard) = workers(&line, 2 * IN_HAND_MAX);
-        until(&line, |standing| standing.resting == workers.len());
-        slots(50, 3_600 * Duration::from_secs(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
-        until(&line, |standing| !standing.in_hand.is_empty());
-        assert!(line.lock().in_hand.len() <= IN_HAND_MAX);
+        for _ in 0..100 {
+            until(&line, |standing| standing.in_hand.len() == IN_HAND_MAX);
+            until(&line, |_| line.free.load(Relaxed) == workers.len());
+        }
         line.close();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
-        assert!(heard.is_empty() && line.next(&Stop::default()).is_none());
+        assert!(heard.is_empty() && line.next(&Stop::default(), false).is_none());
+    }
+
+    #[test]
+    fn the_last_one_to_go_is_told() {
+        let (line, stop) = (Arc::new(Line::new(100)), Stop::default());
+        slots(2, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
+        assert!(line.next(&stop, false).unwrap().last_worker);
+        let (workers, _heard) = workers(&line, 1);
+        until(&line, |standing| standing.slots.is_empty() && line.free.load(Relaxed) == 1);
+        slots(1, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
+        slots(1, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
+        if let Some(due) = line.next(&stop, false) {
+            assert!(!due.last_worker, "the other one is free, or has the other slot");
+        }
+        line.close();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    }
+
+    #[test]
+    fn no_more_run_at_once_than_may() {
+        let (line, stop) = (Arc::new(Line::new(1)), Stop::default());
+        slots(3, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
+        assert!(line.next(&stop, false).is_some());
+        let worker = std::thread::spawn({
+            let line = line.clone();
+            move || line.next(&Stop::default(), false).is_some()
+        });
+        until(&line, |standing| standing.overdue.len() == 2 && line.free.load(Relaxed) == 1);
+        assert!(line.change_most(2));
+        assert!(worker.join().unwrap());
+        assert!(!line.change_most(1));
+        // Two run where one may: the first that comes back gets nothing.
+        let worker = std::thread::spawn({
+            let line = line.clone();
+            move || line.next(&Stop::default(), true).is_some()
+        });
+        until(&line, |standing| standing.busy == 1);
+        assert!(line.next(&stop, true).is_some(), "the second one does");
+        line.close();
+        assert!(!worker.join().unwrap());
+    }
+
+    #[test]
+    fn who_waits_longest_goes_first_where_workers_are_too_few() {
+        let second = Duration::from_secs(1);
+        let (line, mut slots) = (Line::new(1), slots(3, Duration::from_millis(1)));
+        let due = slots.iter().map(|slot| slot.due).max().unwrap();
+        // The later a slot is due, the longer its label waits.
+        for (nth, slot) in slots.iter_mut().enumerate() {
+            slot.since = Steady(due.0.saturating_sub(second * u32::try_from(nth).unwrap()));
+        }
+        let wanted: Vec<Steady> = slots.iter().rev().map(|slot| slot.due).collect();
+        until(&line, |_| SystemClock.now().steady >= due);
+        slots.into_iter().for_each(|slot| line.put(slot).unwrap());
+        let ran = (0..3).map(|nth| line.next(&Stop::default(), nth > 0).unwrap().slot.due);
+        assert_eq!(ran.collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn a_worker_is_called_only_for_a_slot_that_nobody_looks_after() {
+        let mut slots = slots(3, 1_000 * HOUR).into_iter();
+        let [early, middle, late] = std::array::from_fn(|_| slots.next().unwrap());
+        let at = |slot: &Slot| (slot.due, 0);
+        let (in_hand, mut standing) = (at(&middle), Standing::default());
+        assert!(standing.is_looked_after(1));
+        standing.slots.insert(at(&late), (late, None));
+        assert!(!standing.is_looked_after(1));
+        standing.in_hand.insert(in_hand);
+        assert!(standing.is_looked_after(1));
+        standing.slots.insert(at(&early), (early, None));
+        assert!(!standing.is_looked_after(1));
     }
 
     #[test]
     fn every_slot_is_run_however_they_come() {
         for (workers_there, round) in [(1, 0), (3, 1), (16, 2), (16, 3)] {
-            let line = Arc::<Line>::default();
+            let line = Arc::new(Line::new(100));
             let mut slots = slots(200, Duration::from_millis(100));
             let mut dues: Vec<Steady> = slots.iter().map(|slot| slot.due).collect();
             let (workers, heard) = workers(&line, workers_there);
@@ -242,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_full_line_gives_the_slot_back() {
-        let (line, mut slots) = (Line::default(), slots(SLOTS_MAX + 1, LONG));
+        let (line, mut slots) = (Line::new(100), slots(SLOTS_MAX + 1, LONG));
         let one_more = slots.pop().unwrap();
         slots.into_iter().for_each(|slot| line.put(slot).unwrap());
         assert!(line.is_full() && line.put(one_more).is_err());

@@ -34,8 +34,7 @@ pub use publish::publish;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -86,7 +85,8 @@ pub struct Plan {
 pub struct Agent {
     reloads: Sender<Vec<Arc<Check>>>,
     gate: Arc<Gate>,
-    workers_most: Arc<AtomicUsize>,
+    /// Gone with the last worker: it holds the way to the spool open.
+    crew: Weak<Crew>,
 }
 
 /// A slot that comes back from a worker.
@@ -110,17 +110,18 @@ pub fn start(
     net: &Arc<Net>,
     (stop, drained): (&Stop, &Stop),
 ) -> Result<Agent, String> {
-    let line = Arc::<Line>::default();
+    let line = Arc::new(Line::new(plan.workers.min(WORKERS_MAX)));
     // Slots are in the line, or with a worker.
     let (returns, returned) = bounded(SLOTS_MAX + WORKERS_MAX);
     let (logs, logs_out) = bounded(LOGS_MAX);
     // Without room: a reload is done when the schedule has it, and the next one cannot come too early.
     let (reloads, reloaded) = bounded(0);
-    let workers_most = Arc::new(AtomicUsize::new(plan.workers.min(WORKERS_MAX)));
 
     let gate = Arc::new(Gate::new(plan.run, plan.network_gate.clone(), stop));
-    let crew = Crew::new(&plan, &gate, (net, jobs, stop), line.clone(), returns, (logs.clone(), workers_most.clone()));
-    Arc::new(crew).hire()?;
+    let crew = Crew::new(&plan, &gate, (net, jobs, stop), line.clone(), returns, logs.clone());
+    let crew = Arc::new(crew);
+    crew.clone().hire()?;
+    let crew = Arc::downgrade(&crew);
 
     let mut foreman = Foreman::new(schedule, plan.author, line, logs);
     let heard = stop.clone();
@@ -135,7 +136,7 @@ pub fn start(
         step_back();
         spool::write(writer, &logs_out, plan.flush, &heard, pulse)
     })?;
-    Ok(Agent { reloads, gate, workers_most })
+    Ok(Agent { reloads, gate, crew })
 }
 
 /// The most workers that a config may ask for (`defaults.workers_max`).
@@ -150,8 +151,7 @@ impl Agent {
         let sent = self.reloads.send_timeout(checks, GRACE);
         sent.map_err(|_| format!("the schedule has not taken it up within {} s; try again", GRACE.as_secs()))?;
         self.gate.change(network_gate);
-        self.workers_most.store(workers.min(WORKERS_MAX), Relaxed);
-        Ok(())
+        self.crew.upgrade().map_or(Ok(()), |crew| crew.change_most(workers.min(WORKERS_MAX)))
     }
 }
 

@@ -163,15 +163,13 @@ fn what_a_full_spool_held_up_is_no_fault_of_the_targets() {
     let checks: Vec<_> = (0..4).map(|n| check(&format!("check-{n}"), 200)).collect();
     let (now, stop, jobs) = (SystemClock.now(), Stop::default(), Jobs::default());
     let schedule = Schedule::new("test", &checks, now, &HashMap::new());
-    let (line, (logs, logs_out)) = (Arc::<Line>::default(), bounded(2));
+    let (line, (logs, logs_out)) = (Arc::new(Line::new(4)), bounded(2));
     let ((returns, returned), (_reloads, reloaded)) = (bounded(100), bounded(1));
     let author = Author::new("test".into(), now.wall);
     let (network_gate, flush) = (Vec::new(), Duration::ZERO);
     let plan = Plan { author: author.clone(), run: |_, _, _| up(), network_gate, workers: 4, flush };
     let gate = Arc::new(Gate::new(plan.run, Vec::new(), &stop));
-    let most = Arc::new(AtomicUsize::new(plan.workers));
-    let crew =
-        Crew::new(&plan, &gate, (&Arc::new(Net::system()), &jobs, &stop), line.clone(), returns, (logs.clone(), most));
+    let crew = Crew::new(&plan, &gate, (&Arc::new(Net::system()), &jobs, &stop), line.clone(), returns, logs.clone());
     Arc::new(crew).hire().unwrap();
     let (mut foreman, heard) = (Foreman::new(schedule, author, line, logs), stop.clone());
     jobs.start("schedule", STACK, move |pulse| {

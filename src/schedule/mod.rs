@@ -39,6 +39,12 @@ use wall::{Wall, micros, offset, steady, timestamp};
 /// How far wall − steady may wander before it counts as a step of the wall clock: the two are not read at one instant.
 const WALL_NOISE_US: i64 = 50_000;
 
+/// How far a slot may be from the wall time that it was kept under: it was placed by the steady clock.
+const KEPT_NOISE_US: u64 = 1_000_000;
+
+/// A check that ends so late, or by a tenth of its interval, begins its next slot late rather than to miss it.
+const OVERRUN_US: u64 = 100_000;
+
 /// An owner that is this late, beyond twice its `ahead`, stood still.
 const STALL_US: u64 = 1_000_000;
 
@@ -90,7 +96,7 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule of an agent that starts `now`. `last_kept` says for each label when the last slot was due that an earlier
     /// run kept a log of: the slots since become one range, `agent was off`. One in the future (the wall clock was set back)
-    /// says nothing. It need not lie on a slot exactly: the slot nearest to it is taken.
+    /// says nothing. It need not lie on a slot exactly, but within a second of it.
     pub fn new(agent: &str, checks: &[Arc<Check>], now: Now, last_kept: &HashMap<Arc<str>, Timestamp>) -> Self {
         let seen = micros(now.steady.0);
         let mut schedule = Schedule {
@@ -143,7 +149,14 @@ impl Schedule {
         let (check, overrun) = (label.check.clone(), Vec::new());
         label.out = Some(Out { check, due, again, begun: begun.clone(), replaced: false, overrun });
         self.away.insert((again, place));
-        Some(Slot { check: label.check.clone(), due: steady(due), due_at: self.wall.at(due), place, begun })
+        Some(Slot {
+            check: label.check.clone(),
+            due: steady(due),
+            due_at: self.wall.at(due),
+            since: steady(since),
+            place,
+            begun,
+        })
     }
 
     /// Nothing can be handed out now, for `cause`: in place of [`take`](Schedule::take), when the workers' queue is full
@@ -177,11 +190,13 @@ impl Schedule {
         self.free(slot.place, since);
     }
 
-    /// The check has run, and ended at `ended`; its log is on its way. Slots that came due in the meantime are missed.
+    /// The check has run, and ended at `ended`; its log is on its way. Slots that came due in the meantime are missed, but for one
+    /// that came due just before: a check that runs to its timeout, which may be its interval, ends a moment after that.
     pub fn done(&mut self, slot: Slot, ended: Steady) {
         self.enter_older(slot.place);
         let Some((label, out)) = give_back(&mut self.labels, &mut self.away, &slot) else { return };
-        for run in out.overrun.iter().chain([&label.due_before(micros(ended.0))]) {
+        let end = micros(ended.0).saturating_sub(OVERRUN_US.min(interval_us(&label.check) / 10));
+        for run in out.overrun.iter().chain([&label.due_before(end)]) {
             self.ledger.enter(run, Cause::StillRunning, self.wall);
         }
         let since = label.next;
@@ -272,8 +287,8 @@ impl Schedule {
     /// Enters the slots after the one nearest to `kept` and before `first`: the agent was off.
     fn enter_off(&mut self, check: &Arc<Check>, kept: Timestamp, first: u64) {
         let interval = interval_us(check);
-        let kept = u64::try_from(kept.as_micros()).unwrap_or(0).saturating_sub(interval / 2);
-        let first_off = phase::first_at_or_after(kept, self.phase(check), interval) + interval;
+        let kept = u64::try_from(kept.as_micros()).unwrap_or(0).saturating_add(KEPT_NOISE_US.min(interval / 2));
+        let first_off = phase::first_at_or_after(kept + 1, self.phase(check), interval);
         let slots = self.wall.micros(first).saturating_sub(first_off) / interval;
         if slots == 0 {
             return;

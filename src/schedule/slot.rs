@@ -15,6 +15,8 @@ pub struct Slot {
     pub due: Steady,
     /// When, by the wall clock.
     pub due_at: Timestamp,
+    /// Since when its label waits for its turn: longer than `due` where slots before it could not run.
+    pub since: Steady,
     pub(super) place: u32,
     pub(super) begun: Arc<AtomicBool>,
 }

@@ -237,13 +237,23 @@ fn what_an_agent_missed_while_it_was_off() {
     let shop = check("shop", 10_000);
     let base = World::new(std::slice::from_ref(&shop), 1);
     let first = base.schedule.wall.at(micros(base.schedule.next_due().unwrap().0));
-    let secs = Duration::from_secs;
+    let (secs, millis) = (Duration::from_secs, Duration::from_millis);
     let cases = [
         ("the slot before was kept", first.minus(secs(10)), None),
         ("one was not", first.minus(secs(20)), Some((first.minus(secs(10)), 1, first.minus(secs(10))))),
         ("a day", first.minus(secs(86_400)), Some((first.minus(secs(86_390)), 8_639, first.minus(secs(10))))),
-        ("kept a little early", first.minus(secs(33)), Some((first.minus(secs(20)), 2, first.minus(secs(10))))),
-        ("kept a little late", first.minus(secs(27)), Some((first.minus(secs(20)), 2, first.minus(secs(10))))),
+        ("kept a little early", first.minus(millis(30_900)), Some((first.minus(secs(20)), 2, first.minus(secs(10))))),
+        ("kept a little late", first.minus(millis(29_100)), Some((first.minus(secs(20)), 2, first.minus(secs(10))))),
+        (
+            "kept when its slots were others",
+            first.minus(secs(33)),
+            Some((first.minus(secs(30)), 3, first.minus(secs(10)))),
+        ),
+        (
+            "kept at a slot of another interval",
+            first.minus(secs(27)),
+            Some((first.minus(secs(20)), 2, first.minus(secs(10)))),
+        ),
         ("the wall clock was set back", base.now.wall.plus(secs(50)), None),
         ("kept in this very moment", base.now.wall, None),
     ];

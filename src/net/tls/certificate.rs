@@ -48,6 +48,12 @@ impl Certificate {
         })
     }
 
+    /// About what it takes.
+    fn bytes(&self) -> usize {
+        let names = self.names.iter().map(|name| size_of::<String>() + name.len());
+        size_of::<Self>() + self.subject.len() + self.issuer.len() + names.sum::<usize>()
+    }
+
     /// Whole days from `now` until it ends; negative once it has.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_micros() - now.as_micros()).div_euclid(86_400 * 1_000_000)
@@ -55,30 +61,45 @@ impl Certificate {
 }
 
 /// Certificates that were read before: servers show the same ones for weeks, and to read one takes far longer than to know it.
+/// Nothing is said here about whether they are to be trusted.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<HashMap<Digest, Arc<Certificate>>>);
+pub struct Known(Mutex<Generations>);
 
-/// The SHA-256 of a certificate's DER.
+/// By the SHA-256 of their DER: those that were seen lately, and those that were seen before them.
+#[derive(Debug, Default)]
+struct Generations {
+    newer: HashMap<Digest, Arc<Certificate>>,
+    older: HashMap<Digest, Arc<Certificate>>,
+}
+
 type Digest = [u8; 32];
 
-/// So many are kept, of which each takes about a kilobyte at most; then all are forgotten.
-const KNOWN_MAX: usize = 4_096;
+/// So many make a generation.
+const GENERATION_MAX: usize = 4_096;
+/// One that takes more than so many bytes is read each time, as hardly any is: together they stay below 10 MB.
+const KNOWN_BYTES_MAX: usize = 1_024;
 
 impl Known {
     /// As [`Certificate::read`].
     pub fn read(&self, der: &CertificateDer<'_>) -> Option<Arc<Certificate>> {
         let digest = sha256(der);
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(certificate) = known().get(&digest) {
+        if let Some(certificate) = known().newer.get(&digest) {
             return Some(certificate.clone());
         }
-        let read = Arc::new(Certificate::read(der)?);
-        let mut known = known();
-        if known.len() >= KNOWN_MAX {
-            known.clear();
+        let older = known().older.remove(&digest);
+        let certificate = match older {
+            Some(certificate) => certificate,
+            None => Arc::new(Certificate::read(der)?),
+        };
+        if certificate.bytes() <= KNOWN_BYTES_MAX {
+            let mut known = known();
+            if known.newer.len() >= GENERATION_MAX {
+                known.older = std::mem::take(&mut known.newer);
+            }
+            known.newer.insert(digest, certificate.clone());
         }
-        known.insert(digest, read.clone());
-        Some(read)
+        Some(certificate)
     }
 }
 
@@ -189,20 +210,34 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_is_known_and_not_too_many() {
+    fn what_was_read_before_is_known_but_not_too_many_nor_too_large() {
         let key = rcgen::KeyPair::generate().unwrap();
-        let own = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let own = |names: &[String]| rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let (first, second) = (own(&["a.example".to_owned()]), own(&["b.example".to_owned()]));
         let known = Known::default();
-        let read = known.read(own.der()).unwrap();
-        assert_eq!(Some(&*read), Certificate::read(own.der()).as_ref());
-        assert!(Arc::ptr_eq(&read, &known.read(own.der()).unwrap()));
+        let read = known.read(first.der()).unwrap();
+        assert_eq!(Some(&*read), Certificate::read(first.der()).as_ref());
         assert_eq!(known.read(&CertificateDer::from(&b"\x30\x03abc"[..])), None);
 
-        let many = (1..KNOWN_MAX).map(|n| (sha256(&n.to_be_bytes()), read.clone()));
-        known.0.lock().unwrap().extend(many);
-        let own = rcgen::CertificateParams::new(["b.example".to_owned()]).unwrap().self_signed(&key).unwrap();
-        assert_eq!(known.read(own.der()).unwrap().names, ["b.example"]);
-        assert_eq!(known.0.lock().unwrap().len(), 1);
+        let sizes = || {
+            let known = known.0.lock().unwrap();
+            (known.newer.len(), known.older.len())
+        };
+        let fill = || {
+            let many = (1..GENERATION_MAX).map(|n| (sha256(&n.to_be_bytes()), read.clone()));
+            known.0.lock().unwrap().newer.extend(many);
+        };
+        fill();
+        assert_eq!(known.read(second.der()).unwrap().names, ["b.example"]);
+        assert_eq!(sizes(), (1, GENERATION_MAX));
+        // Whoever is still shown goes on into the next generation.
+        assert!(Arc::ptr_eq(&read, &known.read(first.der()).unwrap()));
+        assert_eq!(sizes(), (2, GENERATION_MAX - 1));
+        assert!(Arc::ptr_eq(&read, &known.read(first.der()).unwrap()));
+
+        let large = own(&(0..20).map(|n| format!("{n}{}.example", "a".repeat(40))).collect::<Vec<_>>());
+        assert!(!Arc::ptr_eq(&known.read(large.der()).unwrap(), &known.read(large.der()).unwrap()));
+        assert_eq!(sizes(), (2, GENERATION_MAX - 1));
     }
 
     #[test]

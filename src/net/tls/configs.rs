@@ -34,7 +34,7 @@ pub struct Configs {
     clock: Arc<dyn Clock>,
     system_roots: OnceLock<Result<Arc<RootCertStore>, Unusable>>,
     certificates: Arc<Known>,
-    known: Mutex<HashMap<(usize, bool, Alpn), Made>>,
+    made: Mutex<HashMap<(usize, bool, Alpn), Made>>,
 }
 
 /// The protocol to offer (RFC 7301), if the one that is spoken has a name there.
@@ -57,7 +57,7 @@ impl Configs {
             clock,
             system_roots: OnceLock::new(),
             certificates: Arc::default(),
-            known: Mutex::default(),
+            made: Mutex::default(),
         }
     }
 
@@ -73,13 +73,13 @@ impl Configs {
     ) -> Result<Arc<ClientConfig>, Unusable> {
         let show_client = show_client && settings.client.is_some();
         let key = (Arc::as_ptr(settings) as usize, show_client, alpn);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, config)) = known.get(&key) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = made.get(&key) {
             return Ok(config.clone());
         }
         // Something new: the moment to forget what no check has any more (after a reload), and to look for its like.
-        known.retain(|_, (settings, _)| settings.strong_count() > 0);
-        let like = known.iter().find(|((_, shows, offers), (other, _))| {
+        made.retain(|_, (settings, _)| settings.strong_count() > 0);
+        let like = made.iter().find(|((_, shows, offers), (other, _))| {
             (*shows, *offers) == (show_client, alpn)
                 && other.upgrade().is_some_and(|other| same(&other, settings, show_client))
         });
@@ -87,7 +87,7 @@ impl Configs {
             Some((_, (_, config))) => config.clone(),
             None => Arc::new(self.make(settings, show_client, alpn)?),
         };
-        known.insert(key, (Arc::downgrade(settings), config.clone()));
+        made.insert(key, (Arc::downgrade(settings), config.clone()));
         Ok(config)
     }
 
@@ -343,7 +343,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&get(&one), &get(&other)));
         drop((like, other));
         get(&settings(false));
-        assert_eq!(configs.known.lock().unwrap().len(), 2, "the first one, and the newest");
+        assert_eq!(configs.made.lock().unwrap().len(), 2, "the first one, and the newest");
     }
 
     #[test]

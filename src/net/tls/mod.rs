@@ -162,7 +162,6 @@ fn session(connection: Option<&ClientConnection>, witness: Witness) -> Session {
 /// # Errors
 /// What it thinks of it, if it is nothing good.
 pub fn part(stream: &mut Stream, peer: &dyn fmt::Display, course: &mut Course) -> Result<(), Failure> {
-    stream.finish(course.deadline()).map_err(|trouble| trouble.after_handshake(course, peer))?;
     stream.say_goodbye();
     let session = course.session.as_ref();
     let asked = session.filter(|session| session.certificate_wanted || session.certificate_shown);
