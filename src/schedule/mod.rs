@@ -19,6 +19,7 @@
 mod label;
 mod ledger;
 mod phase;
+mod rest;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::clock::{Now, SLEPT_MIN, Steady, Timestamp};
 use crate::logs::{Cause, Missed};
 use label::{Label, NEVER, Out, give_back};
 use ledger::{Ledger, Run};
+pub use rest::{AHEAD, TICK};
 pub use slot::Slot;
 use wall::{Wall, micros, offset, steady, timestamp};
 
@@ -68,8 +70,8 @@ pub struct MissedRange {
 /// Which check is due when.
 ///
 /// The owner calls [`take`](Schedule::take) (or [`hold`](Schedule::hold)) whenever [`next_due`](Schedule::next_due) is less
-/// than `ahead` away, and after that at least once a second as long as it is: a longer silence counts as a stall. After every
-/// other call it drains [`missed`](Schedule::missed), before it hands what it took to a worker, so that a label's logs go out
+/// than `ahead` away, and after that at least once a second as long as it is: a longer silence counts as a stall.
+/// [`rest`](Schedule::rest) says when it should call next. After every other call it drains [`missed`](Schedule::missed), before it hands what it took to a worker, so that a label's logs go out
 /// in the order of their slots.
 #[derive(Debug)]
 pub struct Schedule {
@@ -214,11 +216,6 @@ impl Schedule {
     /// When a label that is free is due, or was, if it could not be handed out yet. `None`: all are out, or there are none.
     pub fn next_due(&self) -> Option<Steady> {
         self.waiting.first().map(|&(since, _)| steady(since))
-    }
-
-    /// When the first label whose slot is out is due again, or was while that slot did not come back. `None`: none is out.
-    pub fn next_again(&self) -> Option<Steady> {
-        self.away.first().map(|&(again, _)| steady(again))
     }
 
     /// How far the wall clock was set since the last call, in microseconds, forward if positive; `None`: it was not.

@@ -172,6 +172,51 @@ fn an_owner_that_slept_while_every_label_was_out_did_not_stand_still() {
 }
 
 #[test]
+fn an_owner_that_rests_is_in_time_and_looks_seldom() {
+    for (intervals, share, looks_most) in [
+        // Every 10 s: before each slot once.
+        (&[10_000][..], 0.1, 11),
+        (&[10_000], 0.98, 11),
+        // What comes back shortly before it is due again is heard.
+        (&[200], 0.95, 1_600),
+        (&[100, 150, 10_000], 0.5, 3_000),
+        (&[300, 700, 1_000, 1_100, 5_000], 0.8, 1_000),
+        // A crowd: each tick.
+        (&[1_000; 200], 0.1, 1_001),
+    ] {
+        let checks: Vec<_> =
+            intervals.iter().enumerate().map(|(n, &interval)| check(&format!("label-{n}"), interval)).collect();
+        let mut world = World::new(&checks, 200);
+        (world.rests, world.queue_max) = (true, 200);
+        world.takes = Box::new(move |check| (interval_us(check) as f64 * share) as u64);
+        world.run(100 * SECOND);
+        assert!(world.fates.values().flatten().all(|fate| fate.cause.is_none()), "{intervals:?}");
+        assert_eq!(world.late_most, 0, "{intervals:?}");
+        assert!(world.looks <= looks_most, "{intervals:?}: {}", world.looks);
+    }
+}
+
+#[test]
+fn one_that_hangs_holds_up_no_other_while_its_owner_rests() {
+    let mut world = World::new(&[check("hangs", 1_000), check("shop", 10_000)], 2);
+    world.rests = true;
+    world.takes = Box::new(|check| if &*check.label == "hangs" { 35 * SECOND } else { 50 * MS });
+    world.run(600 * SECOND);
+    assert_eq!((world.story("shop"), world.late_most), ("ran 60".to_owned(), 0));
+    assert!(world.looks < 600, "{}", world.looks);
+}
+
+#[test]
+fn a_check_that_runs_to_its_interval_misses_hardly_a_slot() {
+    let mut world = World::new(&[check("hangs", 1_000)], 1);
+    world.rests = true;
+    world.takes = Box::new(|_| 1_002 * MS);
+    world.run(100 * SECOND);
+    let missed: u64 = world.fates["hangs"].iter().filter(|fate| fate.cause.is_some()).map(|fate| fate.slots).sum();
+    assert!(missed <= 2 && world.late_most <= 100 * MS, "{}: {} late", world.story("hangs"), world.late_most);
+}
+
+#[test]
 fn a_slot_is_not_begun_once_its_successor_is_due() {
     let mut world = World::new(&[check("shop", 10_000)], 1);
     let slot = world.schedule.take(world.now, Duration::from_secs(10)).unwrap();
@@ -408,11 +453,13 @@ proptest! {
         events in prop::collection::vec(event(), 1..30),
         takes_ms in prop::collection::vec(prop_oneof![4 => 1..300_u64, 1 => 300..30_000_u64], 1..20),
         (queue_max, ahead_ms, tries) in (0..4_usize, prop::sample::select(&[0, 150, 1_000][..]), any::<bool>()),
+        rests in any::<bool>(),
     ) {
         let mut world = World::new(&checks_of(&first), 2);
         let mut nth = 0;
         world.takes = Box::new(move |_| { nth += 1; takes_ms[nth % takes_ms.len()] * MS });
         (world.queue_max, world.ahead, world.tries) = (queue_max, Duration::from_millis(ahead_ms), tries);
+        world.rests = rests;
         for event in events {
             match event {
                 Event::Run(by) => world.run(by),

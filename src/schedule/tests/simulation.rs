@@ -37,6 +37,9 @@ struct Era {
     offset: i64,
 }
 
+/// Slots at once that are a crowd.
+const CROWD: usize = 8;
+
 pub(super) struct World {
     pub(super) now: Now,
     pub(super) schedule: Schedule,
@@ -50,6 +53,17 @@ pub(super) struct World {
     pub(super) takes: Box<dyn FnMut(&Check) -> u64>,
     /// Whether the owner finds out that the queue is full by trying.
     pub(super) tries: bool,
+    /// Whether the owner looks when [`Schedule::rest`] says, and does not hear all that comes back at once.
+    pub(super) rests: bool,
+    /// How often the owner has looked.
+    pub(super) looks: u64,
+    /// How late a run has begun, at most.
+    pub(super) late_most: u64,
+    /// When the owner looks again, and whether it hears until then.
+    look_at: u64,
+    hears: bool,
+    /// What came back and was not heard; with a run, its end.
+    unheard: Vec<(Slot, Option<Steady>)>,
     queue: VecDeque<Slot>,
     /// Slots with a worker, by the end of their run; where it has not begun, by their due.
     busy: BTreeMap<(u64, usize), (Slot, bool)>,
@@ -74,6 +88,12 @@ impl World {
             full: false,
             takes: Box::new(|_| 50 * MS),
             tries: false,
+            rests: false,
+            looks: 0,
+            late_most: 0,
+            look_at: 0,
+            hears: true,
+            unheard: Vec::new(),
             queue: VecDeque::new(),
             busy: BTreeMap::new(),
             count: 0,
@@ -110,8 +130,10 @@ impl World {
         let end = self.at() + by;
         loop {
             self.work();
-            self.own();
-            self.work();
+            if !self.rests || self.look_at <= self.at() {
+                self.look();
+                self.work();
+            }
             if self.at() == end {
                 return self.assert_who_is_away();
             }
@@ -119,7 +141,8 @@ impl World {
             let next_end = self.busy.first_key_value().map(|(&(end, _), _)| end);
             // What is due and was not handed out is tried again a tick later.
             let next_due = next_due.map(|due| if due <= self.at() { self.at() + 100 * MS } else { due });
-            let next = [next_due, next_end].into_iter().flatten().min().unwrap_or(end);
+            let next_look = if self.rests { Some(self.look_at) } else { next_due };
+            let next = [next_look, next_end].into_iter().flatten().min().unwrap_or(end);
             self.jump(next.clamp(self.at(), end));
         }
     }
@@ -151,11 +174,11 @@ impl World {
     fn begin(&mut self, slot: Slot) {
         let now = self.at();
         if !slot.begin(self.now.steady) {
-            self.schedule.put_back(slot);
-            return self.note();
+            return self.give_back(slot, None);
         }
         let due = micros(slot.due.0);
         assert!(due <= now && now < due + interval_us(&slot.check), "out of its time: {slot:?} at {now}");
+        self.late_most = self.late_most.max(now - due);
         let free_since = self.last_end.insert(slot.check.label.clone(), u64::MAX).unwrap_or(0);
         assert!(free_since <= now, "two runs at once: {slot:?}");
         let takes = (self.takes)(&slot.check);
@@ -172,8 +195,38 @@ impl World {
         let interval = interval_us(&slot.check);
         let fate = Fate { first: micros(slot.due.0), slots: 1, interval, cause: None };
         self.fates.entry(slot.check.label.clone()).or_default().push(fate);
-        self.schedule.done(slot, self.now.steady);
-        self.note();
+        self.give_back(slot, Some(self.now.steady));
+    }
+
+    fn give_back(&mut self, slot: Slot, ended: Option<Steady>) {
+        self.unheard.push((slot, ended));
+        if self.rests {
+            self.look_at = if self.hears { self.at() } else { self.look_at };
+        } else {
+            self.hear();
+        }
+    }
+
+    fn hear(&mut self) {
+        for (slot, ended) in std::mem::take(&mut self.unheard) {
+            match ended {
+                Some(ended) => self.schedule.done(slot, ended),
+                None => self.schedule.put_back(slot),
+            }
+            self.note();
+        }
+    }
+
+    fn look(&mut self) {
+        self.hear();
+        let before = self.queue.len();
+        self.own();
+        if self.rests {
+            let (wait, hears) = self.schedule.rest(self.now, self.queue.len() - before > CROWD);
+            let wait = if self.full { TICK } else { wait };
+            (self.look_at, self.hears) = (self.at() + micros(wait), hears);
+            self.looks += 1;
+        }
     }
 
     fn own(&mut self) {
@@ -220,6 +273,7 @@ impl World {
         self.schedule.reload(checks, self.now);
         self.note();
         let now = self.at();
+        self.look_at = now;
         for eras in self.eras.values_mut() {
             let Some(last) = eras.last_mut().filter(|era| era.to.is_none()) else { continue };
             let stays = |check: &&Arc<Check>| check.label == last.check.label && check.interval == last.check.interval;
@@ -247,6 +301,8 @@ impl World {
         let waits: BTreeMap<_, (Slot, bool)> = waits;
         let waits = waits.into_values().map(|(slot, _)| slot);
         waits.chain(std::mem::take(&mut self.queue)).for_each(|slot| self.schedule.put_back(slot));
+        self.hear();
+        self.rests = false;
         self.note();
         let missed = self.schedule.finish(self.now);
         self.keep(missed);
