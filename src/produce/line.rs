@@ -341,10 +341,10 @@ mod tests {
         for (nth, slot) in slots.iter_mut().enumerate() {
             slot.since = Steady(due.0.saturating_sub(second * u32::try_from(nth).unwrap()));
         }
-        let wanted: Vec<Steady> = slots.iter().rev().map(|slot| slot.due).collect();
+        let wanted: Vec<Arc<str>> = slots.iter().rev().map(|slot| slot.check.label.clone()).collect();
         until(&line, |_| SystemClock.now().steady >= due);
         slots.into_iter().for_each(|slot| line.put(slot).unwrap());
-        let ran = (0..3).map(|nth| line.next(&Stop::default(), nth > 0).unwrap().slot.due);
+        let ran = (0..3).map(|nth| line.next(&Stop::default(), nth > 0).unwrap().slot.check.label.clone());
         assert_eq!(ran.collect::<Vec<_>>(), wanted);
     }
 

@@ -37,6 +37,14 @@ pub(super) struct Out {
     pub(super) overrun: Vec<Run>,
 }
 
+impl Out {
+    /// The slot of `check` that is due at `due`.
+    pub(super) fn of(check: &Arc<Check>, due: u64, begun: &Arc<AtomicBool>) -> Self {
+        let again = due + super::interval_us(check);
+        Out { check: check.clone(), due, again, begun: begun.clone(), replaced: false, overrun: Vec::new() }
+    }
+}
+
 /// The label of a slot that comes back, and what was noted when it was handed out. `None`: it is not out.
 pub(super) fn give_back<'a>(
     labels: &'a mut [Option<Label>],

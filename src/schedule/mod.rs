@@ -70,9 +70,9 @@ pub struct MissedRange {
 /// Which check is due when.
 ///
 /// The owner calls [`take`](Schedule::take) (or [`hold`](Schedule::hold)) whenever [`next_due`](Schedule::next_due) is less
-/// than `ahead` away, and after that at least once a second as long as it is: a longer silence counts as a stall.
-/// [`rest`](Schedule::rest) says when it should call next. After every other call it drains [`missed`](Schedule::missed), before it hands what it took to a worker, so that a label's logs go out
-/// in the order of their slots.
+/// than `ahead` away, and after that at least once a second as long as it is: a longer silence counts as a stall. When next,
+/// says [`rest`](Schedule::rest). After every other call it drains [`missed`](Schedule::missed), before it hands what it took
+/// to a worker, so that a label's logs go out in the order of their slots.
 #[derive(Debug)]
 pub struct Schedule {
     agent: String,
@@ -148,8 +148,7 @@ impl Schedule {
             label.next = due + interval;
         }
         let (begun, again) = (Arc::new(AtomicBool::new(false)), due + interval);
-        let (check, overrun) = (label.check.clone(), Vec::new());
-        label.out = Some(Out { check, due, again, begun: begun.clone(), replaced: false, overrun });
+        label.out = Some(Out::of(&label.check, due, &begun));
         self.away.insert((again, place));
         Some(Slot {
             check: label.check.clone(),
