@@ -75,6 +75,7 @@ pub fn run(
         Some(job) => process.stopping(Level::Error, &format!("thread `{}` has ended; stopping", job.name())),
         None => process.stopping(Level::Info, "stopping"),
     }
+    process.say_what_is_waited_for();
     if !halves.produce {
         drained.set();
     }
@@ -215,6 +216,14 @@ impl Process<'_> {
     fn stopping(&mut self, level: Level, why: &str) {
         log::log!(level, "{why}");
         self.manager.stopping(why);
+    }
+
+    fn say_what_is_waited_for(&self) {
+        let running = u64::from(self.agent.as_ref().map_or(0, Agent::running));
+        if running > 0 {
+            let (running, longest) = (counted(running, "check"), self.longest.as_secs_f64());
+            log::info!("waiting for {running} to end, for {longest:.1} s at most; a second signal stops at once");
+        }
     }
 
     /// Takes up the checks of a config read anew. A bad one changes nothing; the error says so.

@@ -91,6 +91,11 @@ impl Crew {
         if again > 0 { Ok(()) } else { started }
     }
 
+    /// Checks that run.
+    pub(super) fn running(&self) -> u32 {
+        self.running.load(Relaxed)
+    }
+
     /// Runs so many checks at once from now on; those that run go on.
     pub(super) fn change_most(self: Arc<Self>, most: usize) -> Result<(), String> {
         // Slots may wait with every worker at a check that hangs.

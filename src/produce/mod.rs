@@ -143,6 +143,11 @@ pub fn start(
 pub const WORKERS_MAX: usize = 10_000;
 
 impl Agent {
+    /// How many checks run.
+    pub fn running(&self) -> u32 {
+        self.crew.upgrade().map_or(0, |crew| crew.running())
+    }
+
     /// Takes up a new set of checks and another gate; those that are running are not touched.
     ///
     /// # Errors

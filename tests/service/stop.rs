@@ -31,6 +31,8 @@ fn what_runs_at_the_stop_is_waited_for_and_kept() {
     let (status, took, said) = service.ends();
     assert!(status.success(), "{status}\n{said}");
     assert!(took < Duration::from_millis(3_500), "longer than the longest timeout and a moment: {took:?}");
+    let waits = "waiting for 1 check to end, for 2.0 s at most; a second signal stops at once";
+    assert!(said.contains(waits), "{said}");
     assert_eq!(place.stored::<String>("SELECT verdict FROM log WHERE verdict <> 'missed'"), ["down"]);
     assert_eq!(place.stored::<String>("SELECT phase FROM log WHERE verdict <> 'missed'"), ["first_byte"]);
 }
