@@ -1,7 +1,7 @@
 //! The workers, who run the checks.
 //!
 //! One by one they take slots from the line (see `line`) and run them at their due. When the last one that waits there goes to
-//! run a check, another worker is started, up to what the config allows: so there are as many as ever ran at once, and a target
+//! run a check, another worker is started, up to what the config allows: so there is one more than ever ran at once, and a target
 //! that hangs holds up no other.
 
 use std::sync::Arc;
@@ -97,9 +97,18 @@ impl Crew {
     }
 
     /// Runs so many checks at once from now on; those that run go on.
-    pub(super) fn change_most(self: Arc<Self>, most: usize) -> Result<(), String> {
+    pub(super) fn change_most(self: Arc<Self>, most: usize) {
         // Slots may wait with every worker at a check that hangs.
-        if self.line.change_most(most) { Ok(()) } else { self.hire() }
+        if !self.line.change_most(most) {
+            self.hire_or_share();
+        }
+    }
+
+    /// Starts one more worker. Where there is none to be had, the next slot waits until one of those that there are is free.
+    fn hire_or_share(self: Arc<Self>) {
+        if let Err(reason) = self.hire() {
+            log::warn!("{reason}; checks share the workers that there are");
+        }
     }
 
     /// A worker: takes slots until the agent stops.
@@ -108,7 +117,7 @@ impl Crew {
         while let Some((slot, in_hand)) = self.next(back) {
             back = true;
             let now = SystemClock.now();
-            let back = if slot.begin(now.steady) {
+            let returned = if slot.begin(now.steady) {
                 pulse.back_in(slot.check.timeout + GRACE);
                 let log = self.run(&slot, (in_hand, now), starvation, pulse);
                 // The check ends here: should the spool make us wait, that is not its target's doing.
@@ -125,7 +134,7 @@ impl Crew {
             };
             pulse.rest();
             // Once the schedule has ended it needs it no more.
-            let _ = self.returns.send(back);
+            let _ = self.returns.send(returned);
         }
     }
 
@@ -133,9 +142,8 @@ impl Crew {
     /// not begun by then is left to the next start, which finds it missed.
     fn next(self: &Arc<Self>, back: bool) -> Option<(Slot, Steady)> {
         let Due { slot, in_hand, last_worker } = self.line.next(&self.stop, back)?;
-        if last_worker && let Err(reason) = self.clone().hire() {
-            // The next slot waits until one of the workers that there are is free.
-            log::warn!("{reason}; checks share the workers that there are");
+        if last_worker {
+            self.clone().hire_or_share();
         }
         Some((slot, in_hand))
     }

@@ -13,9 +13,6 @@ use crate::jobs::{Pulse, Stop};
 use crate::logs::{Author, Cause, Log};
 use crate::schedule::{AHEAD, MissedRange, Schedule, TICK};
 
-/// Slots in a tick that are no crowd yet.
-const FEW: usize = 8;
-
 /// The thread that owns the schedule.
 pub(super) struct Foreman {
     schedule: Schedule,
@@ -47,7 +44,7 @@ impl Foreman {
                 let seconds = step as f64 / 1e6;
                 log::warn!("the wall clock was set by {seconds:+.3} s; checks go on in their rhythm");
             }
-            let (wait, hear) = self.schedule.rest(now, handed_out > FEW);
+            let (wait, hear) = self.schedule.rest(now, handed_out);
             let wait = if self.logs.is_full() { TICK } else { wait };
             pulse.back_in(wait + GRACE);
             let returned = if hear { returned } else { &crossbeam_channel::never() };

@@ -8,7 +8,6 @@
 //! labels: those that are due just after a worker comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, Steady, SystemClock};
@@ -26,25 +25,25 @@ const IN_HAND_MAX: usize = 4;
 type Place = (Steady, u64);
 
 /// The line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Line {
     standing: Mutex<Standing>,
     bell: Condvar,
-    /// Workers that are not with a check.
-    free: AtomicUsize,
-    /// Checks that may run at once.
-    most: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Standing {
-    /// Those that are not due yet. With each, since when a worker has had it in hand, if one had.
-    slots: BTreeMap<Place, (Slot, Option<Steady>)>,
+    /// Those that are not due yet, but for those in hand.
+    slots: BTreeMap<Place, Slot>,
     /// Those that are due, by how long their label waits.
-    overdue: BTreeMap<Place, (Slot, Option<Steady>)>,
+    overdue: BTreeMap<Place, Slot>,
     came: u64,
-    /// Checks that run.
+    /// Workers that have nothing to run yet.
+    free: usize,
+    /// Workers with a slot that was due, until they are back.
     busy: usize,
+    /// So many may be.
+    most: usize,
     /// Where those stand that a worker has in hand.
     in_hand: BTreeSet<Place>,
     closed: bool,
@@ -63,21 +62,20 @@ pub(super) struct Due {
 impl Line {
     /// An empty one, of which `most` checks may run at once.
     pub(super) fn new(most: usize) -> Self {
-        let (standing, bell, free) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
-        Line { standing, bell, free, most: AtomicUsize::new(most) }
+        Line { standing: Mutex::new(Standing { most, ..Standing::default() }), bell: Condvar::new() }
     }
 
     /// Checks that may run at once.
     pub(super) fn most(&self) -> usize {
-        self.most.load(Relaxed)
+        self.lock().most
     }
 
     /// Lets `most` checks run at once from now on; those that run go on. Whether a worker is free.
     pub(super) fn change_most(&self, most: usize) -> bool {
-        let _standing = self.lock();
-        self.most.store(most, Relaxed);
+        let mut standing = self.lock();
+        standing.most = most;
         self.bell.notify_all();
-        self.free.load(Relaxed) > 0
+        standing.free > 0
     }
 
     /// Whether there is no room for one more.
@@ -93,7 +91,7 @@ impl Line {
         }
         standing.came += 1;
         let place = (slot.due, standing.came);
-        standing.slots.insert(place, (slot, None));
+        standing.slots.insert(place, slot);
         // For one that was first before it, a worker was called already.
         if standing.overdue.is_empty() && standing.first() == Some(place) {
             self.call(&standing);
@@ -110,38 +108,39 @@ impl Line {
     /// The slot whose turn it is, at the moment when it is due. `None` once the agent stops. For a worker that comes `back` from a
     /// check, or that is new.
     pub(super) fn next(&self, stop: &Stop, back: bool) -> Option<Due> {
-        self.free.fetch_add(1, Relaxed);
-        let due = self.wait(stop, back);
-        let last_worker = self.free.fetch_sub(1, Relaxed) == 1;
-        due.map(|(slot, in_hand)| Due { slot, in_hand, last_worker })
-    }
-
-    fn wait(&self, stop: &Stop, back: bool) -> Option<(Slot, Steady)> {
         let mut standing = self.lock();
         standing.busy -= usize::from(back);
+        standing.free += 1;
+        // What this worker has in hand: where, and since when.
+        let mut held: Option<(Place, Steady)> = None;
         while !standing.closed && !stop.is_set() {
             let now = SystemClock.now().steady;
-            if let Some(due) = standing.take_due(now, self.most()) {
+            if let Some((came, slot)) = standing.take_due(now) {
+                standing.free -= 1;
                 self.call(&standing);
-                return Some(due);
+                let in_hand = held.filter(|(place, _)| place.1 == came).map_or(now, |(_, since)| since);
+                return Some(Due { slot, in_hand, last_worker: standing.free == 0 });
             }
-            let Some((place, slot, in_hand)) = standing.take_early(now) else {
+            let Some((place, slot)) = standing.take_early() else {
                 standing = self.bell.wait(standing).unwrap_or_else(PoisonError::into_inner);
+                held = None;
                 continue;
             };
+            held = held.filter(|held| held.0 == place).or(Some((place, now)));
             standing.in_hand.insert(place);
             let early = place.0.since(now);
             standing = self.bell.wait_timeout(standing, early).unwrap_or_else(PoisonError::into_inner).0;
             standing.in_hand.remove(&place);
             // Back in its place: an earlier one may have come meanwhile.
-            standing.slots.insert(place, (slot, Some(in_hand)));
+            standing.slots.insert(place, slot);
         }
+        standing.free -= 1;
         None
     }
 
     /// Calls for a worker where none looks after the next slot. Whoever is free will do: each looks at all of them then.
     fn call(&self, standing: &Standing) {
-        if !standing.is_looked_after(self.most()) {
+        if !standing.is_looked_after() {
             self.bell.notify_one();
         }
     }
@@ -161,36 +160,34 @@ impl Standing {
     }
 
     /// Whether a worker will be awake, or come back, when the next slot may run; or there is none.
-    fn is_looked_after(&self, most: usize) -> bool {
+    fn is_looked_after(&self) -> bool {
         let before = |first| self.in_hand.first().is_some_and(|in_hand| *in_hand < first);
-        self.busy >= most || (self.overdue.is_empty() && self.first().is_none_or(before))
+        self.busy >= self.most || (self.overdue.is_empty() && self.first().is_none_or(before))
     }
 
-    /// Takes the slot whose label waits longest, of those that are due, if one more check may run. With it, since when it is in
-    /// hand.
-    fn take_due(&mut self, now: Steady, most: usize) -> Option<(Slot, Steady)> {
+    /// Takes the slot whose label waits longest, of those that are due, if one more check may run; with its number.
+    fn take_due(&mut self, now: Steady) -> Option<(u64, Slot)> {
         while let Some(entry) = self.slots.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((_, came), slot) = entry.remove_entry();
-            self.overdue.insert((slot.0.since, came), slot);
+            self.overdue.insert((slot.since, came), slot);
         }
-        if self.busy >= most {
+        if self.busy >= self.most {
             return None;
         }
-        let (_, (slot, in_hand)) = self.overdue.pop_first()?;
+        let ((_, came), slot) = self.overdue.pop_first()?;
         self.busy += 1;
-        Some((slot, in_hand.unwrap_or(now)))
+        Some((came, slot))
     }
 
     /// Takes the first slot before it is due, if one more worker should: not many have one in hand, or it is earlier than one of
     /// those.
-    fn take_early(&mut self, now: Steady) -> Option<(Place, Slot, Steady)> {
+    fn take_early(&mut self) -> Option<(Place, Slot)> {
         let first = self.first()?;
         let earlier = || self.in_hand.last().is_some_and(|last| first < *last);
-        if self.in_hand.len() >= IN_HAND_MAX && !earlier() {
+        if self.busy >= self.most || (self.in_hand.len() >= IN_HAND_MAX && !earlier()) {
             return None;
         }
-        let (place, (slot, in_hand)) = self.slots.pop_first()?;
-        Some((place, slot, in_hand.unwrap_or(now)))
+        self.slots.pop_first()
     }
 }
 
@@ -285,7 +282,7 @@ mod tests {
         let (workers, heard) = workers(&line, 2 * IN_HAND_MAX);
         for _ in 0..100 {
             until(&line, |standing| standing.in_hand.len() == IN_HAND_MAX);
-            until(&line, |_| line.free.load(Relaxed) == workers.len());
+            until(&line, |standing| standing.free == workers.len());
         }
         line.close();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
@@ -294,18 +291,13 @@ mod tests {
 
     #[test]
     fn the_last_one_to_go_is_told() {
-        let (line, stop) = (Arc::new(Line::new(100)), Stop::default());
-        slots(2, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
+        let (line, stop) = (Line::new(100), Stop::default());
+        slots(1, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
         assert!(line.next(&stop, false).unwrap().last_worker);
-        let (workers, _heard) = workers(&line, 1);
-        until(&line, |standing| standing.slots.is_empty() && line.free.load(Relaxed) == 1);
+        // With another one that is free.
+        line.lock().free += 1;
         slots(1, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
-        slots(1, Duration::from_millis(1)).into_iter().for_each(|slot| line.put(slot).unwrap());
-        if let Some(due) = line.next(&stop, false) {
-            assert!(!due.last_worker, "the other one is free, or has the other slot");
-        }
-        line.close();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert!(!line.next(&stop, true).unwrap().last_worker);
     }
 
     #[test]
@@ -317,7 +309,7 @@ mod tests {
             let line = line.clone();
             move || line.next(&Stop::default(), false).is_some()
         });
-        until(&line, |standing| standing.overdue.len() == 2 && line.free.load(Relaxed) == 1);
+        until(&line, |standing| standing.overdue.len() == 2 && standing.free == 1);
         assert!(line.change_most(2));
         assert!(worker.join().unwrap());
         assert!(!line.change_most(1));
@@ -353,14 +345,14 @@ mod tests {
         let mut slots = slots(3, 1_000 * HOUR).into_iter();
         let [early, middle, late] = std::array::from_fn(|_| slots.next().unwrap());
         let at = |slot: &Slot| (slot.due, 0);
-        let (in_hand, mut standing) = (at(&middle), Standing::default());
-        assert!(standing.is_looked_after(1));
-        standing.slots.insert(at(&late), (late, None));
-        assert!(!standing.is_looked_after(1));
+        let (in_hand, mut standing) = (at(&middle), Standing { most: 1, ..Standing::default() });
+        assert!(standing.is_looked_after());
+        standing.slots.insert(at(&late), late);
+        assert!(!standing.is_looked_after());
         standing.in_hand.insert(in_hand);
-        assert!(standing.is_looked_after(1));
-        standing.slots.insert(at(&early), (early, None));
-        assert!(!standing.is_looked_after(1));
+        assert!(standing.is_looked_after());
+        standing.slots.insert(at(&early), early);
+        assert!(!standing.is_looked_after());
     }
 
     #[test]

@@ -156,7 +156,10 @@ impl Agent {
         let sent = self.reloads.send_timeout(checks, GRACE);
         sent.map_err(|_| format!("the schedule has not taken it up within {} s; try again", GRACE.as_secs()))?;
         self.gate.change(network_gate);
-        self.crew.upgrade().map_or(Ok(()), |crew| crew.change_most(workers.min(WORKERS_MAX)))
+        if let Some(crew) = self.crew.upgrade() {
+            crew.change_most(workers.min(WORKERS_MAX));
+        }
+        Ok(())
     }
 }
 

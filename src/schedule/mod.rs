@@ -98,7 +98,7 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule of an agent that starts `now`. `last_kept` says for each label when the last slot was due that an earlier
     /// run kept a log of: the slots since become one range, `agent was off`. One in the future (the wall clock was set back)
-    /// says nothing. It need not lie on a slot exactly, but within a second of it.
+    /// says nothing. It need not lie on a slot exactly, but within a second of it: the slots after that were missed.
     pub fn new(agent: &str, checks: &[Arc<Check>], now: Now, last_kept: &HashMap<Arc<str>, Timestamp>) -> Self {
         let seen = micros(now.steady.0);
         let mut schedule = Schedule {
@@ -280,7 +280,7 @@ impl Schedule {
         phase::phase_ms(&self.agent, &check.label, interval_us(check) / 1_000) * 1_000
     }
 
-    /// Enters the slots after the one nearest to `kept` and before `first`: the agent was off.
+    /// Enters the slots after `kept`, give or take a little, and before `first`: the agent was off.
     fn enter_off(&mut self, check: &Arc<Check>, kept: Timestamp, first: u64) {
         let interval = interval_us(check);
         let kept = u64::try_from(kept.as_micros()).unwrap_or(0).saturating_add(KEPT_NOISE_US.min(interval / 2));

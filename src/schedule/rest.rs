@@ -17,16 +17,20 @@ pub const AHEAD: Duration = Duration::from_millis(150);
 /// wakes an agent without work.
 pub const IDLE_MAX: Duration = Duration::from_secs(30);
 
+/// Slots at once that are no crowd yet.
+pub const FEW: usize = 8;
+
 impl Schedule {
     /// How long nothing needs to be done, and whether to hear meanwhile what comes back. Mostly that is taken up with the next
-    /// tick; but what may be due again by then is heard at once, unless a `crowd` was handed out, which the next tick follows.
-    pub fn rest(&self, now: Now, crowd: bool) -> (Duration, bool) {
+    /// tick; but what may be due again by then is heard at once. Not so beside a crowd, which a tick follows anyway: there a check
+    /// that comes back within a tick of its next due begins up to a tick late. `handed_out`: so many slots just were.
+    pub fn rest(&self, now: Now, handed_out: usize) -> (Duration, bool) {
         let until = |at: Steady| at.since(now.steady);
         let (due, again) = (self.next_due().map(until), self.next_again().map(until));
         let later = again.filter(|&again| again >= TICK + AHEAD / 2);
         let next = [due, later].into_iter().flatten().min().map_or(IDLE_MAX, |next| next.saturating_sub(AHEAD / 2));
         let wait = next.clamp(TICK, IDLE_MAX);
-        (wait, again != later && !(crowd && wait == TICK))
+        (wait, again != later && !(handed_out > FEW && wait == TICK))
     }
 
     /// When the first label whose slot is out is due again, or was while that slot did not come back. `None`: none is out.

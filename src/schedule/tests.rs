@@ -197,6 +197,30 @@ fn an_owner_that_rests_is_in_time_and_looks_seldom() {
 }
 
 #[test]
+fn how_long_an_owner_rests() {
+    let (ahead, secs) = (AHEAD / 2, Duration::from_secs);
+    for (interval, out, handed_out, rest) in [
+        // Until shortly before the first is due, or is due again, whether it is back or not.
+        (10_000, false, 0, (secs(10) - ahead, false)),
+        (10_000, true, 1, (secs(10) - ahead, false)),
+        (3_600_000, false, 0, (rest::IDLE_MAX, false)),
+        // It may come back at any moment, and is due again soon: nothing else needs to be done.
+        (150, true, 1, (rest::IDLE_MAX, true)),
+        (150, true, rest::FEW + 1, (rest::IDLE_MAX, true)),
+    ] {
+        let mut world = World::new(&[check("shop", interval)], 1);
+        let due = micros(world.schedule.next_due().unwrap().0);
+        world.jump(if out { due } else { due.saturating_sub(interval * MS).max(world.at()) });
+        let until_due = Duration::from_micros(due - world.at());
+        if out {
+            world.schedule.take(world.now, AHEAD).unwrap();
+        }
+        let rest = if out { rest } else { (rest.0.min(until_due.saturating_sub(ahead)), rest.1) };
+        assert_eq!(world.schedule.rest(world.now, handed_out), rest, "{interval} ms, out: {out}");
+    }
+}
+
+#[test]
 fn one_that_hangs_holds_up_no_other_while_its_owner_rests() {
     let mut world = World::new(&[check("hangs", 1_000), check("shop", 10_000)], 2);
     world.rests = true;

@@ -53,7 +53,7 @@ pub fn exchange(
     let talk = line.talk.clone();
     LINE.set(Some(line));
     let response = AGENT.with(|agent| ask(agent, request, http, hop));
-    // A request that ureq refuses takes no connection.
+    // A request that ureq refuses takes no connection. After a panic it is closed with the thread's next request.
     drop(LINE.take());
     let result = response.and_then(|response| {
         let (parts, body) = response.into_parts();

@@ -37,9 +37,6 @@ struct Era {
     offset: i64,
 }
 
-/// Slots at once that are a crowd.
-const CROWD: usize = 8;
-
 pub(super) struct World {
     pub(super) now: Now,
     pub(super) schedule: Schedule,
@@ -222,7 +219,7 @@ impl World {
         let before = self.queue.len();
         self.own();
         if self.rests {
-            let (wait, hears) = self.schedule.rest(self.now, self.queue.len() - before > CROWD);
+            let (wait, hears) = self.schedule.rest(self.now, self.queue.len() - before);
             let wait = if self.full { TICK } else { wait };
             (self.look_at, self.hears) = (self.at() + micros(wait), hears);
             self.looks += 1;
