@@ -1,9 +1,7 @@
 //! What a certificate says (RFC 5280), as far as checks tell it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -49,7 +47,7 @@ impl Certificate {
     }
 
     /// About what it takes.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let names = self.names.iter().map(|name| size_of::<String>() + name.len());
         size_of::<Self>() + self.subject.len() + self.issuer.len() + names.sum::<usize>()
     }
@@ -58,55 +56,6 @@ impl Certificate {
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_micros() - now.as_micros()).div_euclid(86_400 * 1_000_000)
     }
-}
-
-/// Certificates that were read before: servers show the same ones for weeks, and to read one takes far longer than to know it.
-/// Nothing is said here about whether they are to be trusted.
-#[derive(Debug, Default)]
-pub struct Known(Mutex<Generations>);
-
-/// By the SHA-256 of their DER: those that were seen lately, and those that were seen before them.
-#[derive(Debug, Default)]
-struct Generations {
-    newer: HashMap<Digest, Arc<Certificate>>,
-    older: HashMap<Digest, Arc<Certificate>>,
-}
-
-type Digest = [u8; 32];
-
-/// So many make a generation.
-const GENERATION_MAX: usize = 4_096;
-/// One that takes more than so many bytes is read each time, as hardly any is: together they stay below 10 MB.
-const KNOWN_BYTES_MAX: usize = 1_024;
-
-impl Known {
-    /// As [`Certificate::read`].
-    pub fn read(&self, der: &CertificateDer<'_>) -> Option<Arc<Certificate>> {
-        let digest = sha256(der);
-        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(certificate) = known().newer.get(&digest) {
-            return Some(certificate.clone());
-        }
-        let older = known().older.remove(&digest);
-        let certificate = match older {
-            Some(certificate) => certificate,
-            None => Arc::new(Certificate::read(der)?),
-        };
-        if certificate.bytes() <= KNOWN_BYTES_MAX {
-            let mut known = known();
-            if known.newer.len() >= GENERATION_MAX {
-                known.older = std::mem::take(&mut known.newer);
-            }
-            known.newer.insert(digest, certificate.clone());
-        }
-        Some(certificate)
-    }
-}
-
-fn sha256(bytes: &[u8]) -> Digest {
-    let mut digest = Digest::default();
-    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
-    digest
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
@@ -130,14 +79,16 @@ fn moment(time: ASN1Time) -> Timestamp {
 /// The SHA-256 of a public key (its SubjectPublicKeyInfo in DER), written in base64 as RFC 7469 has it. A certificate that is
 /// renewed with the same key keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pin(Digest);
+pub struct Pin([u8; Pin::BYTES]);
 
 impl Pin {
     /// How long it is, in bytes.
     pub const BYTES: usize = 32;
 
     fn of(key: &[u8]) -> Self {
-        Pin(sha256(key))
+        let mut pin = [0; Pin::BYTES];
+        pin.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
+        Pin(pin)
     }
 
     /// Reads base64; `None` when it is no pin.
@@ -207,37 +158,6 @@ mod tests {
         let many: Vec<String> = (0..50).map(|n| format!("{n}.example")).collect();
         let own = rcgen::CertificateParams::new(many.clone()).unwrap().self_signed(&key).unwrap();
         assert_eq!(Certificate::read(own.der()).unwrap().names, many[..NAMES_MAX]);
-    }
-
-    #[test]
-    fn what_was_read_before_is_known_but_not_too_many_nor_too_large() {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let own = |names: &[String]| rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        let (first, second) = (own(&["a.example".to_owned()]), own(&["b.example".to_owned()]));
-        let known = Known::default();
-        let read = known.read(first.der()).unwrap();
-        assert_eq!(Some(&*read), Certificate::read(first.der()).as_ref());
-        assert_eq!(known.read(&CertificateDer::from(&b"\x30\x03abc"[..])), None);
-
-        let sizes = || {
-            let known = known.0.lock().unwrap();
-            (known.newer.len(), known.older.len())
-        };
-        let fill = || {
-            let many = (1..GENERATION_MAX).map(|n| (sha256(&n.to_be_bytes()), read.clone()));
-            known.0.lock().unwrap().newer.extend(many);
-        };
-        fill();
-        assert_eq!(known.read(second.der()).unwrap().names, ["b.example"]);
-        assert_eq!(sizes(), (1, GENERATION_MAX));
-        // Whoever is still shown goes on into the next generation.
-        assert!(Arc::ptr_eq(&read, &known.read(first.der()).unwrap()));
-        assert_eq!(sizes(), (2, GENERATION_MAX - 1));
-        assert!(Arc::ptr_eq(&read, &known.read(first.der()).unwrap()));
-
-        let large = own(&(0..20).map(|n| format!("{n}{}.example", "a".repeat(40))).collect::<Vec<_>>());
-        assert!(!Arc::ptr_eq(&known.read(large.der()).unwrap(), &known.read(large.der()).unwrap()));
-        assert_eq!(sizes(), (2, GENERATION_MAX - 1));
     }
 
     #[test]

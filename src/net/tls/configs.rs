@@ -19,8 +19,9 @@ use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
-use super::WITNESS;
-use super::certificate::{Certificate, Known};
+use super::certificate::Certificate;
+use super::known::{Known, Verified};
+use super::{WITNESS, moment};
 use crate::clock::{Clock, Timestamp};
 use crate::net::{Pem, TlsSettings, Verify};
 
@@ -122,7 +123,8 @@ impl Configs {
             Some(pem) => (roots(pem)?, certificates(pem)?),
             None => (self.system_roots.get_or_init(|| system_roots(load_native_certs())).clone()?, Vec::new()),
         };
-        let trust = Trust { roots, named, name: settings.verify == Verify::ChainAndName };
+        let (name, verified) = (settings.verify == Verify::ChainAndName, Verified::default());
+        let trust = Trust { roots, named, name, verified };
         Ok(Verifier { provider, known, trust: Some(trust) })
     }
 }
@@ -201,15 +203,16 @@ struct Trust {
     named: Vec<CertificateDer<'static>>,
     /// Whether the certificate must be for the name that was asked for.
     name: bool,
+    /// Chains that were found to be signed.
+    verified: Verified,
 }
 
 impl Trust {
-    /// All that is wrong with the server's own certificate, which was `read`: with its chain, and with its name.
+    /// All that is wrong with the server's own certificate: with its chain, which was `read`, and with its name.
     fn verify(
         &self,
-        own: &CertificateDer<'_>,
-        read: Option<&Certificate>,
-        rest: &[CertificateDer<'_>],
+        (own, rest): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        read: &[Arc<Certificate>],
         name: &ServerName<'_>,
         now: UnixTime,
         algorithms: WebPkiSupportedAlgorithms,
@@ -218,9 +221,10 @@ impl Trust {
             Ok(parsed) => parsed,
             Err(error) => return vec![error],
         };
+        let signed = || verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms.all);
         let chain = match self.named.contains(own) {
-            true => in_its_time(read, now),
-            false => verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms.all),
+            true => in_its_time(Certificate::read(own).as_ref(), now),
+            false => self.verified.or_else(std::iter::once(own).chain(rest), read, moment(now), signed),
         };
         let name = if self.name { verify_server_name(&parsed, name) } else { Ok(()) };
         [chain, name].into_iter().filter_map(Result::err).collect()
@@ -248,12 +252,12 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let algorithms = self.provider.signature_verification_algorithms;
-        let read = self.known.read(own);
-        let verify = |trust: &Trust| trust.verify(own, read.as_deref(), rest, name, now, algorithms);
+        let read: Vec<_> = std::iter::once(own).chain(rest).filter_map(|one| self.known.read(one)).collect();
+        let verify = |trust: &Trust| trust.verify((own, rest), &read, name, now, algorithms);
         let wrong = self.trust.as_ref().map(verify).unwrap_or_default();
         let refused = wrong.first().cloned();
         WITNESS.with_borrow_mut(|witness| {
-            witness.chain = read.into_iter().chain(rest.iter().filter_map(|one| self.known.read(one))).collect();
+            witness.chain = read;
             witness.wrong = wrong;
         });
         refused.map_or_else(|| Ok(ServerCertVerified::assertion()), Err)
@@ -370,13 +374,49 @@ mod tests {
             let mut roots = RootCertStore::empty();
             roots.add(own.clone()).unwrap();
             let named = is_named.then(|| own.clone()).into_iter().collect();
-            let trust = Trust { roots: Arc::new(roots), named, name };
-            let read = Certificate::read(&own);
-            let said = trust.verify(&own, read.as_ref(), &[], &ServerName::try_from(host).unwrap(), time, algorithms);
+            let trust = Trust { roots: Arc::new(roots), named, name, verified: Verified::default() };
+            let said = trust.verify((&own, &[]), &[], &ServerName::try_from(host).unwrap(), time, algorithms);
             assert_eq!(said.len(), wrong.len(), "{host} {time:?}: {said:?}, not {wrong:?}");
             for (said, wrong) in said.iter().zip(wrong) {
                 assert!(format!("{said:?}").contains(wrong), "{host} {time:?}: {said:?}, not {wrong:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_chain_that_was_verified_is_still_held_to_its_time_its_name_and_its_bytes() {
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        (authority.not_before, authority.not_after) =
+            (rcgen::date_time_ymd(2025, 1, 1), rcgen::date_time_ymd(2030, 1, 1));
+        let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap()).unwrap();
+        let mut own = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        (own.not_before, own.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2027, 1, 1));
+        let own = own.signed_by(&rcgen::KeyPair::generate().unwrap(), &authority).unwrap().der().clone();
+        // The signature is at the end.
+        let mut forged = own.to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = CertificateDer::from(forged);
+
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let trust = Trust { roots: Arc::new(roots), named: Vec::new(), name: true, verified: Verified::default() };
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        for (own, host, time, wrong) in [
+            (&own, "a.example", "2026-06-01T00:00:00Z", ""),
+            (&own, "a.example", "2026-06-02T00:00:00Z", ""),
+            (&own, "b.example", "2026-06-02T00:00:00Z", "NotValidForName"),
+            (&own, "a.example", "2025-12-31T23:59:59Z", "NotValidYet"),
+            (&own, "a.example", "2027-01-01T00:00:01Z", "Expired"),
+            (&forged, "a.example", "2026-06-02T00:00:00Z", "BadSignature"),
+            (&own, "a.example", "2027-01-01T00:00:00Z", ""),
+        ] {
+            let now = Duration::from_millis(Timestamp::parse(time).unwrap().as_millis());
+            let (now, name) = (UnixTime::since_unix_epoch(now), ServerName::try_from(host).unwrap());
+            let read: Vec<_> = Certificate::read(own).map(Arc::new).into_iter().collect();
+            let said = trust.verify((own, &[]), &read, &name, now, algorithms);
+            assert_eq!(said.is_empty(), wrong.is_empty(), "{time}: {said:?}");
+            assert!(format!("{said:?}").contains(wrong), "{time}: {said:?}, not {wrong}");
         }
     }
 

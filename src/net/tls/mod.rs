@@ -5,6 +5,7 @@
 
 mod certificate;
 mod configs;
+mod known;
 
 pub use certificate::{Certificate, Pin};
 pub use configs::{Alpn, Configs, Unusable};
