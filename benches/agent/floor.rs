@@ -1,5 +1,6 @@
 //! The least that the same checks can cost on this machine: sockets, rustls and threads that sleep until the next one is due. It
-//! judges nothing, keeps nothing, and has no deadline. It verifies the chain each time, which the agent does once. What machines differ in drops out of the agent's figure divided by its.
+//! judges nothing, keeps nothing, and has no deadline. It verifies the chain each time, though, which the agent does once. What
+//! machines differ in drops out of the agent's figure divided by its.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;

@@ -23,7 +23,7 @@ pub struct Slot {
 
 impl Slot {
     /// Whether a check that begins `now` still begins in time; notes that it did. If not, its successor is due already:
-    /// the worker does not run it and gives it back for [`Schedule::put_back`].
+    /// the worker does not run it and gives it back for [`put_back`](super::Schedule::put_back).
     pub fn begin(&self, now: Steady) -> bool {
         let in_time = now < self.due.plus(self.check.interval);
         self.begun.fetch_or(in_time, Relaxed);

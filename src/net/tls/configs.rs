@@ -203,7 +203,7 @@ struct Trust {
     named: Vec<CertificateDer<'static>>,
     /// Whether the certificate must be for the name that was asked for.
     name: bool,
-    /// Chains that were found to be signed.
+    /// Chains that were found to be good, by these roots.
     verified: Verified,
 }
 
@@ -224,7 +224,7 @@ impl Trust {
         let signed = || verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms.all);
         let chain = match self.named.contains(own) {
             true => in_its_time(Certificate::read(own).as_ref(), now),
-            false => self.verified.or_else(std::iter::once(own).chain(rest), read, moment(now), signed),
+            false => self.verified.unless_known(std::iter::once(own).chain(rest), read, moment(now), signed),
         };
         let name = if self.name { verify_server_name(&parsed, name) } else { Ok(()) };
         [chain, name].into_iter().filter_map(Result::err).collect()
@@ -418,6 +418,13 @@ mod tests {
             assert_eq!(said.is_empty(), wrong.is_empty(), "{time}: {said:?}");
             assert!(format!("{said:?}").contains(wrong), "{time}: {said:?}, not {wrong}");
         }
+        // What came with it is a part of what was verified.
+        let known = trust.verified.len();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
+        let read: Vec<_> = [&own, authority.der()].into_iter().filter_map(Certificate::read).map(Arc::new).collect();
+        let name = ServerName::try_from("a.example").unwrap();
+        assert!(trust.verify((&own, &[authority.der().clone()]), &read, &name, now, algorithms).is_empty());
+        assert_eq!(trust.verified.len(), known + 1);
     }
 
     #[test]

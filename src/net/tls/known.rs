@@ -1,9 +1,9 @@
-//! What is known of certificates that were seen before: servers show the same ones for weeks, and to read and verify them takes
-//! longer than the rest of a handshake.
+//! What is known of certificates that were seen before: servers show the same ones for weeks.
 //!
-//! That the bytes are the same is told by their SHA-256. The signatures of a chain that was verified are not verified again,
-//! as long as those who are trusted are the same ([`Verified`] is one's own of each configuration) and each certificate is in
-//! its time. That the server has the key of its certificate, and that this is for its name, is verified each time.
+//! That the bytes are the same is told by their SHA-256. A chain that was verified is not verified again, as long as those who
+//! are trusted are the same (each configuration has a [`Verified`] of its own) and each certificate is in its time: nothing else
+//! of it depends on the moment. That the server has the key of its certificate, and that this is for its name, is verified each
+//! time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ type Digest = [u8; 32];
 
 /// So many make a generation.
 const GENERATION_MAX: usize = 4_096;
-/// A certificate that takes more than so many bytes is read each time, as hardly any is: together they stay below 10 MB.
+/// A certificate that takes more than so many bytes is read each time, as hardly any is: together they stay below 20 MB.
 const CERTIFICATE_BYTES_MAX: usize = 1_024;
 
 /// What is known of what was seen lately, and of what was seen before that. Older things are forgotten.
@@ -81,7 +81,7 @@ impl Verified {
     ///
     /// # Errors
     /// What `verify` says.
-    pub fn or_else<'a>(
+    pub fn unless_known<'a>(
         &self,
         chain: impl Iterator<Item = &'a CertificateDer<'a>> + Clone,
         read: &[Arc<Certificate>],
@@ -103,6 +103,15 @@ impl Verified {
             lock(&self.0).keep(digest, times);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Verified {
+    /// How many chains are known.
+    pub fn len(&self) -> usize {
+        let known = lock(&self.0);
+        known.newer.len() + known.older.len()
     }
 }
 
@@ -160,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn chains_are_told_apart_also_by_where_one_certificate_ends() {
+        let parts = |parts: &[&'static [u8]]| -> Digest {
+            let ders: Vec<_> = parts.iter().map(|part| CertificateDer::from(*part)).collect();
+            super::digest(&ders)
+        };
+        assert_eq!(parts(&[b"ab", b"c"]), parts(&[b"ab", b"c"]));
+        for other in [&[&b"a"[..], b"bc"][..], &[b"abc"], &[b"c", b"ab"], &[b"ab"], &[b"ab", b"c", b""]] {
+            assert_ne!(parts(other), parts(&[b"ab", b"c"]));
+        }
+    }
+
+    #[test]
     fn a_chain_is_verified_once_while_all_of_it_is_valid() {
         let (one, other) = (own(&["a.example".to_owned()]), own(&["b.example".to_owned()]));
         let read = |own: &rcgen::Certificate, from, until| {
@@ -177,17 +198,19 @@ mod tests {
             // Not in the time of all.
             (&[one.der(), other.der()], &[first.clone(), second.clone()], 51, Err(refused()), true),
             (&[one.der(), other.der()], &[first.clone(), second.clone()], 19, Err(refused()), true),
+            // One of them could not be read, so that nobody knows when it ends.
+            (&[other.der(), other.der()], std::slice::from_ref(&second), 30, Ok(()), true),
+            (&[other.der(), other.der()], std::slice::from_ref(&second), 30, Err(refused()), true),
             // Another chain.
             (&[other.der(), one.der()], &[second.clone(), first.clone()], 30, Err(refused()), true),
             (&[one.der()], std::slice::from_ref(&first), 30, Err(refused()), true),
             // Out of time, or not to be read: verified each time.
             (&[one.der()], std::slice::from_ref(&first), 60, Ok(()), true),
             (&[one.der()], std::slice::from_ref(&first), 60, Ok(()), true),
-            (&[other.der()], &[], 30, Ok(()), true),
-            (&[other.der()], &[], 30, Ok(()), true),
+            (&[one.der()], std::slice::from_ref(&first), 30, Err(refused()), true),
         ] {
             let mut was_asked = false;
-            let said = verified.or_else(chain.iter().copied(), read, Timestamp::from_micros(now), || {
+            let said = verified.unless_known(chain.iter().copied(), read, Timestamp::from_micros(now), || {
                 was_asked = true;
                 answer.clone()
             });
