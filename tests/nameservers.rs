@@ -9,6 +9,7 @@ mod pki;
 mod table;
 
 use std::fmt::Write as _;
+use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,10 +37,19 @@ struct Daemon {
 impl Daemon {
     /// Starts `command`, and waits until it answers to a check of `name`.
     fn start(mut command: Command, folder: TempDir, port: u16, name: &str) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // What another test starts at this moment has the copy of a program open for writing, until it runs its own.
+        let busy = |child: &io::Result<Child>| {
+            child.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy)
+        };
+        let mut child = command.spawn();
+        while busy(&child) && Instant::now() < deadline {
+            std::thread::yield_now();
+            child = command.spawn();
+        }
         let child = child.expect("these tests need BIND and dnsmasq: `apt-get install bind9 dnsmasq-base`");
         let mut daemon = Daemon { child, port, _folder: folder };
-        let deadline = Instant::now() + Duration::from_secs(20);
         let ready = Kind::Dns(Box::new(ask(daemon.port, name, "A")));
         while look(ready.clone(), &net(), Duration::from_secs(1)).verdict != Verdict::Up {
             assert!(daemon.child.try_wait().unwrap().is_none(), "{command:?} ended");
