@@ -25,7 +25,7 @@ const IN_HAND_MAX: usize = 4;
 type Place = (Steady, u64);
 
 /// The line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     standing: Mutex<Standing>,
     bell: Condvar,
